@@ -1,0 +1,270 @@
+"""The slots: what every part of a run promises to the others.
+
+Letters as in `sslkit.types`. Each class here is abstract; the parts that ship live in the packages named after
+them and come in through `sslkit.builtin`, by the door that plugins use.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sslkit.clock import Clock
+from sslkit.errors import NotSupported
+from sslkit.types import EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
+
+START = Clock()
+
+
+class Backbone(nn.Module, ABC):
+    """Images to features.
+
+    Attributes:
+        embed_dim: F, the length of ``Features.cls``.
+        patch_size: pixels on a patch's side; view sizes must be multiples of it. None where any size will do.
+        in_chans: channels of the images it takes.
+    """
+
+    embed_dim: int
+    patch_size: int | None = None
+    in_chans: int = 3
+
+    @abstractmethod
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """See images (N, C, H, W) as features.
+
+        Args:
+            images: normalised images.
+            mask: (N, P), true where a patch is hidden.
+
+        Raises:
+            NotSupported: a mask was given and this backbone cannot hide patches.
+        """
+
+    def layers(self, images: Tensor, n: int) -> list[Features]:
+        """Return the features of the last ``n`` blocks, the last block last."""
+        raise NotSupported(f"{type(self).__name__} does not offer the features of its single layers")
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Return the last block's attention of the class token to the patches, (N, heads, H/p, W/p)."""
+        raise NotSupported(f"{type(self).__name__} has no attention")
+
+    def save(self, folder: Path) -> None:
+        """Write weights as safetensors and a config.json that suffice to load this backbone again."""
+        raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
+
+
+class Head(nn.Module, ABC):
+    """Projector and, where the method has them, prototypes.
+
+    Attributes:
+        projector: (N, F) to (N, D).
+        prototypes: (N, D) to (N, K), or None.
+        embed_dim: D.
+        num_prototypes: K, or None.
+        normalize: whether the embedding is l2-normalised between projector and prototypes.
+    """
+
+    projector: nn.Module
+    prototypes: nn.Module | None = None
+    embed_dim: int
+    num_prototypes: int | None = None
+    normalize: bool = True
+
+    def before_step(self) -> None:
+        """Run without gradient on the student's head at the start of every step (SwAV re-normalises prototypes)."""
+
+
+class Predictor(nn.Module, ABC):
+    """A network that the student has and the teacher has not: projections (N, D) to (N, D)."""
+
+    @abstractmethod
+    def forward(self, projection: Tensor) -> Tensor:
+        """Predict the teacher's projection from the student's."""
+
+
+class TeacherUpdate(ABC):
+    """How the teacher follows the student. Only parameters move: buffers stay the teacher's own."""
+
+    shares_weights: ClassVar[bool] = False
+    """Whether the teacher is the student itself rather than a second network."""
+
+    def before_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
+        """Run after the gradients and before the optimizer."""
+
+    def after_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
+        """Run after the optimizer and after the collapse operator's update.
+
+        Args:
+            student: the branch that learned.
+            teacher: the branch that follows; each of its parameters has a namesake in the student.
+            clock: the step just taken.
+        """
+
+    def metrics(self, clock: Clock) -> Mapping[str, float]:
+        """Return numbers for the log."""
+        return {}
+
+
+class CollapseOperator(nn.Module, ABC):
+    """Teacher outputs to targets that a constant answer cannot satisfy.
+
+    State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
+    answers the same.
+    """
+
+    reads: ClassVar[TargetKind] = "logits"
+    """What it needs of the teacher: ``logits`` (a head with prototypes) or ``embedding``."""
+
+    @property
+    def yields(self) -> TargetKind:
+        """What its targets are."""
+        return "probabilities"
+
+    @property
+    def gives_negatives(self) -> bool:
+        """Whether its targets carry negatives."""
+        return False
+
+    @abstractmethod
+    def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
+        """Make the targets of this process's whole batch. Sums and means go over all processes."""
+
+    def update(self, teacher: Projection, clock: Clock = START) -> None:
+        """Move the state, once an optimizer step, given this process's whole batch."""
+
+    def metrics(self, clock: Clock) -> Mapping[str, float | Tensor]:
+        """Return numbers for the log; tensors of one element are read when the log is written."""
+        return {}
+
+
+class Loss(nn.Module, ABC):
+    """The distance from the student to the targets. Losses hold no state."""
+
+    accepts: ClassVar[frozenset[TargetKind]]
+    """The kinds of targets it can take."""
+
+    needs_negatives: ClassVar[bool] = False
+    """Whether the targets must carry negatives."""
+
+    couples_batch: ClassVar[bool] = False
+    """Whether one image's gradient depends on the student's other images; refuses gradient accumulation."""
+
+    @abstractmethod
+    def forward(self, student: Projection, targets: Targets) -> Tensor:
+        """Return a scalar, the mean over images and pairs of different views."""
+
+
+class Optimizer(ABC):
+    """A recipe's optimizer: hyper-parameters now, parameters later.
+
+    Attributes:
+        decays_vectors: whether weight decay also acts on biases and one-dimensional parameters.
+    """
+
+    decays_vectors: bool = False
+
+    @abstractmethod
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        """Return the torch optimizer of these parameter groups; the loop sets lr and weight decay each step."""
+
+
+class ImageSource(ABC):
+    """An index of images and a random read.
+
+    Attributes:
+        name: what the images are, for people.
+        channels: C of every image.
+        keys: (N,) int64, one stable key an image.
+        labels: (N,) int64, or None where images have no labels.
+        class_names: the classes, or None.
+    """
+
+    name: str
+    channels: int = 3
+    keys: Tensor
+    labels: Tensor | None = None
+    class_names: Sequence[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @abstractmethod
+    def read(self, index: int) -> Sample:
+        """Decode image ``index``.
+
+        Raises:
+            UnreadableImage: it is damaged, empty, or has bands that the decoder would drop.
+        """
+
+
+class ViewMaker(ABC):
+    """One image to the views that student and teacher see.
+
+    A loader's worker calls ``prepare`` on each sample; the training process calls ``make`` on the batch. What is
+    random about an image depends on (seed, epoch, its key, the view) alone.
+
+    Attributes:
+        num_globals: how many views are global; their ids come first.
+        sizes: the side of each view in pixels, by view id.
+        channels: channels of the images it was built for.
+    """
+
+    num_globals: int
+    sizes: Sequence[int]
+    channels: int = 3
+
+    @abstractmethod
+    def prepare(self, sample: Sample, epoch: int, seed: int) -> tuple[Tensor, ...]:
+        """Return what a worker can do for one image: tensors whose shapes are the same for every image."""
+
+    @abstractmethod
+    def make(self, prepared: Sequence[Tensor], keys: Tensor, epoch: int, seed: int) -> Views:
+        """Return the views of a batch, normalised, on the device of ``prepared``.
+
+        Args:
+            prepared: the tensors of ``prepare``, each stacked to (B, ...).
+            keys: (B,) int64 sample keys, on the CPU.
+            epoch: the pass over the data.
+            seed: the run's seed.
+        """
+
+
+class Evaluator(ABC):
+    """A frozen backbone and data to numbers. It has never heard of training.
+
+    Attributes:
+        command: its name on the command line.
+        protocol: name and version of what is measured, printed and stored with each number.
+        needs_labels: whether it is skipped for unlabelled images.
+    """
+
+    command: ClassVar[str]
+    protocol: str
+    needs_labels: ClassVar[bool] = True
+
+    @abstractmethod
+    def run(self, backbone: Backbone, data: EvaluationData) -> Iterable[tuple[str, float]]:
+        """Yield metric names ("knn/top1@20") and values; accuracies are in percent."""
+
+
+class Callback(ABC):
+    """Watches a run that names it in ``runtime.callbacks``; the hooks fire in this order and return nothing."""
+
+    def on_run_start(self, run: Any) -> None:
+        """Fire once, before the first step, on every process."""
+
+    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+        """Fire after each logged step, with the row of metrics.jsonl."""
+
+    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+        """Fire after an evaluation, with its rows of results.json."""
+
+    def on_checkpoint(self, run: Any, folder: Path) -> None:
+        """Fire after a checkpoint was written."""
+
+    def on_run_end(self, run: Any) -> None:
+        """Fire once, after the last step or an interruption."""

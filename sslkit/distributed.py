@@ -1,0 +1,50 @@
+"""What several processes say to one another. Alone, every function is the identity."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def sum_over_processes(tensor: Tensor) -> Tensor:
+    """Return the sum of every process's tensor, without gradient; the shapes must agree."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def max_over_processes(tensor: Tensor) -> Tensor:
+    """Return the element-wise maximum of every process's tensor, without gradient."""
+    if world_size() == 1:
+        return tensor
+    largest = tensor.detach().clone()
+    dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """Return the mean of every process's tensor, without gradient; each process counts the same."""
+    return sum_over_processes(tensor) / world_size()
+
+
+def gather_over_processes(tensor: Tensor, dim: int = 0) -> Tensor:
+    """Return every process's tensor joined along ``dim`` in rank order, without gradient.
+
+    The shapes must agree.
+    """
+    if world_size() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.detach().contiguous())
+    return torch.cat(parts, dim)

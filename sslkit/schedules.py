@@ -1,0 +1,132 @@
+"""Numbers that change along a run: pure functions of the clock."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Literal
+
+from sslkit.clock import Clock, Duration
+from sslkit.errors import NotSupported
+
+Every = Literal["step", "epoch"]
+
+
+class Schedule(ABC):
+    """A number at each moment of a run; called twice with one clock it answers the same."""
+
+    @abstractmethod
+    def __call__(self, clock: Clock) -> float:
+        """Return the value that holds during the step ``clock.step``."""
+
+    def scaled(self, factor: float) -> "Schedule":
+        """Return this schedule with its peak, and nothing else, multiplied (linear learning-rate scaling).
+
+        Raises:
+            NotSupported: the schedule does not say what its peak is.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot be scaled with the batch size")
+
+
+class Constant(Schedule):
+    """One value throughout.
+
+    Args:
+        value: the value.
+    """
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def __call__(self, clock: Clock) -> float:
+        return self.value
+
+    def scaled(self, factor: float) -> "Constant":
+        return Constant(self.value * factor)
+
+
+class Cosine(Schedule):
+    """Half a cosine from ``start`` to ``end``, after a linear warm-up from ``warmup_from`` to ``start``.
+
+    With n moments of warm-up and N in all, moment i of the warm-up is
+    ``warmup_from + (start - warmup_from) * i / (n - 1)`` and moment i after it is
+    ``end + (start - end) * (1 + cos(pi * (i - n) / (N - n))) / 2``: the peak is held twice and ``end`` is
+    approached but not reached, as in DINO's published code (arXiv:2104.14294, implementation).
+
+    Args:
+        start: the peak, where the cosine begins.
+        end: where the cosine tends to.
+        warmup: how long the value rises first.
+        warmup_from: where the warm-up begins.
+        every: ``step`` moves each step; ``epoch`` holds the value within an epoch and counts in epochs
+            (MoCo-v2's learning rate).
+    """
+
+    def __init__(
+        self,
+        start: float,
+        end: float,
+        warmup: str | Duration = "0 steps",
+        warmup_from: float = 0.0,
+        every: Every = "step",
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.warmup = Duration.parse(warmup)
+        self.warmup_from = warmup_from
+        self.every = every
+
+    def __call__(self, clock: Clock) -> float:
+        now, total = _position(clock, self.every)
+        warmup = _length(self.warmup, clock, self.every)
+        if now < warmup:
+            return _ramp(self.warmup_from, self.start, now, warmup)
+        progress = (now - warmup) / max(1, total - warmup)
+        return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
+
+    def scaled(self, factor: float) -> "Cosine":
+        return Cosine(self.start * factor, self.end, self.warmup, self.warmup_from, self.every)
+
+
+class Warmup(Schedule):
+    """A line from ``start`` to ``end``, then ``end``: moment i of n is ``start + (end - start) * i / (n - 1)``.
+
+    DINO's teacher temperature (arXiv:2104.14294, §4 and appendix D), which its published code moves once an
+    epoch.
+
+    Args:
+        start: the first value.
+        end: the value held after the line.
+        over: how long the line is.
+        every: ``epoch`` holds the value within an epoch; ``step`` moves each step.
+    """
+
+    def __init__(self, start: float, end: float, over: str | Duration, every: Every = "epoch") -> None:
+        self.start = start
+        self.end = end
+        self.over = Duration.parse(over)
+        self.every = every
+
+    def __call__(self, clock: Clock) -> float:
+        now, _ = _position(clock, self.every)
+        length = _length(self.over, clock, self.every)
+        return _ramp(self.start, self.end, now, length) if now < length else self.end
+
+    def scaled(self, factor: float) -> "Warmup":
+        return Warmup(self.start, self.end * factor, self.over, self.every)
+
+
+def value_at(number: float | Schedule, clock: Clock) -> float:
+    """Return a plain number as it is, a schedule's value at this moment."""
+    return number(clock) if isinstance(number, Schedule) else number
+
+
+def _position(clock: Clock, every: Every) -> tuple[int, int]:
+    return (clock.epoch, clock.total_epochs) if every == "epoch" else (clock.step, clock.total_steps)
+
+
+def _length(duration: Duration, clock: Clock, every: Every) -> int:
+    return round(duration.epochs(clock)) if every == "epoch" else duration.steps(clock)
+
+
+def _ramp(start: float, end: float, now: int, length: int) -> float:
+    """Return point ``now`` of ``length`` equally spaced points, both ends included."""
+    return start + (end - start) * now / max(1, length - 1)

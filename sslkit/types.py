@@ -1,0 +1,203 @@
+"""What the parts hand to one another.
+
+Letters, here and everywhere: B images · V views · S/T student/teacher views · F features · D embedding ·
+K prototypes · Q queue · C, H, W channels, height, width · P patches.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+ViewChoice = Literal["all", "globals"] | list[int]
+"""Which views a network sees: all, the global ones, or a list of view ids."""
+
+TargetKind = Literal["probabilities", "embedding", "logits"]
+"""What a loss compares: distributions over prototypes, embeddings, or logits as they are."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image as its source gives it.
+
+    Args:
+        image: (C, H, W) in its own dtype (uint8, uint16, float32).
+        key: a stable 64-bit number; the same image has the same key in every run, batch and process.
+        label: its class, if it has one.
+        mask: (H, W) of its objects, if known.
+    """
+
+    image: Tensor
+    key: int
+    label: int | None = None
+    mask: Tensor | None = None
+
+
+class ViewGroup(NamedTuple):
+    """The views of one resolution: images (V, B, C, H, W) and one id a view."""
+
+    images: Tensor
+    view_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of a batch, grouped by resolution; ids 0 .. num_globals - 1 are the global views and come first."""
+
+    groups: tuple[ViewGroup, ...]
+    num_globals: int = 2
+
+    @property
+    def view_ids(self) -> tuple[int, ...]:
+        """The ids in the order in which a branch answers them."""
+        return tuple(view_id for group in self.groups for view_id in group.view_ids)
+
+    @property
+    def batch_size(self) -> int:
+        """Images in this batch, B."""
+        return self.groups[0].images.shape[1]
+
+    def choose(self, choice: ViewChoice) -> tuple[int, ...]:
+        """Return the ids that a choice means here."""
+        if choice == "all":
+            return self.view_ids
+        if choice == "globals":
+            return tuple(view_id for view_id in self.view_ids if view_id < self.num_globals)
+        return tuple(choice)
+
+    def select(self, view_ids: Sequence[int]) -> "Views":
+        """Return these views alone, still grouped by resolution."""
+        groups = []
+        for images, ids in self.groups:
+            kept = [i for i, view_id in enumerate(ids) if view_id in view_ids]
+            if len(kept) == len(ids):
+                groups.append(ViewGroup(images, ids))
+            elif kept:
+                groups.append(ViewGroup(images[kept], tuple(ids[i] for i in kept)))
+        return replace(self, groups=tuple(groups))
+
+    def narrow(self, start: int, stop: int) -> "Views":
+        """Return the images start .. stop - 1 of the batch, in every view."""
+        return replace(self, groups=tuple(ViewGroup(g.images[:, start:stop], g.view_ids) for g in self.groups))
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a backbone sees: cls (N, F), one vector an image, and patches (N, P, F) where it has them."""
+
+    cls: Tensor
+    patches: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What a branch makes of a batch of views.
+
+    Args:
+        features: (V, B, F) of the backbone.
+        projection: (V, B, D) of the projector, before predictor and normalisation.
+        embedding: (V, B, D), l2-normalised where the head normalises.
+        logits: (V, B, K) scores of the prototypes, or None without prototypes.
+        view_ids: the view that each entry of the first axis answers.
+        score: (..., D) embeddings to (..., K) logits with this branch's current prototypes, without gradient;
+            None without prototypes.
+    """
+
+    features: Tensor
+    projection: Tensor
+    embedding: Tensor
+    logits: Tensor | None
+    view_ids: tuple[int, ...]
+    score: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+
+    def select(self, view_ids: Sequence[int]) -> "Projection":
+        """Return the answers to these views, in this order."""
+        if tuple(view_ids) == self.view_ids:
+            return self
+        rows = [self.view_ids.index(view_id) for view_id in view_ids]
+        return self._each(lambda tensor: tensor[rows], tuple(view_ids))
+
+    def detach(self) -> "Projection":
+        """Return the same answers without gradient."""
+        return self._each(Tensor.detach, self.view_ids)
+
+    def _each(self, change: Callable[[Tensor], Tensor], view_ids: tuple[int, ...]) -> "Projection":
+        logits = None if self.logits is None else change(self.logits)
+        return Projection(
+            change(self.features), change(self.projection), change(self.embedding), logits, view_ids, self.score
+        )
+
+    @staticmethod
+    def join(parts: Sequence["Projection"]) -> "Projection":
+        """Return one batch made of several, images in the order given."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        logits = None if first.logits is None else torch.cat([p.logits for p in parts if p.logits is not None], 1)
+        return Projection(
+            torch.cat([p.features for p in parts], 1),
+            torch.cat([p.projection for p in parts], 1),
+            torch.cat([p.embedding for p in parts], 1),
+            logits,
+            first.view_ids,
+            first.score,
+        )
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the student must predict, one entry a teacher view. No gradient flows into them.
+
+    Args:
+        values: (T, B, K) or (T, B, D).
+        kind: what the values are: ``probabilities`` over prototypes, or the teacher's ``embedding`` or
+            ``logits``, to be matched as they are.
+        view_ids: the teacher view of each entry of the first axis.
+        negatives: (Q, D) embeddings that no image of this batch should match, or None.
+    """
+
+    values: Tensor
+    kind: TargetKind
+    view_ids: tuple[int, ...]
+    negatives: Tensor | None = None
+
+    def narrow(self, start: int, stop: int) -> "Targets":
+        """Return the targets of the images start .. stop - 1 of the batch."""
+        return replace(self, values=self.values[:, start:stop])
+
+
+def matching_pairs(teacher_ids: Sequence[int], student_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the (teacher, student) positions that a loss compares: every pair of two different views."""
+    return [(t, s) for t, a in enumerate(teacher_ids) for s, b in enumerate(student_ids) if a != b]
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Return half-precision tensors as float32, wider ones as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images in batches, for an evaluator: ``batches()`` yields images (B, C, H, W) and labels (B,) or None.
+
+    Args:
+        name: what the images are, for the record ("cifar10 test").
+        batches: starts a pass over the images, always in the same order, ready for the backbone.
+        num_images: images in a pass.
+        num_classes: distinct classes, or None where there are no labels.
+    """
+
+    name: str
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor | None]]]
+    num_images: int
+    num_classes: int | None
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What an evaluator may look at: ``train`` to learn or remember from, ``test`` to be judged on."""
+
+    train: Labelled
+    test: Labelled
