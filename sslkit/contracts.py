@@ -69,7 +69,7 @@ class Head(nn.Module, ABC):
     """
 
     projector: nn.Module
-    prototypes: nn.Module | None = None
+    prototypes: nn.Module | None  # set in __init__: a class attribute would hide the registered module
     embed_dim: int
     num_prototypes: int | None = None
     normalize: bool = True

@@ -126,7 +126,12 @@ class Projection:
     def _each(self, change: Callable[[Tensor], Tensor], view_ids: tuple[int, ...]) -> "Projection":
         logits = None if self.logits is None else change(self.logits)
         return Projection(
-            change(self.features), change(self.projection), change(self.embedding), logits, view_ids, self.score
+            change(self.features),
+            change(self.projection),
+            change(self.embedding),
+            logits,
+            view_ids,
+            self.score,
         )
 
     @staticmethod

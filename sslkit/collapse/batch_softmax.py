@@ -1,0 +1,35 @@
+"""Softmax over the batch."""
+
+from sslkit.clock import Clock
+from sslkit.collapse.sinkhorn_knopp import balance
+from sslkit.contracts import START, CollapseOperator
+from sslkit.schedules import Schedule, value_at
+from sslkit.types import Projection, Targets
+
+
+class BatchSoftmax(CollapseOperator):
+    """Softmax over images, prototype by prototype, then each image's row divided by its sum.
+
+    One round of Sinkhorn-Knopp. DINO table 15 rows 2 and 5 (arXiv:2104.14294): no softmax over prototypes besides.
+
+    Args:
+        temperature: above 0; a schedule may move it.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
+    """
+
+    def __init__(self, temperature: float | Schedule = 0.05) -> None:
+        super().__init__()
+        if isinstance(temperature, float | int) and temperature <= 0:
+            raise ValueError(f"the temperature of BatchSoftmax is above 0, not {temperature}")
+        self.temperature = temperature
+
+    def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
+        """Compare (T, B, K) logits over the B images of all processes."""
+        assert teacher.logits is not None
+        temperature = value_at(self.temperature, clock)
+        return Targets(balance(teacher.logits, temperature, num_iters=1), "probabilities", teacher.view_ids)
+
+    def metrics(self, clock: Clock) -> dict[str, float]:
+        return {"teacher_temperature": value_at(self.temperature, clock)}

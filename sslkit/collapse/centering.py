@@ -1,0 +1,72 @@
+"""Subtract a running mean, then sharpen."""
+
+import torch
+from torch import Tensor
+
+from sslkit.clock import Clock
+from sslkit.contracts import START, CollapseOperator
+from sslkit.distributed import mean_over_processes
+from sslkit.schedules import Schedule, value_at
+from sslkit.types import Projection, TargetKind, Targets, at_least_float32
+
+
+class Centering(CollapseOperator):
+    """softmax((logits - center) / temperature), the center a running mean of raw teacher logits.
+
+    DINO §3.1 equation 4 (arXiv:2104.14294). The center of a step is that of the steps before it; it starts at 0:
+
+        center <- momentum * center + (1 - momentum) * mean over views, images and processes of logits
+
+    Args:
+        num_prototypes: K.
+        momentum: in [0, 1]; 0 centers with the batch before, 1 never centers.
+        temperature: above 0; a schedule warms it up. 0 makes targets one-hot at the largest centered logit; None
+            gives the centered logits themselves, unsharpened, to be matched by a regression loss (tables 7 and 14).
+
+    Raises:
+        ValueError: a momentum outside [0, 1] or a negative temperature.
+    """
+
+    center: Tensor
+
+    def __init__(self, num_prototypes: int, momentum: float = 0.9, temperature: float | Schedule | None = 0.04) -> None:
+        super().__init__()
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"the momentum of Centering lies in [0, 1], not {momentum}")
+        if isinstance(temperature, float | int) and temperature < 0:
+            raise ValueError(f"the temperature of Centering is not negative, as {temperature} is")
+        self.momentum = momentum
+        self.temperature = temperature
+        self.register_buffer("center", torch.zeros(num_prototypes))
+
+    @property
+    def yields(self) -> TargetKind:
+        return "logits" if self.temperature is None else "probabilities"
+
+    def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
+        """Center and sharpen (T, B, K) logits."""
+        assert teacher.logits is not None
+        centered = at_least_float32(teacher.logits) - self.center
+        return Targets(self._sharpen(centered, clock), self.yields, teacher.view_ids)
+
+    def _sharpen(self, centered: Tensor, clock: Clock) -> Tensor:
+        if self.temperature is None:
+            return centered
+        temperature = value_at(self.temperature, clock)
+        if temperature == 0:
+            return torch.nn.functional.one_hot(centered.argmax(-1), centered.shape[-1]).to(centered.dtype)
+        return (centered / temperature).softmax(-1)
+
+    @torch.no_grad()
+    def update(self, teacher: Projection, clock: Clock = START) -> None:
+        assert teacher.logits is not None
+        mean = mean_over_processes(at_least_float32(teacher.logits).mean((0, 1)))
+        # The state takes the wider dtype, so that float64 inputs keep their precision.
+        self.center = self.center.to(torch.promote_types(self.center.dtype, mean.dtype))
+        self.center.lerp_(mean.to(self.center.dtype), 1 - self.momentum)
+
+    def metrics(self, clock: Clock) -> dict[str, float | Tensor]:
+        numbers: dict[str, float | Tensor] = {"center_norm": self.center.norm()}
+        if self.temperature is not None:
+            numbers["teacher_temperature"] = value_at(self.temperature, clock)
+        return numbers

@@ -1,0 +1,217 @@
+"""Two networks and the parts between them.
+
+Branch = backbone -> projector -> [predictor] -> l2 -> [prototypes].
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sslkit.clock import Clock
+from sslkit.contracts import START, Backbone, CollapseOperator, Head, Loss, Predictor, TeacherUpdate
+from sslkit.errors import RecipeError
+from sslkit.types import (
+    Projection,
+    Targets,
+    ViewChoice,
+    Views,
+    at_least_float32,
+    matching_pairs,
+)
+
+
+class Branch(nn.Module):
+    """One network of the two, from images to logits.
+
+    The predictor sits before the l2 norm, as BYOL's, which takes the un-normalised projection (arXiv:2006.07733,
+    §3.1). For DINO with a predictor (arXiv:2104.14294, table 7 row 6) the paper does not say the place; this is
+    our choice.
+
+    Args:
+        backbone: images to features.
+        head: features to embeddings and, where it has prototypes, to logits.
+        predictor: the student's alone.
+    """
+
+    def __init__(self, backbone: Backbone, head: Head, predictor: Predictor | None = None) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.predictor = predictor
+
+    def forward(self, views: Views, predict: bool = True) -> Projection:
+        """See every view: one backbone pass a resolution, then the head once on all of them.
+
+        Args:
+            views: the views to see; the answers come in the order of ``views.view_ids``.
+            predict: whether the predictor, if there is one, is applied.
+        """
+        features = torch.cat([self.backbone(group.images.flatten(0, 1)).cls for group in views.groups])
+        projection = self.head.projector(features)
+        embedding, logits = self._embed(projection, predict)
+        shape = (len(views.view_ids), views.batch_size, -1)
+        return Projection(
+            features.view(shape),
+            projection.view(shape),
+            embedding.view(shape),
+            None if logits is None else logits.view(shape),
+            views.view_ids,
+            None if logits is None else self.score,
+        )
+
+    def _embed(self, projection: Tensor, predict: bool) -> tuple[Tensor, Tensor | None]:
+        if predict and self.predictor is not None:
+            projection = self.predictor(projection)
+        embedding = at_least_float32(projection)
+        if self.head.normalize:
+            embedding = F.normalize(embedding, dim=-1)
+        if self.head.prototypes is None:
+            return embedding, None
+        return embedding, at_least_float32(self.head.prototypes(embedding))
+
+    @torch.no_grad()
+    def score(self, embeddings: Tensor) -> Tensor:
+        """Score (..., D) embeddings with the current prototypes, (..., K), without gradient."""
+        assert self.head.prototypes is not None
+        logits = self.head.prototypes(embeddings.flatten(0, -2))
+        return at_least_float32(logits).view(*embeddings.shape[:-1], -1)
+
+    @torch.no_grad()
+    def as_targets(self, answers: Projection) -> Projection:
+        """Return what this branch, which gave ``answers``, says without its predictor and without gradient."""
+        if self.predictor is None:
+            return answers.detach()
+        shape = answers.projection.shape
+        embedding, logits = self._embed(answers.projection.flatten(0, 1), predict=False)
+        return Projection(
+            answers.features.detach(),
+            answers.projection.detach(),
+            embedding.view(shape),
+            None if logits is None else logits.view(*shape[:2], -1),
+            answers.view_ids,
+            answers.score,
+        )
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the parts that a recipe can freeze, by name."""
+        parts = {
+            "backbone": self.backbone,
+            "projector": self.head.projector,
+            "predictor": self.predictor,
+            "prototypes": self.head.prototypes,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def as_teacher(self) -> "Branch":
+        """Return a copy that follows: no predictor, no gradient, no dropout, batch norm in training mode."""
+        backbone, head = copy.deepcopy((self.backbone, self.head))
+        teacher = Branch(backbone, head).requires_grad_(False)
+        for module in teacher.modules():
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.p = 0.0
+            elif hasattr(module, "drop_prob"):
+                module.drop_prob = 0.0  # type: ignore[assignment]
+        return teacher.train()
+
+
+class StudentTeacher(nn.Module):
+    """A student, a teacher, and what connects them: the slots of a method, filled.
+
+    Args:
+        student: the branch that learns.
+        teacher_update: how the teacher follows.
+        collapse: makes targets of the teacher's outputs; None hands the teacher's embeddings on as they are.
+        loss: what the student minimises.
+        teacher: another branch to start the teacher from (BYOL initialises it independently); None copies the
+            student. Ignored by a rule that shares the student's weights.
+        student_views: the views the student sees.
+        teacher_views: the views the teacher sees.
+
+    Raises:
+        RecipeError: operator, loss, head and views do not fit; the message says what would.
+    """
+
+    def __init__(
+        self,
+        student: Branch,
+        *,
+        teacher_update: TeacherUpdate,
+        collapse: CollapseOperator | None,
+        loss: Loss,
+        teacher: Branch | None = None,
+        student_views: ViewChoice = "all",
+        teacher_views: ViewChoice = "globals",
+    ) -> None:
+        super().__init__()
+        check_fit(student.head, collapse, loss)
+        self.student = student
+        self.teacher = student if teacher_update.shares_weights else (teacher or student).as_teacher()
+        self.teacher_update = teacher_update
+        self.collapse = collapse
+        self.loss = loss
+        self.student_views = student_views
+        self.teacher_views = teacher_views
+
+    def assign(self, views: Views) -> tuple[Views, Views]:
+        """Return the views that the student sees and those that the teacher sees.
+
+        Raises:
+            RecipeError: a view is asked for that is not made, or no two different views would be compared.
+        """
+        student, teacher = views.choose(self.student_views), views.choose(self.teacher_views)
+        if missing := {*student, *teacher} - {*views.view_ids}:
+            raise RecipeError(f"views {sorted(missing)} are asked for, but the view maker makes {views.view_ids}")
+        if not matching_pairs(teacher, student):
+            raise RecipeError(
+                f"method.student_views {student} and method.teacher_views {teacher}: no two different views to compare"
+            )
+        return views.select(student), views.select(teacher)
+
+    def shares_forward(self, student_views: Views, teacher_views: Views) -> bool:
+        """Whether the student's own forward already holds the teacher's answers."""
+        return self.teacher is self.student and {*teacher_views.view_ids} <= {*student_views.view_ids}
+
+    @torch.no_grad()
+    def teach(self, teacher_views: Views) -> Projection:
+        """Return the teacher's answers, without gradient."""
+        return self.teacher(teacher_views, predict=False)
+
+    @torch.no_grad()
+    def targets(self, teacher: Projection, clock: Clock = START) -> Targets:
+        """Return what the student must predict, given the teacher's answers for this process's whole batch."""
+        if self.collapse is None:
+            return Targets(teacher.embedding, "embedding", teacher.view_ids)
+        return self.collapse(teacher, clock)
+
+
+def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None:
+    """Refuse parts that cannot work together.
+
+    Raises:
+        RecipeError: naming the two parts, and what would fit.
+    """
+    operator = "no collapse operator" if collapse is None else type(collapse).__name__
+    reads = "embedding" if collapse is None else collapse.reads
+    yields = "embedding" if collapse is None else collapse.yields
+    loss_name, head_name = type(loss).__name__, type(head).__name__
+    if "logits" in (reads, yields) and head.prototypes is None:
+        raise RecipeError(
+            f"method.collapse: {operator} needs prototypes, which {head_name} has not; give the head num_prototypes, "
+            "or take an operator that reads embeddings"
+        )
+    if yields not in loss.accepts:
+        raise RecipeError(
+            f"method.loss: {loss_name} takes {_any_of(loss.accepts)}, but {operator} yields {yields}; take a loss "
+            f"that accepts {yields}, or an operator that yields {_any_of(loss.accepts)}"
+        )
+    if loss.needs_negatives and not (collapse is not None and collapse.gives_negatives):
+        raise RecipeError(
+            f"method.loss: {loss_name} needs negatives, which {operator} does not give; take an operator with a "
+            "queue, such as NegativeQueue"
+        )
+
+
+def _any_of(kinds: frozenset[str]) -> str:  # type: ignore[type-arg]
+    return " or ".join(sorted(kinds))

@@ -1,0 +1,32 @@
+"""Teacher = exponential moving average of the student."""
+
+import torch
+from torch import nn
+
+from sslkit.clock import Clock
+from sslkit.contracts import START, TeacherUpdate
+from sslkit.schedules import Schedule, value_at
+from sslkit.teachers.pairing import paired_parameters
+
+
+class EMA(TeacherUpdate):
+    """teacher <- m * teacher + (1 - m) * student, after each optimizer step.
+
+    MoCo §3.2 (arXiv:1911.05722), BYOL §3.1 (arXiv:2006.07733), DINO §3.1 (arXiv:2104.14294). MoCo's published
+    order, the average before the key forward, is the same as this one a step earlier.
+
+    Args:
+        momentum: m in [0, 1], a number or a schedule; DINO and BYOL go from 0.996 to 1 along a cosine, MoCo
+            keeps 0.999.
+    """
+
+    def __init__(self, momentum: float | Schedule = 0.996) -> None:
+        self.momentum = momentum
+
+    @torch.no_grad()
+    def after_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
+        teachers, students = paired_parameters(student, teacher)
+        torch._foreach_lerp_(teachers, students, 1.0 - value_at(self.momentum, clock))
+
+    def metrics(self, clock: Clock) -> dict[str, float]:
+        return {"teacher_momentum": value_at(self.momentum, clock)}

@@ -1,0 +1,17 @@
+"""Teacher = the student one optimizer step ago."""
+
+from torch import nn
+
+from sslkit.clock import Clock
+from sslkit.contracts import START, TeacherUpdate
+from sslkit.teachers.pairing import copy_parameters
+
+
+class PreviousStep(TeacherUpdate):
+    """teacher <- student as it is before the optimizer moves it. DINO §5.2 and figure 6 (arXiv:2104.14294).
+
+    So during step t + 1 the teacher is the student of step t. The paper reports that this does not converge.
+    """
+
+    def before_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
+        copy_parameters(student, teacher)

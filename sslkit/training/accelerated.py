@@ -1,0 +1,45 @@
+"""Steps by accelerate: any number of processes, any precision."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from sslkit.training.executor import Executor
+from sslkit.types import Projection, Views
+
+
+class AccelerateExecutor(Executor):
+    """Any number of processes and any precision, by accelerate.
+
+    Only the student is wrapped for gradient exchange, without buffer broadcast: each process keeps its own batch
+    statistics, as the reference implementations do.
+
+    Args:
+        accelerator: made with the run's mixed precision.
+        student: the branch that learns, on its device.
+    """
+
+    def __init__(self, accelerator: Accelerator, student: nn.Module) -> None:
+        self.accelerator = accelerator
+        self._wrapped = student
+        if accelerator.num_processes > 1:
+            device_ids = [accelerator.device] if accelerator.device.type == "cuda" else None
+            self._wrapped = nn.parallel.DistributedDataParallel(student, device_ids=device_ids, broadcast_buffers=False)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return self.accelerator.autocast()
+
+    def student(self, student: nn.Module, views: Views) -> Projection:
+        return self._wrapped(views)
+
+    def accumulating(self) -> AbstractContextManager[Any]:
+        return self.accelerator.no_sync(self._wrapped)
+
+    def backward(self, loss: Tensor) -> None:
+        self.accelerator.backward(loss)
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        self.accelerator.unscale_gradients(optimizer)

@@ -1,0 +1,32 @@
+"""How a step is executed: precision, processes. It changes rounding and speed, never what is computed."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslkit.types import Projection, Views
+
+
+class Executor:
+    """One process in the precision of its tensors: what a loop of one's own needs."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Enter the mixed precision of the forward passes."""
+        return nullcontext()
+
+    def student(self, student: nn.Module, views: Views) -> Projection:
+        """Run the student forward with gradient."""
+        return student(views)
+
+    def accumulating(self) -> AbstractContextManager[Any]:
+        """Enter the micro-batches before the last, whose gradients are not yet exchanged between processes."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss."""
+        loss.backward()
+
+    def unscale(self, optimizer: torch.optim.Optimizer) -> None:
+        """Undo the scaling of the gradients, where the precision scales them."""
