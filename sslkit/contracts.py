@@ -56,6 +56,11 @@ class Backbone(nn.Module, ABC):
         """Write weights as safetensors and a config.json that suffice to load this backbone again."""
         raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
 
+    @classmethod
+    def load(cls, folder: Path) -> "Backbone":
+        """Build again what ``save`` wrote; config.json names the class as ``{"sslkit": {"backbone": ...}}``."""
+        raise NotSupported(f"{cls.__name__} cannot be loaded by itself")
+
 
 class Head(nn.Module, ABC):
     """Projector and, where the method has them, prototypes.
@@ -157,6 +162,10 @@ class Loss(nn.Module, ABC):
     def forward(self, student: Projection, targets: Targets) -> Tensor:
         """Return a scalar, the mean over images and pairs of different views."""
 
+    def log_probabilities(self, student: Projection) -> Tensor | None:
+        """Return the student's log-probabilities over prototypes as this loss sees them, for the log, or None."""
+        return None
+
 
 class Optimizer(ABC):
     """A recipe's optimizer: hyper-parameters now, parameters later.
@@ -181,6 +190,7 @@ class ImageSource(ABC):
         keys: (N,) int64, one stable key an image.
         labels: (N,) int64, or None where images have no labels.
         class_names: the classes, or None.
+        in_memory: whether reading costs next to nothing, so that no worker processes are needed.
     """
 
     name: str
@@ -188,6 +198,7 @@ class ImageSource(ABC):
     keys: Tensor
     labels: Tensor | None = None
     class_names: Sequence[str] | None = None
+    in_memory: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -1,11 +1,13 @@
-"""The sections of a recipe, filled: what the parser builds and what a run is made of.
+"""What a recipe may say: its sections and their keys, and, once built, the same with the parts in place.
 
-`sslkit.recipe` reads these classes for the keys, types and defaults of a recipe; `sslkit.training` runs them.
+`method`, `views`, `data`, `optimization`, `precision` and `seed` decide what a run learns. `runtime` may change
+rounding and speed only; `evaluation` watches.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
+from sslkit.clock import Clock, Duration
 from sslkit.contracts import (
     Backbone,
     Callback,
@@ -19,34 +21,38 @@ from sslkit.contracts import (
     TeacherUpdate,
     ViewMaker,
 )
-from sslkit.schedules import Schedule
+from sslkit.errors import RecipeError
+from sslkit.schedules import Constant, Schedule
 from sslkit.types import ViewChoice
 
-IMAGENET_MEAN = [0.485, 0.456, 0.406]
-IMAGENET_STD = [0.229, 0.224, 0.225]
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+StudentPart = Literal["backbone", "projector", "predictor", "prototypes"]
+Network = Literal["teacher", "student"]
 
 
 @dataclass
 class Method:
-    """The slots of the student-teacher step.
+    """The slots of the one training step.
 
     Args:
         backbone: images to features.
         head: features to embeddings and, with prototypes, to logits.
         teacher: how the teacher follows the student.
-        collapse: teacher outputs to targets; null hands the teacher's embeddings on as they are.
-        loss: the distance from the student to the targets.
-        predictor: a network that only the student has.
-        init: whether the teacher starts as a copy of the student or independently initialised.
-        student_views: the views that the student sees: all, globals, or a list of view ids.
-        teacher_views: the views that the teacher sees.
+        collapse: makes targets of the teacher's outputs; null hands them on as they are.
+        loss: what the student minimises.
+        predictor: a network that the student has besides, or null.
+        init: whether the teacher starts as a copy of the student or with weights of its own.
+        student_views: all, globals, or a list of view ids.
+        teacher_views: all, globals, or a list of view ids.
     """
 
     backbone: Backbone
     head: Head
     teacher: TeacherUpdate
+    collapse: CollapseOperator | None
     loss: Loss
-    collapse: CollapseOperator | None = None
     predictor: Predictor | None = None
     init: Literal["copy", "independent"] = "copy"
     student_views: ViewChoice = "all"
@@ -55,121 +61,155 @@ class Method:
 
 @dataclass
 class Data:
-    """The images, and what their numbers mean.
+    """The images, and what belongs to them. ``data: FOLDER`` in short sets ``path`` of train and test.
 
     Args:
         train: the images to learn from.
-        test: the images to judge on, for evaluators; what it does not say it takes from train.
-        channels: bands of every image.
-        mean: of each band, after the value range is mapped to 0..1.
-        std: standard deviation of each band, likewise.
-        value_range: the pixel values that mean 0 and 1; null takes 0..255 for 8 bits, 0..65535 for 16 bits and
-            0..1 for floating point.
+        test: the images that evaluators judge on; says only what differs from train. Null where there are none.
+        num_images: how many images the recipe was written for; `sslkit explain` counts with it where the images
+            are not at hand.
+        channels: channels of every image.
+        mean: what is subtracted from each channel of images in 0..1.
+        std: what each channel is divided by then.
+        value_range: the lowest and highest value of a channel; null means that of the images' dtype.
     """
 
     train: ImageSource
     test: ImageSource | None = None
+    num_images: int | None = None
     channels: int = 3
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     value_range: list[float] | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.channels:
+                raise RecipeError(
+                    f"data.{name} has {len(getattr(self, name))} values, but data.channels is {self.channels}"
+                )
+
 
 @dataclass
 class Optimization:
-    """How the student learns.
+    """How long and how fast the student learns.
 
     Args:
-        optimizer: the rule.
-        batch_size: images a step, over all processes.
+        optimizer: what turns gradients into steps.
+        batch_size: images in a step, over all processes.
+        epochs: passes over the images; may be a fraction.
         lr: learning rate, a number or a schedule.
-        epochs: passes over the data.
-        steps: this many optimizer steps instead of epochs.
-        lr_reference_batch: multiply the learning rate's peak by batch_size / this; null takes it as it is.
-        weight_decay: a number or a schedule; which parameters it spares is the optimizer's to say.
-        clip_grad_norm: bound on gradient norms; null does not clip.
-        clip_per: whether the bound is each parameter tensor's or that of all together.
-        freeze: parts of the student (backbone, projector, predictor, prototypes) that do not move at first, and for
-            how long ("1 epochs", "313 steps").
+        steps: steps to train for, instead of epochs.
+        lr_reference_batch: the batch size that lr is written for: its peak is multiplied by batch_size over this.
+        weight_decay: a number or a schedule.
+        clip_grad_norm: largest gradient norm, or null.
+        clip_per: what is clipped to it: each parameter by itself, or all together.
+        freeze: how long a part of the student keeps still at first, e.g. {prototypes: 1 epochs}; parts are
+            backbone, projector, predictor, prototypes.
     """
 
     optimizer: Optimizer
     batch_size: int
+    epochs: float
     lr: float | Schedule
-    epochs: float = 100
     steps: int | None = None
     lr_reference_batch: int | None = None
     weight_decay: float | Schedule = 0.0
     clip_grad_norm: float | None = None
     clip_per: Literal["parameter", "all"] = "parameter"
-    freeze: dict[str, str] = field(default_factory=dict)
+    freeze: dict[StudentPart, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.epochs < 0 or (self.steps or 0) < 0:
+            raise RecipeError("optimization: batch_size is at least 1, epochs and steps are not negative")
+        for part, duration in self.freeze.items():
+            _duration(f"optimization.freeze.{part}", duration)
+
+    @property
+    def learning_rate(self) -> Schedule:
+        """The learning rate with its peak scaled to the batch size."""
+        lr = self.lr if isinstance(self.lr, Schedule) else Constant(self.lr)
+        return lr.scaled(self.batch_size / self.lr_reference_batch) if self.lr_reference_batch else lr
+
+    def clock(self, num_images: int) -> Clock:
+        """Return the run's time at its start; an epoch is whole batches only."""
+        steps_per_epoch = max(1, num_images // self.batch_size)
+        total = self.steps if self.steps is not None else round(self.epochs * steps_per_epoch)
+        return Clock(0, max(1, total), steps_per_epoch)
 
 
 @dataclass
 class Runtime:
-    """What may change rounding and speed, and nothing else.
+    """What may change speed and rounding only.
 
     Args:
-        device: auto, cpu, cuda or mps.
-        num_workers: processes that read and crop images; null chooses by the machine and the data.
-        threads: CPU threads of the training process; null leaves it to torch.
-        accumulation: micro-batches a step.
-        compile: whether the backbone is compiled.
-        log_every: steps between rows of metrics.jsonl.
-        checkpoint_every: time between checkpoints ("1 epochs", "500 steps").
-        keep_checkpoints: how many newest checkpoints stay.
-        unreadable_limit: share of images that may be unreadable before the run stops.
+        device: auto, cpu, cuda, mps.
+        num_workers: processes that load images; null takes what the machine has.
+        accumulation: micro-batches that a step is cut into to save memory.
+        log_every: steps between two rows of metrics.jsonl.
+        checkpoint_every: time between two checkpoints.
+        keep_checkpoints: how many of the newest checkpoints stay.
+        compile: whether to compile the networks.
+        unreadable_limit: the share of unreadable images above which the run stops.
+        threads: CPU threads of torch; null leaves torch's own choice.
         callbacks: watchers of the run.
     """
 
     device: str = "auto"
     num_workers: int | None = None
-    threads: int | None = None
     accumulation: int = 1
-    compile: bool = False
     log_every: int = 10
     checkpoint_every: str = "1 epochs"
     keep_checkpoints: int = 2
+    compile: bool = False
     unreadable_limit: float = 0.01
+    threads: int | None = None
     callbacks: list[Callback] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _duration("runtime.checkpoint_every", self.checkpoint_every)
 
 
 @dataclass
 class Evaluation:
-    """What watches the run; it changes nothing in it.
+    """What is measured along the way, and at the end.
 
     Args:
-        evaluators: the tests of the frozen backbones.
-        every: time between evaluations ("5 epochs"); null evaluates only at the end.
-        networks: which backbones: teacher, student, or both.
-        baselines: models measured once beside them: untrained, raw-pixels.
-        size: side in pixels of the images that evaluators see; null takes the global views'.
-        resize: the shorter side before the central crop; null takes size / 0.875.
-        batch_size: images a forward pass.
+        every: time between two evaluations; null evaluates at the end only.
+        evaluators: what to measure.
+        networks: whose backbone: teacher, student, or both.
+        baselines: models measured beside them at the end, e.g. raw-pixels, untrained.
+        resize: the short side that images are resized to first; null for view_size.
+        view_size: the side of the centre crop; null for the size of the global views.
+        batch_size: images at a time.
     """
 
-    evaluators: list[Evaluator] = field(default_factory=list)
     every: str | None = None
-    networks: list[Literal["teacher", "student"]] = field(default_factory=lambda: ["teacher", "student"])
+    evaluators: list[Evaluator] = field(default_factory=list)
+    networks: list[Network] = field(default_factory=lambda: list(get_args(Network)))
     baselines: list[str] = field(default_factory=list)
-    size: int | None = None
     resize: int | None = None
+    view_size: int | None = None
     batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.every is not None:
+            _duration("evaluation.every", self.every)
 
 
 @dataclass
-class Sections:
-    """A whole recipe, filled.
+class Parts:
+    """A whole recipe.
 
     Args:
-        method: the slots of the step.
-        views: how images become views.
+        method: the slots of the training step.
+        views: how the views of an image are made.
         data: the images.
         optimization: how the student learns.
-        precision: auto takes bf16 where the device does it well, else fp32.
+        precision: arithmetic of the networks; auto takes bf16 where the device does it well.
         seed: of everything random.
-        runtime: speed.
-        evaluation: what watches.
+        runtime: what may change speed and rounding only.
+        evaluation: what is measured along the way.
     """
 
     method: Method
@@ -180,3 +220,10 @@ class Sections:
     seed: int = 0
     runtime: Runtime = field(default_factory=Runtime)
     evaluation: Evaluation = field(default_factory=Evaluation)
+
+
+def _duration(key: str, text: str) -> None:
+    try:
+        Duration.parse(text)
+    except RecipeError as error:
+        raise RecipeError(f"{key}: {error}") from None

@@ -42,6 +42,12 @@ class CrossEntropy(Loss):
             teachers = [t for t, other in pairs if other == s]
             if teachers:
                 wanted = targets.values[teachers].sum(0)
-                log_student = (at_least_float32(logits) / self.temperature).log_softmax(-1)
-                total = total - (wanted * log_student).sum(-1).mean()
+                total = total - (wanted * self._log_softmax(logits)).sum(-1).mean()
         return total / len(pairs)
+
+    def log_probabilities(self, student: Projection) -> Tensor:
+        assert student.logits is not None
+        return self._log_softmax(student.logits)
+
+    def _log_softmax(self, logits: Tensor) -> Tensor:
+        return (at_least_float32(logits) / self.temperature).log_softmax(-1)

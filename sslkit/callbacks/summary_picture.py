@@ -1,0 +1,150 @@
+"""One picture of a run: what it saw, what it learned, and how it went."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.contracts import Callback
+
+NUM_VIEWED, NUM_QUERIES, NUM_NEIGHBOURS = 9, 6, 8
+BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#8a8f98"
+
+
+class SummaryPicture(Callback):
+    """Draws ``summary.png`` into the run folder at the end.
+
+    Sample images and their views; queries of the test images with their nearest training images by the teacher's
+    features; loss and target entropy over time; the evaluations side by side.
+
+    Args:
+        metric: the metric of results.json to compare networks by.
+    """
+
+    def __init__(self, metric: str = "knn/top1@20") -> None:
+        self.metric = metric
+
+    def on_run_end(self, run: Any) -> None:
+        if run.is_main:
+            draw(run, self.metric).savefig(run.folder.path / "summary.png", dpi=110)
+
+
+def draw(run: Any, metric: str) -> Figure:
+    """Return the picture of a run."""
+    figure = Figure(figsize=(15, 9.5), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(
+        f"{run.record.name} · step {run.clock.step} of {run.clock.total_steps}", fontsize=15, x=0.02, ha="left"
+    )
+    top, bottom = figure.subfigures(2, 1, height_ratios=[1.55, 1], hspace=0.04)
+    left, right = top.subfigures(1, 2, width_ratios=[1, 1], wspace=0.04)
+    _draw_views(left, run)
+    if run.parts.data.test is not None:
+        _draw_neighbours(right, run)
+    loss, entropy, results = bottom.subplots(1, 3, width_ratios=[1, 1, 1.15])
+    rows = run.metrics
+    _draw_curve(loss, rows, "loss", BLUE)
+    _draw_curve(entropy, rows, "target_entropy", ORANGE)
+    _draw_ceiling(entropy, run.parts.method.head.num_prototypes)
+    _draw_results(results, run.results, metric)
+    return figure
+
+
+def _draw_views(figure: SubFigure, run: Any) -> None:
+    figure.suptitle("Images, and the views that student and teacher compare", fontsize=12)
+    images, views = run.sample_views(NUM_VIEWED)
+    count = min(NUM_VIEWED, images.shape[0])
+    rows = [images, *(group.images[v] for group in views.groups for v in range(len(group.view_ids)))][:NUM_QUERIES]
+    names = ["image", *(f"view {v}" for v in views.view_ids)]
+    axes = figure.subplots(len(rows), count, squeeze=False)
+    for name, row, line in zip(names, rows, axes):
+        for image, axis in zip(row[:count], line):
+            _show(axis, run.as_picture(image))
+        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+
+
+def _draw_neighbours(figure: SubFigure, run: Any) -> None:
+    figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
+    bank, queries = run.looks("train"), run.looks("test")
+    chosen = _spread(queries.labels, NUM_QUERIES)
+    similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
+    nearest = similarity.topk(min(NUM_NEIGHBOURS, similarity.shape[1])).indices
+    axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
+    for query, found, line in zip(chosen.tolist(), nearest.tolist(), axes):
+        _show(line[0], run.as_picture(queries.images[query]))
+        for index, axis in zip(found, line[1:]):
+            _show(axis, run.as_picture(bank.images[index]))
+            if bank.labels is not None and queries.labels is not None:
+                _frame(axis, GREEN if bank.labels[index] == queries.labels[query] else RED)
+    axes[0][0].set_title("query", fontsize=10)
+
+
+def _spread(labels: Tensor | None, count: int) -> Tensor:
+    """Return positions of images of as many classes as possible."""
+    if labels is None:
+        return torch.arange(count)
+    firsts = [int((labels == label).nonzero()[0]) for label in labels.unique()]
+    return torch.tensor(firsts[:count])
+
+
+def _draw_curve(axis: Axes, rows: Sequence[Mapping[str, float]], name: str, color: str) -> None:
+    _style(axis, name.replace("_", " "))
+    axis.set_xlabel("epoch")
+    points = [(row["epoch"], row[name]) for row in rows if name in row]
+    if points:
+        epochs, values = np.array(points).T
+        axis.plot(epochs, values, color=color, linewidth=1.6)
+        axis.set_ylim(bottom=min(0.0, float(values.min())))
+    else:
+        axis.text(0.5, 0.5, "not defined for this method", ha="center", color=GRAY, transform=axis.transAxes)
+
+
+def _draw_ceiling(axis: Axes, num_prototypes: int | None) -> None:
+    if num_prototypes and axis.lines:
+        ceiling = math.log(num_prototypes)
+        axis.axhline(ceiling, color=GRAY, linewidth=1, linestyle="--")
+        axis.annotate("ln K: uniform", (0.98, ceiling), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                      color=GRAY, fontsize=9)  # fmt: skip
+        axis.set_ylim(0, ceiling * 1.12)
+
+
+def _draw_results(axis: Axes, results: Sequence[Mapping[str, Any]], metric: str) -> None:
+    _style(axis, f"{metric}, last step")
+    last = {row["network"]: row["metrics"][metric] for row in results if metric in row["metrics"]}
+    if not last:
+        axis.text(0.5, 0.5, "no labelled evaluation", ha="center", color=GRAY, transform=axis.transAxes)
+        return
+    names = list(last)[::-1]
+    colors = [GREEN if name in ("teacher", "student") else GRAY for name in names]
+    bars = axis.barh(names, [last[name] for name in names], color=colors, height=0.62)
+    axis.bar_label(bars, fmt="%.1f", padding=4, fontsize=10)
+    axis.set_xlim(0, 108)
+    axis.grid(visible=False)
+    axis.tick_params(axis="y", length=0)
+
+
+def _style(axis: Axes, title: str) -> None:
+    axis.set_title(title, fontsize=12)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(visible=True, alpha=0.25)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _show(axis: Axes, image: Tensor) -> None:
+    """Draw (H, W, 3) in 0..1 without ticks."""
+    axis.imshow(image.numpy(), interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+
+
+def _frame(axis: Axes, color: str) -> None:
+    axis.spines[:].set(visible=True, color=color, linewidth=2.5)

@@ -1,0 +1,37 @@
+"""The machine's best device, and the precision that it does well."""
+
+import random
+
+import torch
+
+from sslkit.errors import RecipeError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` takes CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        RecipeError: there is no such device here.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    here = [kind for kind, there in available.items() if there]
+    if name == "auto":
+        return torch.device("cuda" if available["cuda"] else here[-1])
+    if not available.get(name.partition(":")[0]):
+        raise RecipeError(f"runtime.device: {name!r} is not available here. Choices: auto, {', '.join(here)}.")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Return the precision; ``auto`` takes bf16 where the device has instructions for it, else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed what layers draw (drop path, dropout) from the step alone, so that a resumed run draws the same."""
+    torch.manual_seed(random.Random(f"{seed}/{step}/{rank}").getrandbits(63))

@@ -1,0 +1,87 @@
+"""What a step says about its health: numbers for the log, computed only when a row is written."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.contracts import Loss
+from sslkit.distributed import mean_over_processes
+from sslkit.training.step import StepOutput
+from sslkit.types import at_least_float32, matching_pairs
+
+
+@torch.no_grad()
+def diagnose(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
+    """Return the health of a step, each a scalar over all processes.
+
+    ===================== ============================ ==========================================================
+    name                  range                        healthy
+    ===================== ============================ ==========================================================
+    embedding_std         0 .. 1                       well above 0; 0 when every image has one embedding
+    effective_rank        1 .. min(T B, F)             far above 1 (RankMe, arXiv:2210.02885, of teacher features)
+    teacher_student_cosine -1 .. 1                     rises, stays below 1
+    target_entropy        0 .. ln K                    between; 0: one prototype takes all, ln K: uniform
+    marginal_entropy      0 .. ln K                    near ln K: prototypes are used alike
+    prototype_use         1 / K .. 1                   exp(marginal_entropy) / K
+    student_entropy       0 .. ln K                    falls towards target_entropy
+    target_kl             0 ..                         above 0: KL(targets || student), DINO figure 7
+    ===================== ============================ ==========================================================
+
+    The last five exist only where targets are probabilities over prototypes.
+    """
+    numbers = {
+        "embedding_std": embedding_std(output.student.embedding),
+        "effective_rank": effective_rank(output.teacher.features),
+        "teacher_student_cosine": _cosine(output),
+    }
+    if output.targets.kind == "probabilities":
+        numbers |= _distributions(output, loss)
+    return {name: mean_over_processes(value) for name, value in numbers.items()}
+
+
+def embedding_std(embeddings: Tensor) -> Tensor:
+    """Return the standard deviation over images of (V, B, D) embeddings, as a share of the most it could be.
+
+    Embeddings spread evenly over the unit sphere have 1, identical ones 0.
+    """
+    unit = F.normalize(at_least_float32(embeddings), dim=-1)
+    return unit.var(1, unbiased=False).sum(-1).mean().sqrt()
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """Return exp of the entropy of the normalised singular values of (T, B, F) features.
+
+    Views and images are rows alike; of more than 512 the first are taken, which bounds the cost.
+    """
+    values = torch.linalg.svdvals(at_least_float32(features).flatten(0, 1)[:512])
+    return entropy(values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).exp()
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Return the entropy in nats along the last axis."""
+    return -torch.xlogy(probabilities, probabilities).sum(-1)
+
+
+def _cosine(output: StepOutput) -> Tensor:
+    student, teacher = output.student, output.teacher
+    pairs = matching_pairs(teacher.view_ids, student.view_ids)
+    cosines = [F.cosine_similarity(student.projection[s], teacher.projection[t], dim=-1).mean() for t, s in pairs]
+    return at_least_float32(torch.stack(cosines)).mean()
+
+
+def _distributions(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
+    targets = output.targets
+    pairs = matching_pairs(targets.view_ids, output.student.view_ids)
+    of_targets = entropy(targets.values).mean(1)
+    marginal = entropy(mean_over_processes(targets.values.mean((0, 1))))
+    numbers = {
+        "target_entropy": of_targets.mean(),
+        "marginal_entropy": marginal,
+        "prototype_use": marginal.exp() / targets.values.shape[-1],
+    }
+    log_student = loss.log_probabilities(output.student)
+    if log_student is not None:
+        numbers["student_entropy"] = entropy(log_student.exp()).mean()
+        crossed = [-(targets.values[t] * log_student[s]).sum(-1).mean() for t, s in pairs]
+        numbers["target_kl"] = (torch.stack(crossed) - torch.stack([of_targets[t] for t, _ in pairs])).mean()
+    return numbers

@@ -1,0 +1,72 @@
+"""How a run in progress looks: a live line in a terminal, plain lines elsewhere."""
+
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sslkit.clock import Clock
+
+PLAIN_LINES = 20
+"""Lines that a whole run prints where there is no terminal."""
+
+
+class Display:
+    """The progress of one run.
+
+    Args:
+        clock: the run's length.
+        first_step: where it starts.
+        console: where to write.
+    """
+
+    def __init__(self, clock: Clock, first_step: int, console: Console) -> None:
+        self.clock = clock
+        self.console = console
+        self.every = max(1, clock.total_steps // PLAIN_LINES)
+        self.last_line = first_step
+        self.progress = Progress(
+            TextColumn("[bold]epoch {task.fields[epoch]}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[numbers]}", style="cyan"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = self.progress.add_task("", total=clock.total_steps, completed=first_step, epoch="", numbers="")
+
+    def __enter__(self) -> "Display":
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def step(self, clock: Clock) -> None:
+        """Advance to the end of this step."""
+        self.progress.update(self.task, completed=clock.step + 1, epoch=_epoch(clock))
+
+    def show(self, clock: Clock, row: Mapping[str, float]) -> None:
+        """Show a row of metrics."""
+        numbers = (
+            f"loss {row['loss']:.3f} · {row['images_per_second']:,.0f} images/s · "
+            f"data wait {row['data_wait_fraction']:.0%}"
+        )
+        self.progress.update(self.task, numbers=numbers)
+        done = clock.step + 1
+        if not self.console.is_terminal and (done - self.last_line >= self.every or done == clock.total_steps):
+            self.last_line = done
+            self.console.print(f"epoch {_epoch(clock)} · step {done}/{clock.total_steps} · {numbers}", highlight=False)
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, highlight=False)
+
+
+def _epoch(clock: Clock) -> str:
+    return f"{clock.epoch + 1}/{clock.total_epochs}"

@@ -1,0 +1,114 @@
+"""Which images make each batch, and who reads them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sslkit.clock import Clock
+from sslkit.contracts import ImageSource, ViewMaker
+from sslkit.data.order import permuted
+from sslkit.data.substitution import read_or_substitute
+from sslkit.errors import UnreadableImage
+
+MAX_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of a step's images.
+
+    Args:
+        prepared: what the view maker prepared, each stacked to (B, ...).
+        keys: (B,) int64 sample keys.
+        unreadable: the images that were substituted.
+    """
+
+    prepared: tuple[Tensor, ...]
+    keys: Tensor
+    unreadable: Sequence[UnreadableImage]
+
+    def pin_memory(self) -> "Batch":
+        """Return this batch in page-locked memory; torch's loader asks for it by this name."""
+        return Batch(tuple(tensor.pin_memory() for tensor in self.prepared), self.keys, self.unreadable)
+
+
+class StepBatches(Dataset[Batch]):
+    """The batch of each step of a run, a pure function of the step: so a run resumes anywhere.
+
+    Process r of n takes the r-th contiguous slice of each global batch.
+
+    Args:
+        source: where images come from.
+        views: prepares each image.
+        clock: how many steps an epoch has.
+        batch_size: images a step over all processes, divisible by ``world_size``.
+        seed: of order and views.
+        rank: this process.
+        world_size: processes that share each batch.
+    """
+
+    def __init__(
+        self,
+        source: ImageSource,
+        views: ViewMaker,
+        clock: Clock,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.source = source
+        self.views = views
+        self.clock = clock
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.share = batch_size // world_size
+
+    def __len__(self) -> int:
+        return self.clock.total_steps
+
+    def indices(self, step: int) -> Sequence[int]:
+        """Return the images of a step that fall to this process."""
+        start = (step % self.clock.steps_per_epoch) * self.batch_size + self.rank * self.share
+        epoch = self.clock.at(step).epoch
+        return permuted(range(start, start + self.share), len(self.source), self.seed, epoch).tolist()
+
+    def __getitem__(self, step: int) -> Batch:
+        epoch = self.clock.at(step).epoch
+        prepared, keys, unreadable = [], [], []
+        for index in self.indices(step):
+            sample, errors = read_or_substitute(self.source, index)
+            prepared.append(self.views.prepare(sample, epoch, self.seed))
+            keys.append(sample.key)
+            unreadable.extend(errors)
+        stacked = tuple(torch.stack(tensors) for tensors in zip(*prepared, strict=True))
+        return Batch(stacked, torch.tensor(keys), unreadable)
+
+
+def load_batches(
+    batches: StepBatches, first_step: int, num_workers: int, pin_memory: bool = False
+) -> Iterator[tuple[int, Batch]]:
+    """Yield (step, batch) from ``first_step`` to the run's end, read ahead by ``num_workers`` processes."""
+    steps = range(first_step, len(batches))
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=2 if num_workers else None,
+    )
+    return zip(steps, loader, strict=True)
+
+
+def default_workers(source: ImageSource, world_size: int = 1) -> int:
+    """Return how many processes should read: none for images in memory, else the cores that training leaves."""
+    if source.in_memory:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores // world_size - 1, MAX_WORKERS))

@@ -1,0 +1,67 @@
+"""The rows of metrics.jsonl, and results.json."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+
+class MetricsFile:
+    """One JSON row a logged step, the run's source of truth.
+
+    Args:
+        path: the file; rows are appended.
+        after: rows of later steps, left by a crash after the checkpoint resumed from, are dropped.
+    """
+
+    def __init__(self, path: Path, after: int = 0) -> None:
+        self.path = path
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= after]
+            write_text(path, "".join(kept))
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append a row and hand it to the system."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Return a row's step; a row cut short by a crash counts as later than any."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Return plain numbers; each tensor read here is a wait for the device."""
+    return {name: float(value) for name, value in values.items()}
+
+
+def append_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to results.json."""
+    write_text(path, json.dumps([*read_results(path), *rows], indent=1) + "\n")
+
+
+def read_results(path: Path) -> Sequence[Mapping[str, Any]]:
+    """Return the rows of a results.json, none where there is no file."""
+    return json.loads(path.read_text()) if path.exists() else []
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

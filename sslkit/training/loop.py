@@ -1,0 +1,299 @@
+"""A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
+
+import copy
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from rich.console import Console
+
+from sslkit.backbones import RawPixels
+from sslkit.clock import Clock, Duration
+from sslkit.contracts import Backbone
+from sslkit.data.substitution import UnreadableLog
+from sslkit.distributed import rank, world_size
+from sslkit.errors import RecipeError
+from sslkit.evaluate import evaluate, evaluation_data
+from sslkit.schedules import value_at
+from sslkit.sections import Parts
+from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.training.accelerated import AccelerateExecutor
+from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
+from sslkit.training.device import choose_device, choose_precision, seed_step
+from sslkit.training.diagnostics import diagnose
+from sslkit.training.display import Display
+from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
+from sslkit.training.log import MetricsFile, append_results, as_numbers, read_results
+from sslkit.training.optimizers import parameter_groups, set_rates
+from sslkit.training.run_folder import DataStatistics, Record, RunFolder
+from sslkit.training.step import Clip, StepOutput, train_step
+from sslkit.training.stopwatch import Stopwatch
+from sslkit.types import Views
+
+
+class Run:
+    """One execution of a recipe; callbacks see this object.
+
+    Args:
+        parts: the filled recipe.
+        record: what the folder says about it.
+        folder: where it lives; nothing is written before `execute`.
+        teacher: a branch to start the teacher from; None copies the student.
+        console: where progress is shown; None is standard error.
+
+    Raises:
+        RecipeError: the parts do not fit one another, the batch or the machine.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        record: Record,
+        folder: Path,
+        teacher: Branch | None = None,
+        console: Console | None = None,
+    ) -> None:
+        self.parts = parts
+        self.record = record
+        self.folder = RunFolder(folder)
+        self.console = console or Console(stderr=True)
+        self.device = choose_device(parts.runtime.device)
+        if parts.runtime.threads is not None:
+            torch.set_num_threads(parts.runtime.threads)
+        precision = choose_precision(parts.precision, self.device)
+        self.clock = self._start_clock()
+        self.model = self._build_model(teacher).to(self.device)
+        # accelerate keeps one state a process; a second run in it may have another precision.
+        AcceleratorState._reset_state()
+        self.accelerator = Accelerator(
+            cpu=self.device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision
+        )
+        self.executor = AccelerateExecutor(self.accelerator, self.model.student)
+        method = parts.optimization.optimizer
+        self.optimizer = method.build(
+            [{**group, "lr": 0.0} for group in parameter_groups(self.model.student, method.decays_vectors)]
+        )
+        self.statistics = self._statistics()
+        self.interrupted = False
+
+    @property
+    def results(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of results.json."""
+        return read_results(self.folder.results)
+
+    def execute(self, resume: bool = False) -> None:
+        """Train to the end, or to an interruption, from the newest checkpoint if there is one and ``resume``."""
+        self.folder.start(self.record, self.statistics, resume)
+        first = load_newest(self.folder.checkpoints, self.model, self.optimizer, self.record.identity) or 0
+        self.clock = self.clock.at(first)
+        metrics = MetricsFile(self.folder.metrics, after=first)
+        for callback in self.parts.runtime.callbacks:
+            callback.on_run_start(self)
+        self._measure_baselines()
+        with Display(self.clock, first, self.console) as display, self._interruptible():
+            self._train(display, metrics)
+            self._finish()
+        for callback in self.parts.runtime.callbacks:
+            callback.on_run_end(self)
+
+    def _train(self, display: Display, metrics: MetricsFile) -> None:
+        unreadable = UnreadableLog(len(self.parts.data.train), self.parts.runtime.unreadable_limit)
+        stopwatch = Stopwatch(self.clock.step)
+        steps = self._batches()
+        while self.clock.step < self.clock.total_steps and not self.interrupted:
+            with stopwatch.waiting():
+                _, batch = next(steps)
+            unreadable.record(len(batch.keys), batch.unreadable)
+            output = self._step(batch)
+            display.step(self.clock)
+            if self._is_due(f"{self.parts.runtime.log_every} steps") or self.clock.step == 0:
+                row = self._row(output, stopwatch)
+                metrics.write(row)
+                display.show(self.clock, row)
+                for callback in self.parts.runtime.callbacks:
+                    callback.on_step_end(self, row)
+            self.clock = self.clock.at(self.clock.step + 1)
+            with stopwatch.paused():
+                self._at_cadence(display)
+
+    def _step(self, batch: Batch) -> StepOutput:
+        plan, clock = self.parts.optimization, self.clock
+        seed_step(self.parts.seed, clock.step, rank())
+        set_rates(self.optimizer, plan.learning_rate(clock), value_at(plan.weight_decay, clock))
+        return train_step(
+            self.model,
+            self.make_views(batch, clock.epoch),
+            self.optimizer,
+            clock,
+            clip=None if plan.clip_grad_norm is None else Clip(plan.clip_grad_norm, plan.clip_per),
+            frozen=[
+                part for part, duration in plan.freeze.items() if clock.step < Duration.parse(duration).steps(clock)
+            ],
+            accumulation=self.parts.runtime.accumulation,
+            executor=self.executor,
+        )
+
+    def make_views(self, batch: Batch, epoch: int) -> Views:
+        """Return the views of a batch on the run's device."""
+        prepared = [tensor.to(self.device, non_blocking=True) for tensor in batch.prepared]
+        return self.parts.views.make(prepared, batch.keys, epoch, self.parts.seed)
+
+    def batches(self) -> StepBatches:
+        """Return this process's batch of each step."""
+        return StepBatches(
+            self.parts.data.train,
+            self.parts.views,
+            self.clock,
+            self.parts.optimization.batch_size,
+            self.parts.seed,
+            rank(),
+            world_size(),
+        )
+
+    def _batches(self) -> Iterator[tuple[int, Batch]]:
+        workers = self.parts.runtime.num_workers
+        if workers is None:
+            workers = default_workers(self.parts.data.train, world_size())
+        return load_batches(self.batches(), self.clock.step, workers, pin_memory=self.device.type == "cuda")
+
+    def _row(self, output: StepOutput, stopwatch: Stopwatch) -> dict[str, float]:
+        """Return the row of the step just taken; reading it is the loop's only wait for the device."""
+        method, plan, clock = self.parts.method, self.parts.optimization, self.clock
+        values = {
+            "step": clock.step + 1,
+            "epoch": (clock.step + 1) / clock.steps_per_epoch,
+            "loss": output.loss,
+            "lr": plan.learning_rate(clock),
+            "weight_decay": value_at(plan.weight_decay, clock),
+            **method.teacher.metrics(clock),
+            **(method.collapse.metrics(clock) if method.collapse is not None else {}),
+            **diagnose(output, method.loss),
+        }
+        return as_numbers(values) | stopwatch.read(clock.step + 1, plan.batch_size)
+
+    def _is_due(self, every: str) -> bool:
+        """Whether a cadence falls on the end of the current step; the last step is always due."""
+        done = self.clock.step + 1
+        return done % max(1, Duration.parse(every).steps(self.clock)) == 0 or done == self.clock.total_steps
+
+    def _at_cadence(self, display: Display) -> None:
+        """Save and evaluate between steps where it is time; the end is `_finish`'s."""
+        if self.clock.step == self.clock.total_steps:
+            return
+        done = self.clock.step
+        if done % max(1, Duration.parse(self.parts.runtime.checkpoint_every).steps(self.clock)) == 0:
+            self.save()
+        every = self.parts.evaluation.every
+        if every is not None and done % max(1, Duration.parse(every).steps(self.clock)) == 0:
+            for row in self.evaluate():
+                display.say(_one_line(row, self.clock))
+
+    def _finish(self) -> None:
+        """Leave a folder that can be resumed, evaluated and exported."""
+        self.save()
+        if not self.interrupted:
+            self.evaluate()
+
+    def save(self) -> None:
+        """Write a checkpoint and both backbones."""
+        if rank() != 0:
+            return
+        progress = Progress(self.clock.step, self.record.identity)
+        keep = self.parts.runtime.keep_checkpoints
+        path = save_checkpoint(self.folder.checkpoints, self.model, self.optimizer, progress, keep)
+        self.folder.save_backbones({name: branch.backbone for name, branch in self.branches().items()})
+        for callback in self.parts.runtime.callbacks:
+            callback.on_checkpoint(self, path)
+
+    def branches(self) -> dict[str, Branch]:
+        """Return both networks by name."""
+        return {"teacher": self.model.teacher, "student": self.model.student}
+
+    def evaluate(self) -> Sequence[Mapping[str, Any]]:
+        """Run the recipe's evaluators on its networks and add the rows to results.json."""
+        rows: list[Mapping[str, Any]] = []
+        branches = self.branches()
+        for name in self.parts.evaluation.networks:
+            rows += self._evaluate(branches[name].backbone, name)
+        for callback in self.parts.runtime.callbacks:
+            callback.on_evaluate_end(self, rows)
+        return rows
+
+    def _evaluate(self, backbone: Backbone, network: str) -> Sequence[Mapping[str, Any]]:
+        section, data = self.parts.evaluation, self.parts.data
+        if not section.evaluators or data.test is None or rank() != 0:
+            return []
+        images = evaluation_data(data.train, data.test, self.statistics, section.batch_size, self.device)
+        rows = evaluate(backbone, section.evaluators, images, network=network, step=self.clock.step)
+        append_results(self.folder.results, rows)
+        return rows
+
+    def _measure_baselines(self) -> None:
+        """Measure, once and before the first step, what needs no training."""
+        if self.clock.step:
+            return
+        for name in self.parts.evaluation.baselines:
+            if name == "untrained":
+                self._evaluate(copy.deepcopy(self.model.student.backbone), name)
+            elif name == "raw-pixels":
+                for variant in RawPixels.VARIANTS:
+                    self._evaluate(RawPixels(variant), f"{name} ({variant})")
+            else:
+                raise RecipeError(f"evaluation.baselines: unknown {name!r}. Choices: raw-pixels, untrained.")
+
+    def _start_clock(self) -> Clock:
+        plan, images = self.parts.optimization, len(self.parts.data.train)
+        if plan.batch_size > images:
+            raise RecipeError(
+                f"optimization.batch_size: {plan.batch_size} is more than the {images} images of "
+                f"{self.parts.data.train.name}; take at most that many"
+            )
+        if plan.batch_size % world_size():
+            raise RecipeError(
+                f"optimization.batch_size: {plan.batch_size} cannot be shared by {world_size()} processes"
+            )
+        return plan.clock(images)
+
+    def _build_model(self, teacher: Branch | None) -> StudentTeacher:
+        method = self.parts.method
+        return StudentTeacher(
+            Branch(method.backbone, method.head, method.predictor),
+            teacher_update=method.teacher,
+            collapse=method.collapse,
+            loss=method.loss,
+            teacher=teacher,
+            student_views=method.student_views,
+            teacher_views=method.teacher_views,
+        )
+
+    def _statistics(self) -> DataStatistics:
+        data, section = self.parts.data, self.parts.evaluation
+        size = section.view_size or max(self.parts.views.sizes)
+        return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, section.resize or size)
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Let the first SIGINT or SIGTERM finish the step and save; a second one stops at once."""
+
+        def request(number: int, frame: Any) -> None:
+            self.interrupted = True
+            signal.signal(number, before[number])
+
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _one_line(row: Mapping[str, Any], clock: Clock) -> str:
+    numbers = " · ".join(f"{name} {value:.1f}" for name, value in list(row["metrics"].items())[:4])
+    return f"epoch {clock.step / clock.steps_per_epoch:g} · {row['network']} · {numbers}"

@@ -1,0 +1,137 @@
+"""The folder that a run leaves behind."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslkit.contracts import Backbone
+from sslkit.distributed import world_size
+from sslkit.errors import SSLKitError
+from sslkit.training.log import write_text
+
+STACK = ("sslkit", "torch", "torchvision", "timm", "kornia", "accelerate", "datasets", "jsonargparse", "pluggy")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run is, for its folder.
+
+    Args:
+        name: the recipe's.
+        recipe: the resolved recipe as YAML.
+        identity: hash of everything that decides what is learned.
+        plugins: name, version and origin of what offered the parts.
+    """
+
+    name: str
+    recipe: str
+    identity: str
+    plugins: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class DataStatistics:
+    """What a backbone must know of its images; travels with the run and its exports.
+
+    Args:
+        channels: bands.
+        mean: of each band in 0..1.
+        std: of each band.
+        value_range: pixel values of 0 and 1, or None for the dtype's.
+        size: side of the images that evaluators see, in pixels.
+        resize: their shorter side before the central crop.
+    """
+
+    channels: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    value_range: Sequence[float] | None
+    size: int
+    resize: int
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run folder, and its writing.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+    metrics: Path = field(init=False)
+    results: Path = field(init=False)
+    checkpoints: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name, place in (("metrics", "metrics.jsonl"), ("results", "results.json"), ("checkpoints", "checkpoints")):
+            object.__setattr__(self, name, self.path / place)
+
+    def start(self, record: Record, statistics: DataStatistics, resume: bool) -> None:
+        """Make the folder and write what does not change.
+
+        Raises:
+            SSLKitError: it holds a run and ``resume`` is false, or it cannot be written.
+        """
+        recipe = self.path / "recipe.yaml"
+        if recipe.exists() and not resume:
+            raise SSLKitError(
+                f"--run-dir: {self.path} already holds a run; add --resume to go on with it, or choose another folder"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not recipe.exists():
+                write_text(recipe, record.recipe)
+            write_text(self.path / "environment.json", json.dumps(environment(record), indent=1) + "\n")
+            write_text(self.path / "data.json", json.dumps(asdict(statistics), indent=1) + "\n")
+        except OSError as error:
+            raise SSLKitError(f"--run-dir: {self.path} cannot be written: {error}") from error
+
+    def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
+        """Write each network's backbone by itself, under its name."""
+        for name, backbone in backbones.items():
+            (self.path / name).mkdir(exist_ok=True)
+            backbone.save(self.path / name)
+
+
+def environment(record: Record) -> dict[str, Any]:
+    """Return what a figure of this run depends on besides its recipe."""
+    return {
+        "recipe": record.name,
+        "identity": record.identity,
+        "plugins": [dict(plugin) for plugin in record.plugins],
+        "versions": {name: _version(name) for name in STACK},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "commit": _commit(),
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+        "world_size": world_size(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """Return the commit of a checkout of sslkit, None for an installed one."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        answer = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

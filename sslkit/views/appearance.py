@@ -1,0 +1,160 @@
+"""What a view looks like: colour jitter, grayscale, blur, solarize, each for some of the images."""
+
+from collections.abc import Callable, Sequence
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sslkit.views.blur import blur_
+from sslkit.views.checks import check_at_least, check_interval, check_probability, for_rgb
+from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
+from sslkit.views.draws import Stream
+
+_ORDERS = np.array(list(permutations(range(4))))
+
+
+class Change(NamedTuple):
+    """One operation on some images of a batch.
+
+    Args:
+        operation: changes the images it is given in place, by one amount an image.
+        chosen: (N,) whether an image is changed.
+        amounts: (N,) by how much.
+    """
+
+    operation: Callable[[Tensor, Tensor], Tensor]
+    chosen: NDArray[np.bool_]
+    amounts: NDArray[np.float64]
+
+
+class ColorJitter:
+    """The colours that the views of a run share.
+
+    Operations on colours work on RGB: None means DINO's value where there are 3 channels, and nothing elsewhere.
+
+    Args:
+        channels: of the images.
+        brightness: b of a factor uniform in max(0, 1 - b) .. 1 + b; 0 leaves the operation out.
+        contrast: likewise.
+        saturation: likewise, RGB only; None: 0.2.
+        hue: h of a rotation uniform in -h .. h turns, at most 0.5, RGB only; None: 0.1.
+        probability: of these four together; their order is drawn for each view of each image.
+        grayscale: probability, RGB only; None: 0.2.
+
+    Attributes:
+        dropped: the operations left out because the images are not RGB.
+
+    Raises:
+        RecipeError: a number is out of its range, or an operation on colours was asked of images that are not RGB.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        brightness: float,
+        contrast: float,
+        saturation: float | None,
+        hue: float | None,
+        probability: float,
+        grayscale: float | None,
+    ) -> None:
+        asked = {"saturation": saturation, "hue": hue, "grayscale": grayscale}
+        self.dropped = tuple(name for name, value in asked.items() if value is None and channels != 3)
+        saturation = for_rgb("saturation", saturation, 0.2, channels)
+        hue = for_rgb("hue", hue, 0.1, channels)
+        self.grayscale = for_rgb("grayscale", grayscale, 0.2, channels)
+        self.probability = probability
+        for name, strength in (
+            ("brightness", brightness),
+            ("contrast", contrast),
+            ("saturation", saturation),
+        ):
+            check_at_least(name, strength, 0)
+        check_at_least("hue", hue, 0, 0.5)
+        check_probability("jitter_probability", probability)
+        check_probability("grayscale", self.grayscale)
+        self.operations = (
+            (brightness_, Stream.BRIGHTNESS, *_factors(brightness)),
+            (contrast_, Stream.CONTRAST, *_factors(contrast)),
+            (saturation_, Stream.SATURATION, *_factors(saturation)),
+            (hue_, Stream.HUE, -hue, hue),
+        )
+
+    def draw(self, draws: NDArray[np.float64]) -> list[Change]:
+        """Return the changes that (V, B, S) uniforms mean, in the order in which they happen."""
+        jittered = draws[..., Stream.JITTER] < self.probability
+        order = _ORDERS[(draws[..., Stream.JITTER_ORDER] * len(_ORDERS)).astype(np.int64)]
+        jitter = [
+            Change(operation, jittered & (order[..., place] == number), _between(draws[..., stream], low, high))
+            for place in range(len(self.operations))
+            for number, (operation, stream, low, high) in enumerate(self.operations)
+            if low < high
+        ]
+        gray = draws[..., Stream.GRAYSCALE] < self.grayscale
+        return [*jitter, Change(grayscale_, gray, np.zeros(gray.shape))]
+
+
+class Appearance:
+    """The appearance of the V views of one resolution, in the order of BYOL and DINO (arXiv:2104.14294, §3.2).
+
+    Args:
+        jitter: colour jitter and grayscale.
+        blur: V probabilities.
+        blur_sigma: least and greatest standard deviation of the blur, in pixels.
+        solarize: V probabilities; the threshold is 0.5.
+    """
+
+    def __init__(
+        self,
+        jitter: ColorJitter,
+        blur: Sequence[float],
+        blur_sigma: tuple[float, float],
+        solarize: Sequence[float],
+    ) -> None:
+        check_interval("blur_sigma", blur_sigma, 0, float("inf"))
+        self.jitter = jitter
+        self.blur = np.array(blur)[:, None]
+        self.blur_sigma = blur_sigma
+        self.solarize = np.array(solarize)[:, None]
+
+    def draw(self, draws: NDArray[np.float64]) -> list[Change]:
+        """Return what happens to N = V * B images, views first, in the order in which it happens.
+
+        Args:
+            draws: (B, V, S) uniforms.
+        """
+        draws = draws.transpose(1, 0, 2)
+        sigmas = _between(draws[..., Stream.BLUR_SIGMA], *self.blur_sigma)
+        changes = [
+            *self.jitter.draw(draws),
+            Change(blur_, draws[..., Stream.BLUR] < self.blur, sigmas),
+            Change(solarize_, draws[..., Stream.SOLARIZE] < self.solarize, np.zeros(sigmas.shape)),
+        ]
+        flat = (Change(operation, chosen.ravel(), amounts.ravel()) for operation, chosen, amounts in changes)
+        return [change for change in flat if change.chosen.any()]
+
+
+def apply_(images: Tensor, changes: Sequence[Change], start: int = 0) -> Tensor:
+    """Change (N, C, H, W) images in place; they are those from ``start`` on of the batch that was drawn for."""
+    stop = start + len(images)
+    for operation, chosen, amounts in changes:
+        rows = np.flatnonzero(chosen[start:stop])
+        if len(rows) == len(images):
+            operation(images, torch.from_numpy(amounts[start:stop]))
+        elif len(rows):
+            index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+            changed = operation(images.index_select(0, index), torch.from_numpy(amounts[start:stop][rows]))
+            images.index_copy_(0, index, changed)
+    return images
+
+
+def _between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    return low + (high - low) * draws
+
+
+def _factors(strength: float) -> tuple[float, float]:
+    return max(0.0, 1 - strength), 1 + strength

@@ -1,0 +1,62 @@
+"""Gaussian blur, each image with a width of its own."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def blur_(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur in place and return the images; equal to torchvision's with a kernel of 2 ceil(3 sigma) + 1 taps.
+
+    The border is mirrored, as often as it takes where the kernel is wider than the image. On the CPU this adds
+    shifted images, which is 1.3 to 10 times as fast as kornia's convolution there and gives an image the same bits in
+    every batch; elsewhere kornia convolves.
+
+    Args:
+        images: (N, C, H, W), floating.
+        sigmas: (N,) standard deviations in pixels, above 0, on the CPU.
+    """
+    kernels = gaussian_kernels(sigmas).to(images)
+    return (_sum_of_shifts_ if images.device.type == "cpu" else _convolve_)(images, kernels)
+
+
+def gaussian_kernels(sigmas: Tensor) -> Tensor:
+    """Return (N, R + 1): the weight at each distance 0 .. R, R that of the widest; 0 beyond an image's own 3 sigma."""
+    sigma = sigmas.double()[:, None]
+    radius = (3 * sigma).ceil()
+    distance = torch.arange(int(radius.max()) + 1)
+    weights = torch.exp(-0.5 * (distance / sigma) ** 2) * (distance <= radius)
+    return weights / (2 * weights.sum(1, keepdim=True) - weights[:, :1])
+
+
+def _sum_of_shifts_(images: Tensor, kernels: Tensor) -> Tensor:
+    # From the middle outwards: the weights 0 that a wider neighbour adds to an image's kernel then change no bit.
+    radius = kernels.shape[1] - 1
+    weights = kernels.T[:, :, None, None, None]
+    for axis in (-1, -2):
+        side = images.shape[axis]
+        padded = _mirror(images, radius, axis)
+        torch.mul(padded.narrow(axis, radius, side), weights[0], out=images)
+        for distance in range(1, radius + 1):
+            before, after = (padded.narrow(axis, radius + shift, side) for shift in (-distance, distance))
+            images.addcmul_(before + after, weights[distance])
+    return images
+
+
+def _convolve_(images: Tensor, kernels: Tensor) -> Tensor:
+    from kornia.filters import filter2d_separable  # takes seconds to import; not needed on the CPU
+
+    taps = torch.cat([kernels[:, 1:].flip(1), kernels], 1)
+    padded = _mirror(_mirror(images, kernels.shape[1] - 1, -1), kernels.shape[1] - 1, -2)
+    return images.copy_(filter2d_separable(padded, taps, taps, padding="valid"))
+
+
+def _mirror(images: Tensor, radius: int, axis: int) -> Tensor:
+    """Widen an axis by ``radius`` pixels at both ends, mirrored about the border pixels."""
+    while radius:
+        side = images.shape[axis]
+        step = min(radius, side - 1) if side > 1 else radius
+        padding = (step, step, 0, 0) if axis == -1 else (0, 0, step, step)
+        images = F.pad(images, padding, "reflect" if side > 1 else "replicate")
+        radius -= step
+    return images

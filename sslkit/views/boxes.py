@@ -1,0 +1,50 @@
+"""Where a crop lies."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sslkit.views.draws import ATTEMPTS, Stream
+
+RATIO = (3 / 4, 4 / 3)
+"""Narrowest and widest crop, width / height, before it is resized to a square."""
+
+
+def draw_boxes(
+    draws: NDArray[np.float64],
+    heights: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    scale: tuple[float, float],
+) -> NDArray[np.int64]:
+    """Return (B, V, 4) boxes (top, left, height, width) in pixels: torchvision's RandomResizedCrop, vectorised.
+
+    The area is uniform in ``scale`` of the picture, the ratio log-uniform in 3/4 .. 4/3. The first of ten attempts
+    that fits wins and lies uniformly; where none fits, the largest central box of an allowed ratio is taken.
+
+    Args:
+        draws: (B, V, S) uniforms.
+        heights: (B,) of the pictures.
+        widths: (B,) of the pictures.
+        scale: least and greatest share of the picture's area.
+    """
+    height, width = heights[:, None], widths[:, None]
+    area = _between(draws[..., Stream.CROP_AREA :][..., :ATTEMPTS], *scale) * (height * width)[..., None]
+    ratio = np.exp(_between(draws[..., Stream.CROP_RATIO :][..., :ATTEMPTS], *np.log(RATIO)))
+    tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
+    fits = (tall > 0) & (tall <= height[..., None]) & (wide > 0) & (wide <= width[..., None])
+    first = fits.argmax(-1)[..., None]
+    tall, wide = np.take_along_axis(tall, first, -1)[..., 0], np.take_along_axis(wide, first, -1)[..., 0]
+    top = np.floor(draws[..., Stream.CROP_TOP] * (height - tall + 1))
+    left = np.floor(draws[..., Stream.CROP_LEFT] * (width - wide + 1))
+    drawn = np.stack([top, left, tall, wide], -1).astype(np.int64)
+    return np.where(fits.any(-1)[..., None], drawn, _central_boxes(heights, widths)[:, None])
+
+
+def _central_boxes(heights: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (B, 4): the picture, narrowed where it is wider or taller than the ratios allow."""
+    tall = np.minimum(heights, np.rint(widths / RATIO[0])).astype(np.int64)
+    wide = np.minimum(widths, np.rint(heights * RATIO[1])).astype(np.int64)
+    return np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], -1)
+
+
+def _between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    return low + (high - low) * draws

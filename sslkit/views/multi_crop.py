@@ -1,0 +1,168 @@
+"""Multi-crop: some large views and many small ones of each image."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sslkit.contracts import ViewMaker
+from sslkit.errors import RecipeError, UnknownName
+from sslkit.types import Sample, Views
+from sslkit.views.appearance import Appearance, ColorJitter
+from sslkit.views.checks import check_at_least, check_channels, check_value_range
+from sslkit.views.draws import uniforms
+from sslkit.views.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize, ValueRange, to_resizable, to_unit
+from sslkit.views.resample import fit_square
+from sslkit.views.resolution import Resolution
+
+
+class MultiCrop(ViewMaker):
+    """Global and local views; the defaults are those of DINO (arXiv:2104.14294, §3.2 and appendix; SwAV, 2006.09882).
+
+    Each view: crop, flip, colour jitter, grayscale, blur, solarize, normalize. A view of an image is the same, bit for
+    bit on the CPU, in every batch, order, worker and process.
+
+    Operations on colours (saturation, hue, grayscale) work on RGB. Left at None they take the value named below where
+    ``channels`` is 3 and are dropped elsewhere, by name, in ``dropped``; a number above 0 is refused elsewhere.
+
+    Args:
+        global_size: side of the global views, in pixels.
+        global_scale: least and greatest share of the image that a global view covers.
+        num_global_views: at least 1.
+        num_local_views: 0 for global views alone.
+        local_size: side of the local views, in pixels.
+        local_scale: least and greatest share of the image that a local view covers.
+        crop_on: ``workers`` crops the original picture in the loader's workers (the papers' geometry); ``device``
+            crops a canvas of one size on the device of the batch, both antialiased bicubic.
+        canvas_size: side of the canvas, in pixels, for ``device`` alone; a worker resizes the shorter side of other
+            pictures to it and cuts out the center.
+        flip: probability of a mirrored view.
+        brightness: b of a factor in 1 - b .. 1 + b.
+        contrast: as brightness.
+        saturation: as brightness; None: 0.2.
+        hue: h of a rotation by -h .. h turns, at most 0.5; None: 0.1.
+        jitter_probability: of the four above together, in an order drawn for each view of each image.
+        grayscale: probability; None: 0.2.
+        global_blur: a probability for each global view.
+        global_solarize: a probability for each global view.
+        local_blur: probability.
+        local_solarize: probability.
+        blur_sigma: least and greatest standard deviation of the blur, in pixels.
+        channels: of the images.
+        mean: one a channel, of values in [0, 1].
+        std: one a channel, of values in [0, 1].
+        value_range: the values that are black and white. None: 0 .. 255 for uint8, 0 .. 65535 for uint16, 0 .. 1 for
+            floating images.
+
+    Attributes:
+        dropped: operations left out because the images are not RGB.
+
+    Raises:
+        RecipeError: an argument is out of its range or does not fit the others.
+    """
+
+    def __init__(
+        self,
+        global_size: int = 224,
+        global_scale: tuple[float, float] = (0.4, 1.0),
+        num_global_views: int = 2,
+        num_local_views: int = 10,
+        local_size: int = 96,
+        local_scale: tuple[float, float] = (0.05, 0.4),
+        crop_on: Literal["workers", "device"] = "workers",
+        canvas_size: int | None = None,
+        flip: float = 0.5,
+        brightness: float = 0.4,
+        contrast: float = 0.4,
+        saturation: float | None = None,
+        hue: float | None = None,
+        jitter_probability: float = 0.8,
+        grayscale: float | None = None,
+        global_blur: Sequence[float] = (1.0, 0.1),
+        global_solarize: Sequence[float] = (0.0, 0.2),
+        local_blur: float = 0.5,
+        local_solarize: float = 0.0,
+        blur_sigma: tuple[float, float] = (0.1, 2.0),
+        channels: int = 3,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        value_range: ValueRange | None = None,
+    ) -> None:
+        check_at_least("num_global_views", num_global_views, 1)
+        check_at_least("num_local_views", num_local_views, 0)
+        _check_canvas(crop_on, canvas_size)
+        jitter = ColorJitter(channels, brightness, contrast, saturation, hue, jitter_probability, grayscale)
+        look = Appearance(jitter, global_blur, blur_sigma, global_solarize)
+        ids = tuple(range(num_global_views + num_local_views))
+        resolutions = [Resolution("global", ids[:num_global_views], global_size, global_scale, flip, look)]
+        if num_local_views:
+            look = Appearance(jitter, [local_blur] * num_local_views, blur_sigma, [local_solarize] * num_local_views)
+            resolutions.append(Resolution("local", ids[num_global_views:], local_size, local_scale, flip, look))
+        self.resolutions = tuple(resolutions)
+        self.num_globals = num_global_views
+        self.sizes = [resolution.size for resolution in resolutions for _ in resolution.view_ids]
+        self.channels = channels
+        self.crop_on = crop_on
+        self.canvas_size = canvas_size
+        self.dropped = jitter.dropped
+        self.normalize = Normalize(channels, mean, std)
+        self.value_range = check_value_range(value_range)
+
+    def prepare(self, sample: Sample, epoch: int, seed: int) -> tuple[Tensor, ...]:
+        """Return (V, C, size, size) crops for each resolution, or the (C, canvas_size, canvas_size) canvas.
+
+        uint8 stays uint8; every other dtype becomes floating in [0, 1].
+
+        Raises:
+            DataError: the image does not have the channels that this view maker was built for.
+        """
+        check_channels(sample.image, self.channels)
+        picture = to_resizable(sample.image, self.value_range)
+        if self.canvas_size is not None:
+            return (fit_square(picture, self.canvas_size, self.canvas_size),)
+        draws = self._draw([sample.key], epoch, seed)
+        return tuple(each.crop_picture(picture, draws[:, each.view_ids]) for each in self.resolutions)
+
+    def make(self, prepared: Sequence[Tensor], keys: Tensor, epoch: int, seed: int) -> Views:
+        """Return the views of a batch: the global views in one group, the local views in another.
+
+        Args:
+            prepared: what `prepare` returned, stacked: (B, V, C, size, size) for each resolution, or canvases
+                (B, C, H, W) of any one size, uint8 or floating in [0, 1].
+            keys: (B,) int64 sample keys, on the CPU.
+            epoch: the pass over the data.
+            seed: the run's seed.
+        """
+        draws = self._draw(keys.numpy(), epoch, seed)
+        parts = [draws[:, each.view_ids] for each in self.resolutions]
+        # Under autocast the matrix products that crop would lose all but 8 bits of each pixel.
+        with torch.autocast(prepared[0].device.type, enabled=False):
+            crops = self._crop(prepared, parts)
+            finished = zip(self.resolutions, crops, parts)
+            groups = [each.finish(images, part, self.normalize, self.value_range) for each, images, part in finished]
+        return Views(tuple(groups), self.num_globals)
+
+    def _crop(self, prepared: Sequence[Tensor], draws: Sequence[NDArray[np.float64]]) -> list[Tensor]:
+        """Return (V, B, C, size, size) crops for each resolution."""
+        if self.crop_on == "workers":
+            return [crops.transpose(0, 1) for crops in prepared]
+        canvases = prepared[0]
+        canvases = canvases if canvases.is_floating_point() else to_unit(canvases, self.value_range)
+        return [each.crop_canvases(canvases, part) for each, part in zip(self.resolutions, draws)]
+
+    def _draw(self, keys: Sequence[int] | NDArray[np.int64], epoch: int, seed: int) -> NDArray[np.float64]:
+        return uniforms(seed, epoch, keys, range(len(self.sizes)))
+
+
+def _check_canvas(crop_on: str, canvas_size: int | None) -> None:
+    if crop_on not in ("workers", "device"):
+        raise UnknownName("place to crop", crop_on, ("workers", "device"), "crop_on")
+    if crop_on == "device" and canvas_size is None:
+        raise RecipeError("crop_on: device needs canvas_size, the side in pixels that every image is brought to")
+    if crop_on == "workers" and canvas_size is not None:
+        raise RecipeError("canvas_size belongs to crop_on: device; crop_on: workers crops the original picture")
+    if canvas_size is not None:
+        check_at_least("canvas_size", canvas_size, 1)

@@ -1,0 +1,76 @@
+"""From an image's own dtype to [0, 1], and from there to what a backbone takes."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sslkit.errors import DataError, RecipeError
+from sslkit.types import at_least_float32
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ValueRange = tuple[float, float]
+
+_RANGES: dict[torch.dtype, ValueRange] = {torch.uint8: (0, 255), torch.uint16: (0, 65535)}
+
+
+def to_unit(images: Tensor, value_range: ValueRange | None = None) -> Tensor:
+    """Return floating images in [0, 1]: float32, or wider where the images are.
+
+    Args:
+        images: any shape and dtype.
+        value_range: what becomes 0 and 1; values beyond are clamped. None: 0 .. 255 for uint8, 0 .. 65535 for uint16,
+            0 .. 1 for floating images.
+
+    Raises:
+        DataError: the dtype has no range of its own and none was given.
+    """
+    low, high = value_range or dtype_range(images.dtype)
+    floating = images.float() if not images.is_floating_point() else at_least_float32(images)
+    if images.dtype == torch.uint8 and value_range is None:
+        return floating.div_(255)
+    return ((floating - low) / (high - low)).clamp_(0, 1)
+
+
+def dtype_range(dtype: torch.dtype) -> ValueRange:
+    """Return the values that mean black and white."""
+    if dtype.is_floating_point:
+        return 0.0, 1.0
+    if dtype not in _RANGES:
+        raise DataError(f"{dtype} images have no value range of their own; set value_range, e.g. [0, 10000]")
+    return _RANGES[dtype]
+
+
+def to_resizable(image: Tensor, value_range: ValueRange | None = None) -> Tensor:
+    """Return uint8 images as they are, which resize several times as fast, and others in [0, 1]."""
+    return image if image.dtype == torch.uint8 else to_unit(image, value_range)
+
+
+class Normalize:
+    """Subtract the data's mean and divide by its standard deviation, channel by channel.
+
+    Args:
+        channels: C.
+        mean: C means of values in [0, 1].
+        std: C standard deviations of values in [0, 1].
+
+    Raises:
+        RecipeError: there is not one positive number a channel.
+    """
+
+    def __init__(self, channels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        for name, numbers in (("mean", mean), ("std", std)):
+            if len(numbers) != channels:
+                raise RecipeError(
+                    f"{name} has {len(numbers)} numbers for images of {channels} channels: give {channels}"
+                )
+        if min(std) <= 0:
+            raise RecipeError(f"std must be above 0 in every channel, not {list(std)}")
+        self.mean = torch.tensor(list(mean), dtype=torch.float64).view(-1, 1, 1)
+        self.std = torch.tensor(list(std), dtype=torch.float64).view(-1, 1, 1)
+
+    def __call__(self, images: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return (..., C, H, W) normalised, written to ``out`` if given."""
+        return torch.sub(images, self.mean.to(images), out=out).div_(self.std.to(images))

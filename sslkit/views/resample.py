@@ -1,0 +1,98 @@
+"""Antialiased crops: of one picture in a loader's worker, and of a batch of canvases on the device.
+
+kornia's RandomResizedCrop has no antialiasing, so neither goes through it.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+MATMUL_SIDE = 64
+"""On the CPU, matrix products beat torchvision's loop up to canvases of about this side; above it they lose 5-8x."""
+
+
+def crop_picture(picture: Tensor, box: NDArray[np.int64], flip: bool, size: int) -> Tensor:
+    """Return (C, size, size): the box, resized by an antialiased bicubic and mirrored if ``flip``.
+
+    Args:
+        picture: (C, H, W), uint8 or floating in [0, 1]; the dtype stays, overshoot is clamped.
+        box: top, left, height, width.
+        flip: whether to mirror left and right.
+        size: side of the result in pixels.
+    """
+    top, left, height, width = box.tolist()
+    crop = functional.resized_crop(picture, top, left, height, width, [size, size], InterpolationMode.BICUBIC)
+    crop = crop.clamp_(0, 1) if crop.is_floating_point() else crop
+    return crop.flip(-1) if flip else crop
+
+
+def fit_square(picture: Tensor, resize: int, size: int) -> Tensor:
+    """Return (C, size, size): the shorter side resized to ``resize``, bicubic and antialiased, and the center cut out.
+
+    A picture whose shorter side has this length already is not resampled.
+    """
+    picture = functional.resize(picture, [resize], InterpolationMode.BICUBIC)
+    picture = picture.clamp(0, 1) if picture.is_floating_point() else picture
+    return functional.center_crop(picture, [size, size])
+
+
+def crop_canvases(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int) -> Tensor:
+    """Return (V, B, C, size, size): what `crop_picture` gives for each view of each canvas, in one batch.
+
+    Args:
+        canvases: (B, C, H, W), floating in [0, 1].
+        boxes: (B, V, 4) top, left, height, width.
+        flips: (B, V) whether to mirror.
+        size: side of the result in pixels.
+    """
+    if canvases.device.type == "cpu" and max(canvases.shape[-2:]) > MATMUL_SIDE:
+        views = range(boxes.shape[1])
+        return torch.stack(
+            [torch.stack([crop_picture(*one, size) for one in zip(canvases, boxes[:, v], flips[:, v])]) for v in views]
+        )
+    return _crop_by_matmul(canvases, boxes, flips, size)
+
+
+def _crop_by_matmul(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int) -> Tensor:
+    """Resample rows, then columns, with one weight matrix an axis, view and image."""
+    num_images, channels, height, width = canvases.shape
+    box = torch.from_numpy(boxes).to(canvases)
+    rows = resample_weights(box[..., 0], box[..., 2], height, size)
+    columns = resample_weights(box[..., 1], box[..., 3], width, size)
+    columns = torch.where(torch.from_numpy(flips).to(canvases.device)[..., None, None], columns.flip(-2), columns)
+    # (B, V * size, H) @ (B, H, C * W): the views share one pass over the canvas, which is never repeated.
+    crops = rows.flatten(1, 2) @ canvases.transpose(1, 2).flatten(2)
+    crops = crops.view(num_images, -1, size * channels, width) @ columns.transpose(-1, -2)
+    crops = crops.view(num_images, -1, size, channels, size).permute(1, 0, 3, 2, 4)
+    return crops.contiguous().clamp_(0, 1)
+
+
+def resample_weights(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+    """Return (..., size, side): row i holds what each of ``side`` pixels gives to pixel i of the crop.
+
+    The Keys cubic with a = -0.5, widened by length / size where that is above 1, cut off at the crop's border and
+    normalised: torchvision's and PIL's antialiased bicubic.
+
+    Args:
+        start: (...) the crop's first pixel.
+        length: (...) the crop's pixels.
+        side: pixels of the canvas along this axis.
+        size: pixels of the result.
+    """
+    pixels = torch.arange(side, dtype=start.dtype, device=start.device) + 0.5
+    step = (length / size)[..., None, None]
+    centers = torch.arange(size, dtype=start.dtype, device=start.device)[:, None] * step + (0.5 * step)
+    offset = pixels - start[..., None, None]
+    inside = (offset > 0) & (offset < length[..., None, None])
+    weights = _cubic((offset[..., :] - centers).div_(step.clamp(min=1)).abs_()).mul_(inside)
+    return weights.div_(weights.sum(-1, keepdim=True))
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Evaluate the Keys cubic at x >= 0; both pieces vanish beyond their ends, so no branch is needed."""
+    near, far = x.clamp(max=1), x.clamp_(1, 2)
+    near = near.square() * (1.5 * near - 2.5) + 1
+    return near.add_(((2.5 - 0.5 * far) * far - 4) * far + 2)

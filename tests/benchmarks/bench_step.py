@@ -1,0 +1,123 @@
+"""The DINO step against the bare work it cannot do without, one thread, in one run.
+
+Bare work: the student backbone's forward and backward over all crops, one batch a resolution, the teacher backbone's
+forward over the globals, a trivial loss; no head, optimizer or average.
+
+    python tests/benchmarks/bench_step.py
+"""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sslkit.backbones import TimmBackbone
+from sslkit.collapse import Centering
+from sslkit.heads import DINOHead
+from sslkit.losses import CrossEntropy
+from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.teachers import EMA
+from sslkit.training.executor import Executor
+from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
+from sslkit.training.step import Clip, train_step
+from sslkit.types import ViewGroup, Views
+
+BATCH, PROTOTYPES, REPEATS = 8, 65536, 5
+BACKBONE = "vit_tiny_patch16_224"
+
+
+class Bf16(Executor):
+    """The plain executor under bf16 autocast."""
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def crops() -> Views:
+    torch.manual_seed(0)
+    return Views(
+        (
+            ViewGroup(torch.randn(2, BATCH, 3, 224, 224), (0, 1)),
+            ViewGroup(torch.randn(6, BATCH, 3, 96, 96), (2, 3, 4, 5, 6, 7)),
+        )
+    )
+
+
+def our_step(executor: Executor) -> Callable[[], None]:
+    backbone = TimmBackbone(BACKBONE)
+    model = StudentTeacher(
+        Branch(backbone, DINOHead(backbone.embed_dim, num_prototypes=PROTOTYPES)),
+        teacher_update=EMA(0.996),
+        collapse=Centering(PROTOTYPES),
+        loss=CrossEntropy(),
+    )
+    optimizer = AdamW().build(parameter_groups(model.student))
+    set_rates(optimizer, 1e-4, 0.04)
+    views = crops()
+    return lambda: void(train_step(model, views, optimizer, clip=Clip(3.0), executor=executor))
+
+
+def bare_work(executor: Executor) -> Callable[[], None]:
+    student, teacher = TimmBackbone(BACKBONE), TimmBackbone(BACKBONE).requires_grad_(False)
+    groups = [group.images.flatten(0, 1) for group in crops().groups]
+
+    def work() -> None:
+        student.zero_grad(set_to_none=True)
+        with executor.autocast():
+            with torch.no_grad():
+                aim: Tensor = teacher(groups[0]).cls.float().mean()
+            seen = torch.cat([student(images).cls for images in groups])
+        (seen.float().mean() - aim).square().backward()
+
+    return work
+
+
+def void(_: object) -> None:
+    """Drop a step's output before the next begins."""
+
+
+def interleaved(works: dict[str, Callable[[], None]], repeats: int = REPEATS) -> dict[str, float]:
+    """Return each work's median seconds, taken in turns so that a drifting machine is fair to all."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def peak_gigabytes() -> float:
+    """Return the peak resident memory of a process that takes three fp32 steps."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_three_steps)
+
+
+def _three_steps() -> float:
+    torch.set_num_threads(1)
+    step = our_step(Executor())
+    for _ in range(3):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    works = {"bare fp32": bare_work(Executor()), "step fp32": our_step(Executor())}
+    if torch.cpu.get_capabilities().get("avx512_bf16"):
+        works["step bf16"] = our_step(Bf16())
+    seconds = interleaved(works)
+    bare = seconds["bare fp32"]
+    print(f"{BACKBONE}, batch {BATCH}, 2x224 + 6x96, K = {PROTOTYPES}, one thread, median of {REPEATS}")
+    for name, value in seconds.items():
+        print(f"  {name}   {value:6.2f} s   {value / bare:.2f} x bare")
+    print(f"  peak memory of the fp32 step: {peak_gigabytes():.2f} GB")
+
+
+if __name__ == "__main__":
+    main()
