@@ -1,3 +1,66 @@
-"""Self-supervised learning for images: one student-teacher step with exchangeable parts."""
+"""Self-supervised learning for images: one student-teacher step with exchangeable parts.
+
+Everything public can be imported from here; nothing is imported before it is asked for.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "AdamW": "sslkit.training.optimizers",
+    "Backbone": "sslkit.contracts",
+    "BatchSoftmax": "sslkit.collapse.batch_softmax",
+    "Branch": "sslkit.student_teacher",
+    "Callback": "sslkit.contracts",
+    "Centering": "sslkit.collapse.centering",
+    "Clock": "sslkit.clock",
+    "CollapseOperator": "sslkit.contracts",
+    "Constant": "sslkit.schedules",
+    "Copy": "sslkit.teachers.copy",
+    "Cosine": "sslkit.schedules",
+    "CrossEntropy": "sslkit.losses.cross_entropy",
+    "DINOHead": "sslkit.heads.dino_head",
+    "EMA": "sslkit.teachers.ema",
+    "Evaluator": "sslkit.contracts",
+    "Head": "sslkit.contracts",
+    "HuggingFaceImages": "sslkit.data.hugging_face",
+    "ImageSource": "sslkit.contracts",
+    "KNN": "sslkit.evaluators.knn",
+    "Loss": "sslkit.contracts",
+    "MLPPredictor": "sslkit.heads.mlp_predictor",
+    "MultiCrop": "sslkit.views.multi_crop",
+    "Optimizer": "sslkit.contracts",
+    "Predictor": "sslkit.contracts",
+    "PreviousEpoch": "sslkit.teachers.previous_epoch",
+    "PreviousStep": "sslkit.teachers.previous_step",
+    "Projection": "sslkit.types",
+    "RawPixels": "sslkit.backbones.raw_pixels",
+    "Schedule": "sslkit.schedules",
+    "SinkhornKnopp": "sslkit.collapse.sinkhorn_knopp",
+    "StudentTeacher": "sslkit.student_teacher",
+    "Targets": "sslkit.types",
+    "TeacherUpdate": "sslkit.contracts",
+    "Textures": "sslkit.data.textures",
+    "TimmBackbone": "sslkit.backbones.timm_backbone",
+    "ViewGroup": "sslkit.types",
+    "ViewMaker": "sslkit.contracts",
+    "Views": "sslkit.types",
+    "Warmup": "sslkit.schedules",
+    "hookimpl": "sslkit.hookspecs",
+    "load": "sslkit.recipe",
+    "train_step": "sslkit.training.step",
+}
+
+__all__ = ["__version__", *_PLACES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,5 +1,6 @@
 """The time of a run: the one thing that schedules, operators and teacher updates may depend on."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,7 +63,7 @@ class Duration:
             number = float(amount)
         except ValueError:
             number = -1.0
-        if number < 0 or unit not in ("epochs", "steps"):
+        if not 0 <= number < math.inf or unit not in ("epochs", "steps"):
             raise RecipeError(f"a duration is written like '30 epochs' or '5000 steps', not {text!r}")
         return cls(number, unit)  # type: ignore[arg-type]
 

@@ -4,6 +4,7 @@ Letters as in `sslkit.types`. Each class here is abstract; the parts that ship l
 them and come in through `sslkit.builtin`, by the door that plugins use.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -210,6 +211,11 @@ class ImageSource(ABC):
         Raises:
             UnreadableImage: it is damaged, empty, or has bands that the decoder would drop.
         """
+
+    def fingerprint(self) -> str:
+        """Return a hash of the index that does not depend on where the images lie."""
+        labels = b"" if self.labels is None else self.labels.numpy().tobytes()
+        return hashlib.sha256(self.keys.numpy().tobytes() + labels).hexdigest()[:16]
 
 
 class ViewMaker(ABC):

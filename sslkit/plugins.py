@@ -6,24 +6,27 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 
 import pluggy
 
-from sslkit import hookspecs
+from sslkit import __version__, hookspecs
 from sslkit.errors import SSLKitError, did_you_mean
-from sslkit.hookspecs import GROUP, KINDS, Offers
+from sslkit.hookspecs import GROUP, KINDS
 from sslkit.registry import Entry, Registry
 
 DISABLE = "SSLKIT_DISABLE_PLUGINS"
 """Environment variable: names of installed plugins to leave out, separated by commas, or ``all``."""
+
+OWN = "sslkit"
+"""The plugin that holds the package's own components."""
 
 BUILTIN = "sslkit.builtin"
 
@@ -82,13 +85,11 @@ class Plugins:
             _check_hook_names(self.manager, module)
             callers = self.manager.get_hookcallers(module) or []
             plugin.hooks = tuple(sorted(caller.name for caller in callers))
-            offers = {c.name: impl.function() for c in callers for impl in c.get_hookimpls() if impl.plugin is module}
-            offers = offers or own_classes(module)
+            impls = [(c.name, impl) for c in callers for impl in c.get_hookimpls() if impl.plugin is module]
+            offers = {hook: _targets(hook, impl.function()) for hook, impl in impls} or own_classes(module)
             if not offers:
                 raise SSLKitError("it offers nothing: no function marked @sslkit.hookimpl")
-            return [
-                Entry(hook, t, plugin.name, plugin.origin) for hook, ts in offers.items() for t in _targets(hook, ts)
-            ]
+            return [Entry(hook, t, plugin.name, plugin.origin) for hook, targets in offers.items() for t in targets]
         except Exception:
             self.manager.unregister(module)
             raise
@@ -97,7 +98,7 @@ class Plugins:
 def find_plugins() -> Plugins:
     """Load the package's own components and every installed plugin."""
     plugins = Plugins()
-    plugins.load(Plugin("sslkit", f"sslkit {version('sslkit')}"), lambda: importlib.import_module(BUILTIN))
+    plugins.load(Plugin(OWN, f"sslkit {__version__}"), lambda: importlib.import_module(BUILTIN))
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip()}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         plugin = Plugin(point.name, _distribution(point))
@@ -160,16 +161,16 @@ def import_file(file: Path) -> ModuleType:
     return module
 
 
-def own_classes(module: object) -> dict[str, list[type]]:
+def own_classes(module: object) -> dict[str, list[str | type]]:
     """Return the components that a module itself defines, by hook."""
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == vars(module).get("__name__")]
-    offers: dict[str, list[type]] = {}
+    offers: dict[str, list[str | type]] = {}
     for kind in KINDS:
         place, _, name = kind.contract.partition(":")
         # A contract that nobody has imported has no subclass: torch stays out of a listing.
         base = getattr(sys.modules.get(place), name, None)
         if found := [c for c in classes if base and issubclass(c, base) and not inspect.isabstract(c)]:
-            offers[kind.hook] = found
+            offers[kind.hook] = [*found]
     return offers
 
 
@@ -182,8 +183,8 @@ def _check_hook_names(manager: pluggy.PluginManager, module: object) -> None:
             raise SSLKitError(f"there is no hook {name!r}.{did_you_mean(name, known)}")
 
 
-def _targets(hook: str, targets: Offers) -> list[str | type]:
-    if isinstance(targets, str | type):
+def _targets(hook: str, targets: object) -> list[str | type]:
+    if isinstance(targets, str) or not isinstance(targets, Iterable):
         raise SSLKitError(f"{hook}() must return a list, not {targets!r}")
     listed = list(targets)
     for target in listed:

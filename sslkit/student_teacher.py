@@ -14,6 +14,7 @@ from sslkit.contracts import START, Backbone, CollapseOperator, Head, Loss, Pred
 from sslkit.errors import RecipeError
 from sslkit.types import (
     Projection,
+    TargetKind,
     Targets,
     ViewChoice,
     Views,
@@ -108,11 +109,7 @@ class Branch(nn.Module):
         """Return a copy that follows: no predictor, no gradient, no dropout, batch norm in training mode."""
         backbone, head = copy.deepcopy((self.backbone, self.head))
         teacher = Branch(backbone, head).requires_grad_(False)
-        for module in teacher.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
-            elif hasattr(module, "drop_prob"):
-                module.drop_prob = 0.0  # type: ignore[assignment]
+        _set_drop_rates_to_0(teacher)
         return teacher.train()
 
 
@@ -192,11 +189,11 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
     Raises:
         RecipeError: naming the two parts, and what would fit.
     """
-    operator = "no collapse operator" if collapse is None else type(collapse).__name__
+    operator = "a method without collapse operator" if collapse is None else type(collapse).__name__
     reads = "embedding" if collapse is None else collapse.reads
     yields = "embedding" if collapse is None else collapse.yields
     loss_name, head_name = type(loss).__name__, type(head).__name__
-    if "logits" in (reads, yields) and head.prototypes is None:
+    if {reads, yields} & {"logits", "probabilities"} and head.prototypes is None:
         raise RecipeError(
             f"method.collapse: {operator} needs prototypes, which {head_name} has not; give the head num_prototypes, "
             "or take an operator that reads embeddings"
@@ -213,5 +210,17 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
         )
 
 
-def _any_of(kinds: frozenset[str]) -> str:  # type: ignore[type-arg]
+def _set_drop_rates_to_0(network: nn.Module) -> None:
+    """Switch off dropout of units, paths, blocks and patches, as torch, torchvision and timm name their rates."""
+    for module in network.modules():
+        name = type(module).__name__
+        if "Drop" in name or name == "StochasticDepth":
+            for rate in ("p", "prob", "drop_prob"):
+                if hasattr(module, rate):
+                    setattr(module, rate, 0.0)
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+
+
+def _any_of(kinds: frozenset[TargetKind]) -> str:
     return " or ".join(sorted(kinds))

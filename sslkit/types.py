@@ -206,3 +206,24 @@ class EvaluationData:
 
     train: Labelled
     test: Labelled
+
+
+@dataclass(frozen=True)
+class DataStatistics:
+    """What a backbone must know of its images; travels with the run and its exports as data.json.
+
+    Args:
+        channels: bands.
+        mean: of each band in 0..1.
+        std: of each band.
+        value_range: pixel values of 0 and 1, or None for the dtype's.
+        size: side of the images that evaluators see, in pixels.
+        resize: their shorter side before the central crop.
+    """
+
+    channels: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    value_range: Sequence[float] | None = None
+    size: int = 224
+    resize: int = 256

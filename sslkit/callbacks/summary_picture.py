@@ -59,29 +59,29 @@ def draw(run: Any, metric: str) -> Figure:
 
 
 def _draw_views(figure: SubFigure, run: Any) -> None:
-    figure.suptitle("Images, and the views that student and teacher compare", fontsize=12)
-    images, views = run.sample_views(NUM_VIEWED)
-    count = min(NUM_VIEWED, images.shape[0])
-    rows = [images, *(group.images[v] for group in views.groups for v in range(len(group.view_ids)))][:NUM_QUERIES]
-    names = ["image", *(f"view {v}" for v in views.view_ids)]
+    figure.suptitle("Views that student and teacher compare: a column an image", fontsize=12)
+    views = run.showcase.sample_views(NUM_VIEWED)
+    count = min(NUM_VIEWED, views.batch_size)
+    rows = [images for group in views.groups for images in group.images][:NUM_QUERIES]
+    names = [f"view {view_id}" for view_id in views.view_ids]
     axes = figure.subplots(len(rows), count, squeeze=False)
     for name, row, line in zip(names, rows, axes):
         for image, axis in zip(row[:count], line):
-            _show(axis, run.as_picture(image))
+            _show(axis, run.showcase.as_picture(image))
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
 
 
 def _draw_neighbours(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
-    bank, queries = run.looks("train"), run.looks("test")
+    bank, queries = run.showcase.looks("train", 5000), run.showcase.looks("test", 500)
     chosen = _spread(queries.labels, NUM_QUERIES)
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
     nearest = similarity.topk(min(NUM_NEIGHBOURS, similarity.shape[1])).indices
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
     for query, found, line in zip(chosen.tolist(), nearest.tolist(), axes):
-        _show(line[0], run.as_picture(queries.images[query]))
+        _show(line[0], run.showcase.as_picture(queries.images[query]))
         for index, axis in zip(found, line[1:]):
-            _show(axis, run.as_picture(bank.images[index]))
+            _show(axis, run.showcase.as_picture(bank.images[index]))
             if bank.labels is not None and queries.labels is not None:
                 _frame(axis, GREEN if bank.labels[index] == queries.labels[query] else RED)
     axes[0][0].set_title("query", fontsize=10)

@@ -23,12 +23,12 @@ def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
         num_iters: rounds of the two scalings, at least 1.
     """
     scores = at_least_float32(logits) / epsilon
-    # A constant cancels in the first scaling; without it exp overflows at small epsilon.
-    weights = (scores - max_over_processes(scores.amax((1, 2), keepdim=True))).exp()
-    for _ in range(num_iters):
-        used = sum_over_processes(weights.sum(1, keepdim=True))
-        # A prototype so far from every image that its weights underflow to 0 stays unused instead of giving NaN.
-        weights = weights / used.clamp_min(torch.finfo(used.dtype).tiny)
+    # The first round in logarithms: exp of a raw score may overflow, or underflow for all of an image's prototypes.
+    largest = max_over_processes(scores.amax(1, keepdim=True))
+    used = sum_over_processes((scores - largest).exp().sum(1, keepdim=True))
+    weights = (scores - largest - used.log()).softmax(2)
+    for _ in range(num_iters - 1):
+        weights = weights / sum_over_processes(weights.sum(1, keepdim=True))
         weights = weights / weights.sum(2, keepdim=True)
     return weights
 

@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from sslkit.contracts import Loss
@@ -34,20 +35,19 @@ class CrossEntropy(Loss):
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:
         """Compare logits (S, B, K) with probabilities (T, B, K)."""
-        assert student.logits is not None
         pairs = matching_pairs(targets.view_ids, student.view_ids)
-        total = student.logits.new_zeros((), dtype=targets.values.dtype)
-        for s, logits in enumerate(student.logits):
-            # The log-softmax of a view serves all its teachers at once: their sum is what it must match.
-            teachers = [t for t, other in pairs if other == s]
+        log_student = self.log_probabilities(student)
+        total = log_student.new_zeros(())
+        wanted: dict[tuple[int, ...], Tensor] = {}
+        for s, log_view in enumerate(log_student):
+            # A student view is compared once with the sum of its teachers, and most views have the same teachers.
+            teachers = tuple(t for t, other in pairs if other == s)
             if teachers:
-                wanted = targets.values[teachers].sum(0)
-                total = total - (wanted * self._log_softmax(logits)).sum(-1).mean()
+                if teachers not in wanted:
+                    wanted[teachers] = torch.stack([targets.values[t] for t in teachers]).sum(0)
+                total = total - (wanted[teachers] * log_view).sum(-1).mean()
         return total / len(pairs)
 
     def log_probabilities(self, student: Projection) -> Tensor:
         assert student.logits is not None
-        return self._log_softmax(student.logits)
-
-    def _log_softmax(self, logits: Tensor) -> Tensor:
-        return (at_least_float32(logits) / self.temperature).log_softmax(-1)
+        return (at_least_float32(student.logits) / self.temperature).log_softmax(-1)

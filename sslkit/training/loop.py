@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 
-from sslkit.backbones import RawPixels
+from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.clock import Clock, Duration
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
@@ -28,12 +28,13 @@ from sslkit.training.device import choose_device, choose_precision, seed_step
 from sslkit.training.diagnostics import diagnose
 from sslkit.training.display import Display
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.log import MetricsFile, append_results, as_numbers, read_results
+from sslkit.training.log import MetricsFile, append_results, as_numbers, read_metrics, read_results
 from sslkit.training.optimizers import parameter_groups, set_rates
-from sslkit.training.run_folder import DataStatistics, Record, RunFolder
+from sslkit.training.run_folder import Record, RunFolder
+from sslkit.training.showcase import Showcase
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
-from sslkit.types import Views
+from sslkit.types import DataStatistics, Views
 
 
 class Run:
@@ -67,7 +68,7 @@ class Run:
             torch.set_num_threads(parts.runtime.threads)
         precision = choose_precision(parts.precision, self.device)
         self.clock = self._start_clock()
-        self.model = self._build_model(teacher).to(self.device)
+        self.model = self._build_model(teacher).to(self.device, memory_format=torch.channels_last)
         # accelerate keeps one state a process; a second run in it may have another precision.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -80,6 +81,16 @@ class Run:
         )
         self.statistics = self._statistics()
         self.interrupted = False
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return rank() == 0
+
+    @property
+    def metrics(self) -> Sequence[Mapping[str, float]]:
+        """The rows of metrics.jsonl."""
+        return read_metrics(self.folder.metrics)
 
     @property
     def results(self) -> Sequence[Mapping[str, Any]]:
@@ -100,6 +111,11 @@ class Run:
             self._finish()
         for callback in self.parts.runtime.callbacks:
             callback.on_run_end(self)
+
+    @property
+    def showcase(self) -> Showcase:
+        """Images, views and features for pictures."""
+        return Showcase(self)
 
     def _train(self, display: Display, metrics: MetricsFile) -> None:
         unreadable = UnreadableLog(len(self.parts.data.train), self.parts.runtime.unreadable_limit)
@@ -201,7 +217,7 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint and both backbones."""
-        if rank() != 0:
+        if not self.is_main:
             return
         progress = Progress(self.clock.step, self.record.identity)
         keep = self.parts.runtime.keep_checkpoints
@@ -226,7 +242,7 @@ class Run:
 
     def _evaluate(self, backbone: Backbone, network: str) -> Sequence[Mapping[str, Any]]:
         section, data = self.parts.evaluation, self.parts.data
-        if not section.evaluators or data.test is None or rank() != 0:
+        if not section.evaluators or data.test is None or not self.is_main:
             return []
         images = evaluation_data(data.train, data.test, self.statistics, section.batch_size, self.device)
         rows = evaluate(backbone, section.evaluators, images, network=network, step=self.clock.step)
@@ -242,7 +258,7 @@ class Run:
                 self._evaluate(copy.deepcopy(self.model.student.backbone), name)
             elif name == "raw-pixels":
                 for variant in RawPixels.VARIANTS:
-                    self._evaluate(RawPixels(variant), f"{name} ({variant})")
+                    self._evaluate(RawPixels(variant, self.statistics.channels), f"{name} ({variant})")
             else:
                 raise RecipeError(f"evaluation.baselines: unknown {name!r}. Choices: raw-pixels, untrained.")
 

@@ -15,6 +15,7 @@ from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import SSLKitError
 from sslkit.training.log import write_text
+from sslkit.types import DataStatistics
 
 STACK = ("sslkit", "torch", "torchvision", "timm", "kornia", "accelerate", "datasets", "jsonargparse", "pluggy")
 
@@ -34,27 +35,6 @@ class Record:
     recipe: str
     identity: str
     plugins: Sequence[Mapping[str, Any]] = ()
-
-
-@dataclass(frozen=True)
-class DataStatistics:
-    """What a backbone must know of its images; travels with the run and its exports.
-
-    Args:
-        channels: bands.
-        mean: of each band in 0..1.
-        std: of each band.
-        value_range: pixel values of 0 and 1, or None for the dtype's.
-        size: side of the images that evaluators see, in pixels.
-        resize: their shorter side before the central crop.
-    """
-
-    channels: int
-    mean: Sequence[float]
-    std: Sequence[float]
-    value_range: Sequence[float] | None
-    size: int
-    resize: int
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,147 @@
+"""A MODEL of the command line to a frozen backbone: a run, a folder, timm, the Hub, raw pixels."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from sslkit.backbones.raw_pixels import RawPixels
+from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.contracts import Backbone
+from sslkit.errors import SSLKitError, UnknownName
+from sslkit.plugins import active
+from sslkit.types import DataStatistics
+
+IMAGENET = DataStatistics(3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+FORMS = (
+    "MODEL is a run folder, an exported folder, timm:NAME (pretrained), untrained:NAME, hf-hub:OWNER/NAME, "
+    "or raw-pixels[:plain|centered|gray-centered]"
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A backbone ready to be judged, in eval mode and float32.
+
+    Args:
+        backbone: the network.
+        statistics: how its images are prepared.
+        network: what it is, for the record: "teacher", "student", or where else it comes from.
+    """
+
+    backbone: Backbone
+    statistics: DataStatistics
+    network: str
+
+
+def load_model(spec: str, network: str = "teacher", channels: int = 3) -> LoadedModel:
+    """Return the backbone that a person means.
+
+    A run or export says itself how its images are prepared (data.json). timm's and the Hub's models bring mean,
+    std and size; the shorter side is resized to 8/7 of the size, the paper's 256 for 224. The rest is prepared
+    as ImageNet is. Untrained weights are drawn with seed 0.
+
+    Args:
+        spec: a run folder, an exported folder, ``timm:NAME``, ``untrained:NAME``, ``hf-hub:OWNER/NAME``,
+            ``raw-pixels`` or ``raw-pixels:VARIANT``.
+        network: which network of a run.
+        channels: of the images, where the model does not say.
+
+    Raises:
+        SSLKitError: there is no such model, or it cannot be read.
+    """
+    source, _, name = spec.partition(":")
+    if source == "raw-pixels":
+        variant: Any = name or "plain"
+        return _ready(RawPixels(variant, channels), default_statistics(channels), f"raw-pixels ({variant})")
+    if source == "untrained":
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            untrained = TimmBackbone(name, channels)
+        return _ready(untrained, _timm_statistics(untrained, trained=False), spec)
+    if source in ("timm", "hf-hub"):
+        pretrained = TimmBackbone(name if source == "timm" else spec, channels, pretrained=True)
+        return _ready(pretrained, _timm_statistics(pretrained, trained=True), spec)
+    folder, called = _find(Path(spec).expanduser(), network)
+    backbone = load_backbone(folder)
+    return _ready(backbone, read_statistics(folder) or _fallback_statistics(backbone), called)
+
+
+def load_backbone(folder: Path) -> Backbone:
+    """Build again what ``Backbone.save`` wrote, or what timm's ``save_for_hf`` wrote.
+
+    Raises:
+        SSLKitError: the folder holds no backbone, or one of a class that no plugin here offers.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        name = config.get("sslkit", {}).get("backbone", TimmBackbone.__name__)
+        known = active().registry.names("backbones")
+        # Names alone: a folder from elsewhere must not choose what is imported.
+        if name not in known:
+            raise UnknownName("backbone", name, known, where=str(folder / "config.json"))
+        found: Any = active().registry.get("backbones", name)
+        loaded: Backbone = found.load(folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise SSLKitError(f"{folder}: cannot load this backbone: {error}") from error
+    return loaded
+
+
+def read_statistics(folder: Path) -> DataStatistics | None:
+    """Read data.json beside the weights or, of a run, beside its networks; None where there is none.
+
+    Raises:
+        SSLKitError: it is there and cannot be read.
+    """
+    for file in (folder / "data.json", folder.parent / "data.json"):
+        if file.is_file():
+            try:
+                return DataStatistics(**json.loads(file.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise SSLKitError(f"{file}: {error}") from error
+    return None
+
+
+def default_statistics(channels: int = 3) -> DataStatistics:
+    """Return ImageNet's, or for other channels than 3 a mean of 0.5 and a std of 0.25."""
+    return IMAGENET if channels == 3 else DataStatistics(channels, (0.5,) * channels, (0.25,) * channels)
+
+
+def _find(path: Path, network: str) -> tuple[Path, str]:
+    """Return the folder that holds the weights, and what the network is called."""
+    if (path / "config.json").is_file():
+        return path, path.resolve().name
+    if (path / "recipe.yaml").is_file():
+        there = [file.parent.name for file in sorted(path.glob("*/config.json"))]
+        if not there:
+            raise SSLKitError(f"{path}: this run has not saved its networks yet")
+        if network not in there:
+            raise UnknownName("network", network, there, where=str(path))
+        return path / network, network
+    problem = "holds neither a run nor a backbone" if path.is_dir() else "does not exist"
+    raise SSLKitError(f"{path} {problem}. {FORMS}.")
+
+
+def _ready(backbone: Backbone, statistics: DataStatistics, network: str) -> LoadedModel:
+    return LoadedModel(backbone.float().eval(), statistics, network)
+
+
+def _fallback_statistics(backbone: Backbone) -> DataStatistics:
+    if isinstance(backbone, TimmBackbone):
+        return _timm_statistics(backbone, trained=True)
+    return default_statistics(backbone.in_chans)
+
+
+def _timm_statistics(backbone: TimmBackbone, trained: bool) -> DataStatistics:
+    """Read size and, of trained weights, mean and std from timm's own record of a model."""
+    config: Mapping[str, Any] = backbone.model.pretrained_cfg
+    default = default_statistics(backbone.in_chans)
+    size = int(config["input_size"][-1])
+    fits = trained and len(config["mean"]) == backbone.in_chans
+    mean, std = (tuple(config["mean"]), tuple(config["std"])) if fits else (default.mean, default.std)
+    return DataStatistics(backbone.in_chans, mean, std, size=size, resize=round(size * 8 / 7))

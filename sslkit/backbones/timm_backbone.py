@@ -1,0 +1,250 @@
+"""Any timm model as a backbone."""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from timm.layers import PatchEmbed
+from timm.models import save_for_hf
+from torch import Tensor, nn
+
+from sslkit.backbones.timm_models import (
+    FOREIGN,
+    create_timm_model,
+    set_fused_attention,
+    use_small_image_stem,
+)
+from sslkit.contracts import Backbone
+from sslkit.errors import NotSupported, RecipeError
+from sslkit.types import Features
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    ``Features.cls`` is timm's own pooling of this name: the class token of a ``vit_*``, the average of a
+    convolutional network's last map (``model_args={"global_pool": ...}`` chooses). ``Features.patches`` are the
+    patch tokens without class and register tokens, or the last map row by row; in a few networks (MobileNetV3)
+    they are narrower than ``embed_dim``.
+
+    ``vit_small_patch16_224`` and its kin are DINO's ViT (arXiv:2104.14294): qkv bias, LayerNorm epsilon 1e-6,
+    linear weights truncated normal of std 0.02 with zero bias, stochastic depth rising linearly over the
+    blocks. They differ in two things: the class token starts at std 1e-6 where DINO's starts at 0.02, and
+    positions are resampled to other resolutions by size and with antialias (in float32) where DINO resamples
+    by scale factor without.
+
+    Args:
+        name: a timm name ("vit_small_patch16_224", "resnet50.a1_in1k"), ``hf-hub:owner/model`` or
+            ``local-dir:folder``.
+        in_chans: channels of the images.
+        drop_path_rate: stochastic depth of the last block, 0 .. 1.
+        pretrained: whether to start from timm's weights.
+        small_image_stem: give a ResNet a 3x3 stride-1 stem without max-pool, for images of about 32 px. The stem
+            starts from scratch even if the rest is pretrained; it is as wide as the one it replaces (64, or
+            2 x stem_width with ``model_args={"stem_type": "deep", "stem_width": ...}``).
+        model_args: more arguments for timm (``{"img_size": 32, "patch_size": 4}``).
+        fused_attention: whether attention is one fused kernel; None leaves it to timm. On a CPU under bf16 autocast
+            the plain products train 1.5 to 1.8 times as fast (ViT-Ti, 37 and 197 tokens); in fp32 fused is no slower.
+
+    Raises:
+        UnknownName: timm has no such model.
+        NotSupported: the model has no stem to make small.
+        SSLKitError: an argument does not fit the model, or its weights cannot be had.
+    """
+
+    model: Any
+    """The timm model; ``Any`` because each architecture has its own attributes."""
+
+    def __init__(
+        self,
+        name: str,
+        in_chans: int = 3,
+        drop_path_rate: float = 0.0,
+        pretrained: bool = False,
+        small_image_stem: bool = False,
+        model_args: dict[str, Any] | None = None,
+        fused_attention: bool | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.in_chans = name, in_chans
+        self.drop_path_rate, self.small_image_stem = drop_path_rate, small_image_stem
+        self.model_args, self.fused_attention = dict(model_args or {}), fused_attention
+        dropped = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
+        self.model = create_timm_model(name, pretrained, {"in_chans": in_chans, **dropped, **self.model_args})
+        if small_image_stem:
+            use_small_image_stem(self.model, name)
+        if fused_attention is not None:
+            set_fused_attention(self.model, fused_attention)
+        self.embed_dim = int(self.model.head_hidden_size)
+        self.patch_size = _patch_size(self.model)
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        """See images (N, C, H, W) as features (N, F) and patches (N, P, F).
+
+        Args:
+            images: normalised images, in the dtype of the weights.
+            mask: not supported yet.
+
+        Raises:
+            NotSupported: a mask was given.
+            RecipeError: the images have other channels, or sides that the model cannot take.
+        """
+        if mask is not None:
+            raise NotSupported(f"TimmBackbone({self.name!r}) cannot hide patches: leave mask out")
+        self._check(images)
+        seen = self.model.forward_features(images)
+        return Features(self.model.forward_head(seen, pre_logits=True), self._patches(seen))
+
+    def layers(self, images: Tensor, n: int) -> list[Features]:
+        """Return the features of the last ``n`` blocks (stages of a convolutional network), normalised by the
+        final norm where the model has one, the last block last.
+
+        ``cls`` is each block's class token, or the mean of its patches where there is none.
+
+        Raises:
+            NotSupported: the model does not offer its blocks.
+            RecipeError: it has fewer blocks, or the images do not fit.
+        """
+        blocks = len(getattr(self.model, "feature_info", None) or ())
+        if not hasattr(self.model, "forward_intermediates") or not blocks:
+            raise NotSupported(f"timm model {self.name!r} does not offer the features of its single layers")
+        if not 1 <= n <= blocks:
+            raise RecipeError(f"timm model {self.name!r} has {blocks} layers: ask for 1 to {blocks}, not {n}")
+        self._check(images)
+        prefix = {"return_prefix_tokens": True} if self._num_prefix_tokens else {}
+        found = self.model.forward_intermediates(images, indices=n, norm=True, intermediates_only=True, **prefix)
+        return [self._layer(each) for each in found]
+
+    def attention(self, images: Tensor) -> Tensor:
+        """Return the last block's attention of the class token to the patches, (N, heads, H/p, W/p).
+
+        The weights are the softmax over all tokens; those on class and register tokens are left out, so the
+        maps sum to less than 1. Fused attention is switched off for this one block and call.
+
+        Raises:
+            NotSupported: the model has no class token or no attention to read.
+        """
+        block = self._attention_block()
+        self._check(images)
+        kept: list[Tensor] = []
+        hook = block.attn_drop.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+        fused, block.fused_attn = block.fused_attn, False
+        try:
+            self.model.forward_features(images)
+        finally:
+            hook.remove()
+            block.fused_attn = fused
+        rows, columns = self.model.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
+        return kept[0][:, :, 0, self._num_prefix_tokens :].unflatten(-1, (rows, columns))
+
+    def save(self, folder: Path) -> None:
+        """Write model.safetensors and config.json.
+
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
+        ``small_image_stem``, which timm does not know.
+        """
+        arguments = self._portable_arguments()
+        architecture = {"in_chans": self.in_chans, **arguments["model_args"]}
+        if getattr(self.model, "dynamic_img_size", False):
+            architecture["dynamic_img_size"] = True
+        save_for_hf(
+            # safetensors refuses the strided weights of the channels-last layout that training uses.
+            copy.deepcopy(self.model).to(memory_format=torch.contiguous_format),
+            str(folder),
+            model_args=architecture,
+            model_config={"sslkit": {"backbone": type(self).__name__, "arguments": arguments}},
+            data_config={key: self._per_channel(self.model.pretrained_cfg[key]) for key in ("mean", "std")},
+            safe_serialization=True,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "TimmBackbone":
+        """Build again what ``save`` wrote, or read a folder that timm itself wrote."""
+        config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        if "sslkit" not in config:
+            in_chans = config.get("pretrained_cfg", config).get("input_size", [3])[0]
+            return cls(f"local-dir:{folder}", config.get("model_args", {}).get("in_chans", in_chans), pretrained=True)
+        backbone = cls(**config["sslkit"]["arguments"])
+        weights = load_file(Path(folder) / "model.safetensors")
+        dtype = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), torch.float32)
+        backbone.model.to(dtype).load_state_dict(weights)
+        return backbone
+
+    @property
+    def _num_prefix_tokens(self) -> int:
+        return getattr(self.model, "num_prefix_tokens", None) or 0
+
+    def _portable_arguments(self) -> dict[str, Any]:
+        """The constructor's arguments, with a folder or a hub's name replaced by the architecture it held."""
+        name, model_args = self.name, self.model_args
+        if name.startswith(FOREIGN):
+            name = self.model.pretrained_cfg["architecture"]
+            own = {"in_chans", "num_classes", "drop_path_rate"}
+            made_with = getattr(self.model, "_model_args", {})
+            model_args = {key: value for key, value in made_with.items() if key not in own} | model_args
+        return {
+            "name": name,
+            "in_chans": self.in_chans,
+            "drop_path_rate": self.drop_path_rate,
+            "small_image_stem": self.small_image_stem,
+            "model_args": model_args,
+            "fused_attention": self.fused_attention,
+        }
+
+    def _per_channel(self, numbers: Sequence[float]) -> tuple[float, ...]:
+        """Fit a pretrained model's mean or std to this backbone's channels."""
+        return tuple(numbers) if len(numbers) == self.in_chans else (sum(numbers) / len(numbers),) * self.in_chans
+
+    def _check(self, images: Tensor) -> None:
+        """Refuse images that timm would refuse less clearly."""
+        channels, *sides = images.shape[-3:]
+        if channels != self.in_chans:
+            raise RecipeError(f"{self.name!r} was built for in_chans={self.in_chans}, the images have {channels}")
+        patch = self.patch_size
+        if patch and any(side % patch for side in sides):
+            lower = sides[0] // patch * patch
+            raise RecipeError(
+                f"images of {sides[0]}x{sides[1]} px do not divide into the {patch} px patches of {self.name!r}. "
+                f"Use sizes that are multiples of {patch}, such as {lower or patch} or {lower + patch}."
+            )
+        embed: Any = getattr(self.model, "patch_embed", None)
+        if getattr(embed, "strict_img_size", False) and embed.img_size and tuple(sides) != tuple(embed.img_size):
+            raise RecipeError(
+                f"{self.name!r} sees images of {embed.img_size[0]}x{embed.img_size[1]} px alone, not "
+                f"{sides[0]}x{sides[1]}. Set model_args: {{img_size: {sides[0]}}}, or choose another model."
+            )
+
+    def _patches(self, seen: Tensor) -> Tensor | None:
+        """Tokens (N, T, F) without the prefix, or a map of either layout row by row."""
+        if not isinstance(seen, Tensor) or seen.ndim not in (3, 4):
+            return None
+        if seen.ndim == 3:
+            return seen[:, self._num_prefix_tokens :]
+        if getattr(self.model, "output_fmt", "NCHW") == "NHWC":
+            return seen.flatten(1, 2)
+        return seen.flatten(2).transpose(1, 2)
+
+    def _layer(self, found: Tensor | tuple[Tensor, Tensor]) -> Features:
+        grid, prefix = found if isinstance(found, tuple) else (found, None)
+        patches = grid.flatten(2).transpose(1, 2)
+        has_class_token = prefix is not None and getattr(self.model, "cls_token", None) is not None
+        return Features(prefix[:, 0] if has_class_token else patches.mean(1), patches)  # type: ignore[index]
+
+    def _attention_block(self) -> Any:
+        blocks = getattr(self.model, "blocks", None)
+        block = getattr(blocks[-1], "attn", None) if isinstance(blocks, nn.Sequential | nn.ModuleList) else None
+        readable = hasattr(block, "attn_drop") and hasattr(block, "fused_attn")
+        if not readable or getattr(self.model, "cls_token", None) is None or not self._num_prefix_tokens:
+            raise NotSupported(f"timm model {self.name!r} has no attention of a class token to its patches")
+        return block
+
+
+def _patch_size(model: nn.Module) -> int | None:
+    embed = getattr(model, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed) or embed.dynamic_img_pad or embed.img_size is None:
+        return None
+    return int(embed.patch_size[0])

@@ -1,0 +1,87 @@
+"""Making timm models: friendly refusals, several resolutions, a stem for small images."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from timm.models.resnet import ResNet
+from torch import nn
+
+from sslkit.errors import NotSupported, SSLKitError, UnknownName
+
+FOREIGN = ("hf-hub:", "hf_hub:", "local-dir:")
+"""Names that start so are read from a hub or a folder, not from timm's list."""
+
+
+def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
+    """Make a timm model without classifier, able to see several resolutions where its architecture is.
+
+    Args:
+        name: a timm name, with or without a pretrained tag, or ``hf-hub:...`` or ``local-dir:...``.
+        pretrained: whether to fetch its weights.
+        arguments: passed to timm; one that the architecture does not take is refused.
+
+    Raises:
+        UnknownName: timm has no such model or tag.
+        SSLKitError: the weights cannot be had, or an argument does not fit.
+    """
+    _check_name(name)
+    dynamic: dict[str, Any] = {} if "dynamic_img_size" in arguments else {"dynamic_img_size": True}
+    try:
+        try:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, **dynamic, **arguments)
+        except TypeError as error:
+            if not dynamic or _refused_argument(error) != "dynamic_img_size":
+                raise
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
+    except TypeError as error:
+        raise SSLKitError(f"timm model {name!r} does not take {_refused_argument(error)!r}: {error}") from error
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+        raise SSLKitError(f"timm model {name!r} cannot be made: {error}") from error
+
+
+def use_small_image_stem(model: nn.Module, name: str) -> None:
+    """Replace a ResNet's stem by one 3x3 stride-1 convolution without max-pool, for images of about 32 px.
+
+    The usual change for CIFAR (SimCLR, arXiv:2002.05709, appendix B.9). The convolution is as wide as the stem
+    that it replaces and is initialised as timm initialises its own.
+
+    Raises:
+        NotSupported: the model is no ResNet.
+    """
+    if not isinstance(model, ResNet):
+        raise NotSupported(
+            f"small_image_stem: {name!r} has no ResNet stem to replace. Choose a ResNet (resnet18, resnet50), "
+            "or for a ViT model_args: {img_size: 32, patch_size: 4}."
+        )
+    resnet: Any = model
+    small = nn.Conv2d(resnet.in_chans, resnet.bn1.num_features, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
+    resnet.conv1 = small.to(resnet.bn1.weight)
+    resnet.maxpool = nn.Identity()
+
+
+def set_fused_attention(model: nn.Module, fused: bool) -> None:
+    """Choose torch's fused attention or plain matrix products in every attention block."""
+    for module in model.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = fused  # type: ignore[assignment]
+
+
+def _check_name(name: str) -> None:
+    if name.startswith(FOREIGN):
+        return
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=6, cutoff=0.5)
+        raise UnknownName("timm model (nearest names shown; timm.list_models() has all)", name, near)
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")] if tag else []
+    if tag and tag not in tags:
+        raise UnknownName(f"pretrained tag of {architecture}", tag, tags)
+
+
+def _refused_argument(error: TypeError) -> str:
+    match = re.search(r"unexpected keyword argument\W*'(\w+)'", str(error))
+    return match.group(1) if match else "its arguments"

@@ -1,0 +1,107 @@
+"""What one component, or one key of a recipe, takes."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import yaml
+from rich.text import Text
+
+from sslkit.cli.screen import Screen
+from sslkit.errors import SSLKitError, did_you_mean
+from sslkit.hookspecs import Kind
+from sslkit.recipe.links import LINKS
+from sslkit.recipe.typed import REQUIRED, Parameter, item_hint, kind_in, parameters, phrase, plain
+from sslkit.registry import Registry
+from sslkit.sections import Parts
+
+
+def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:
+    """Print a component's docstring and arguments."""
+    found = registry.get(kind.hook, name)
+    entry = registry.find(kind.hook, name)
+    screen.heading(name, f"{kind.singular} · {entry.origin if entry else found.__module__}")
+    text = inspect.getdoc(found) or ""
+    for section in ("Args:", "Raises:", "Attributes:", "Returns:"):
+        text = text.partition(f"\n{section}\n")[0]
+    screen.text(text.strip())
+    screen.gap()
+    links = {link.target.rpartition(".")[2]: link.source for link in LINKS if _kind_at(link.target) == kind}
+    _arguments(screen, found, links, registry)
+
+
+def describe_key(screen: Screen, key: str, registry: Registry) -> None:
+    """Print what a recipe key takes: a section's keys, the components that fit, or a type.
+
+    Raises:
+        SSLKitError: there is no such key.
+    """
+    hint, doc = _find(key)
+    kind = kind_in(hint) or kind_in(item_hint(hint))
+    if kind:
+        screen.heading(key, doc)
+        screen.columns((entry.name, entry.summary) for entry in registry.entries(kind.hook))
+        screen.text(Text(f"sslkit list {kind.command} NAME says what one takes", "dim"))
+    elif dataclasses.is_dataclass(hint):
+        screen.heading(key or "a recipe", doc)
+        _arguments(screen, hint, {}, registry)
+    else:
+        screen.heading(key, phrase(hint))
+        screen.text(doc)
+
+
+def kind_at(key: str) -> Kind:
+    """Return the kind of component that stands under a recipe key.
+
+    Raises:
+        SSLKitError: no component stands there.
+    """
+    hint, _ = _find(key)
+    kind = kind_in(hint) or kind_in(item_hint(hint))
+    if kind is None:
+        raise SSLKitError(f"{key} is {phrase(hint)}, not a component")
+    return kind
+
+
+def _kind_at(key: str) -> Kind | None:
+    return kind_in(_find(key.rpartition(".")[0])[0])
+
+
+def _find(key: str) -> tuple[Any, str]:
+    """Return the type of a recipe key and what the section's docstring says of it."""
+    hint, doc = Parts, ""
+    for part in filter(None, key.split(".")):
+        known = parameters(hint) if dataclasses.is_dataclass(hint) else {}
+        if part not in known:
+            raise SSLKitError(f"unknown key {key!r}.{did_you_mean(part, known)}")
+        hint, doc = known[part].hint, known[part].doc
+    return hint, doc
+
+
+def _arguments(screen: Screen, cls: Any, links: dict[str, str], registry: Registry) -> None:
+    rows = [(p.name, _default(p, links, registry), _meaning(p)) for p in parameters(cls).values()]
+    screen.columns(rows, styles=("cyan", "", ""))
+
+
+def _default(parameter: Parameter, links: dict[str, str], registry: Registry) -> Text:
+    if parameter.name in links:
+        return Text(f"from {links[parameter.name]}", "green")
+    if parameter.default is REQUIRED:
+        return Text("required", "yellow")
+    if dataclasses.is_dataclass(parameter.hint):
+        return Text("")
+    try:
+        return Text(one_line(plain(parameter.default, registry)))
+    except TypeError:
+        return Text(str(parameter.default))
+
+
+def _meaning(parameter: Parameter) -> Text:
+    kind = None if parameter.hint is Any or dataclasses.is_dataclass(parameter.hint) else phrase(parameter.hint)
+    return Text.assemble(parameter.doc, (f" ({kind})" if kind else "", "dim"))
+
+
+def one_line(value: Any) -> str:
+    """Return plain data as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()
+    return text.removesuffix("...").strip()

@@ -1,0 +1,83 @@
+"""``sslkit train``: run a recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sslkit.cli.arguments import read_recipe_arguments
+from sslkit.cli.screen import Screen
+from sslkit.plugins import active
+from sslkit.registry import class_fields
+
+OPTIONS = {
+    "--run-dir DIR": "where the run is written; runs/<recipe>/<date-time> without it",
+    "--resume": "go on with the run in --run-dir, or start it",
+    "--print_config": "print the resolved recipe and stop",
+    "--plugin FILE": "also offer the components of this Python file",
+    "--SECTION.KEY VALUE": "set any key of the recipe, as YAML; --data FOLDER sets where images are read",
+    "--SECTION.KEY.help [NAME]": "say what a key takes, or one component that fits there",
+}
+
+SECTIONS = {
+    "method": "Method",
+    "views": "",
+    "data": "Data",
+    "optimization": "Optimization",
+    "precision": "",
+    "seed": "",
+    "runtime": "Runtime",
+    "evaluation": "Evaluation",
+}
+
+EXAMPLES = """\
+sslkit train quickstart --method.teacher PreviousEpoch --optimization.epochs 20
+sslkit train quickstart --method.teacher.momentum 0.99
+sslkit train quickstart --method.collapse '{SinkhornKnopp: {num_iters: 5}}'
+sslkit train --method.collapse.help Centering"""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train a recipe, print it resolved, or say what a key takes."""
+    if any(word in ("-h", "--help") for word in argv):
+        _help()
+        return 0
+    asked = [i for i, word in enumerate(argv) if word.startswith("--") and word.endswith(".help")]
+    if asked:
+        return _key_help(argv[asked[0] :])
+    words = read_recipe_arguments(argv, "train", options=("--run-dir",), flags=("--resume", "--print-config"))
+    from sslkit.recipe import load
+
+    recipe = load(words.recipe, words.overrides)
+    if "--print-config" in words.options:
+        print(recipe.to_yaml(), end="")
+        return 0
+    from sslkit.training.loop import train
+
+    folder = words.options.get("--run-dir")
+    train(recipe, Path(folder) if folder else None, "--resume" in words.options)
+    return 0
+
+
+def _key_help(words: Sequence[str]) -> int:
+    from sslkit.cli.describe import describe, describe_key, kind_at
+
+    key, registry = words[0].removeprefix("--").removesuffix(".help"), active().registry
+    if len(words) > 1:
+        describe(Screen(), kind_at(key), words[1], registry)
+    else:
+        describe_key(Screen(), key, registry)
+    return 0
+
+
+def _help() -> None:
+    screen = Screen()
+    screen.heading("sslkit train RECIPE", "RECIPE is a name (sslkit list recipes) or a YAML file")
+    screen.gap()
+    screen.heading("Options")
+    screen.columns(OPTIONS.items())
+    screen.gap()
+    screen.heading("Keys", "sslkit train --method.help says what each means")
+    rows = ((name, " ".join(class_fields("sslkit.sections", cls)) if cls else "") for name, cls in SECTIONS.items())
+    screen.columns(rows)
+    screen.gap()
+    screen.heading("Examples")
+    screen.text(EXAMPLES)

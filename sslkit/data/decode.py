@@ -1,0 +1,117 @@
+"""Bytes to pixels: every common kind of image file, no band lost, no damage overlooked.
+
+Pillow decodes. torchvision's decoders are a little faster, but a single wrong byte in a PNG can end the process with a
+segmentation fault, and they are deprecated.
+"""
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torchvision.io import ImageReadMode
+
+from sslkit.data.bands import NUMPY_START, TIFF_STARTS, as_bands, fit_channels, is_beyond_pillow, read_npy, read_tiff
+from sslkit.errors import UnreadableImage
+
+JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG"
+COLOUR_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
+PNG_DEPTH, PNG_KIND, PNG_GREY = 24, 25, 0
+READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
+
+
+def decode(data: bytes, name: str, channels: int = 3) -> Tensor:
+    """Return an image file as (channels, H, W) in its own dtype: uint8, uint16 (16-bit files) or float32.
+
+    Colour and grey become one another; alpha is dropped, as Pillow's ``convert("RGB")`` does; EXIF rotation is
+    applied; of an animation the first picture counts. Any other number of channels must be what the file holds:
+    .npy arrays (see `sslkit.data.bands.read_npy`) and, with the package ``tifffile``, TIFF of many bands or pages.
+
+    Args:
+        data: the whole file.
+        name: what to call it if it cannot be read.
+        channels: bands that must come out.
+
+    Raises:
+        UnreadableImage: empty, truncated or damaged, no image, or with bands that would be dropped.
+    """
+    try:
+        return fit_channels(_read(data, channels), channels)
+    except Exception as error:  # decoders raise nearly every kind of exception on damaged files
+        raise _unreadable(name, error) from error
+
+
+def decode_mask(data: bytes, name: str) -> Tensor:
+    """Return a mask file as (H, W): palette indices or grey values as they are stored.
+
+    Raises:
+        UnreadableImage: damaged, or a picture with more than one band.
+    """
+    try:
+        bands = _stored(data)
+    except Exception as error:  # as above
+        raise _unreadable(name, error) from error
+    if not (bands[:3] == bands[:1]).all():
+        raise UnreadableImage(name, "a mask has one band, this is a picture in colour")
+    return bands[0]
+
+
+def _unreadable(name: str, error: Exception) -> UnreadableImage:
+    if isinstance(error, UnidentifiedImageError):
+        return UnreadableImage(name, "no image format that can be read")
+    return UnreadableImage(name, str(error).strip().split("\n")[0] or type(error).__name__)
+
+
+def _stored(data: bytes) -> Tensor:
+    if data.startswith(NUMPY_START):
+        return read_npy(data, 1)
+    with Image.open(io.BytesIO(data)) as picture:
+        ImageOps.exif_transpose(picture, in_place=True)
+        return as_bands(np.asarray(picture), len(picture.getbands()))
+
+
+def _read(data: bytes, channels: int) -> Tensor:
+    if not data:
+        raise ValueError("the file is empty")
+    if data.startswith(NUMPY_START):
+        return read_npy(data, channels)
+    if data.startswith(JPEG_START):
+        # A broken download is often padded with zeros, which decode as grey; without them it is a truncated file.
+        data = data.rstrip(b"\0")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if data.startswith(TIFF_STARTS):
+            return read_tiff(data, channels)
+        raise
+    with picture:
+        if picture.format == "TIFF" and is_beyond_pillow(picture):
+            return read_tiff(data, channels)
+        if picture.format == "PNG" and data[PNG_DEPTH] > 8 and data[PNG_KIND] != PNG_GREY:
+            picture.verify()
+            return _deep_png(data, channels)
+        return _pixels(picture, channels)
+
+
+def _pixels(picture: Image.Image, channels: int) -> Tensor:
+    ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # straight to RGB, Pillow warns
+    if picture.mode in COLOUR_MODES and channels in (1, 3):
+        mode = "RGB" if channels == 3 else "L"
+        picture = picture if picture.mode == mode else picture.convert(mode)
+    return as_bands(np.asarray(picture), len(picture.getbands()))
+
+
+def _deep_png(data: bytes, channels: int) -> Tensor:
+    """Decode a PNG of 16-bit colours, of which Pillow drops eight bits.
+
+    Only for files whose checksums are right: this decoder ends the process on some damaged ones.
+    """
+    if not hasattr(torch.ops.image, "decode_image"):
+        raise ValueError("16-bit colours in PNG need a torchvision that still decodes images; use TIFF or .npy")
+    mode = READ_MODES.get(channels, ImageReadMode.UNCHANGED)
+    # The operator, not the function around it, which warns at every call that torchvision will drop it one day.
+    image: Tensor = torch.ops.image.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode.value, True)
+    return image

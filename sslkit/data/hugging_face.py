@@ -1,0 +1,171 @@
+"""Images from anywhere that the Hugging Face ``datasets`` library or a folder reaches."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sslkit.contracts import ImageSource
+from sslkit.data.decode import decode, decode_mask
+from sslkit.data.folder import IMAGE_SUFFIXES, TABLE_SUFFIXES, FolderIndex, walk
+from sslkit.data.keys import fingerprint
+from sslkit.data.order import permuted
+from sslkit.data.tables import TableIndex, open_table
+from sslkit.errors import DataError, UnreadableImage, did_you_mean
+from sslkit.types import Sample
+
+HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
+
+SMALL = 2**30
+"""Bytes of decoded images that a process keeps without being asked."""
+
+
+class HuggingFaceImages(ImageSource):
+    """A folder of images, a table of images, or a data set of the Hugging Face Hub.
+
+    Args:
+        path: a folder of images (at any depth, with class folders or without, with split folders or without); a
+            parquet, arrow or tar file, or a folder of them; a folder with a metadata.csv or metadata.jsonl; a data
+            set saved by ``save_to_disk``; a name on the Hub ("owner/name").
+        split: which part; a folder or file without parts is all ``train``.
+        image_column: of a table; None takes the first column of images.
+        label_column: of a table; None takes the class labels, or a column called "label". Folders take the names of
+            class folders where every image lies in exactly one.
+        mask_column: of a table: object masks, read as they are stored.
+        channels: bands of every image; 1 and 3 are made of each other, other numbers must match the files.
+        in_memory: keep decoded images after the first read, in each process; None keeps them when all are below 1 GB.
+        max_images: take this many, chosen once and for all by the position in the index.
+        config: which configuration, of a data set that has several.
+        revision: which version, of a data set on the Hub.
+
+    Attributes:
+        keys: of files, the 64-bit hash of the name relative to ``path``; of tables, of split and row. Neither changes
+            when the data move.
+
+    Raises:
+        DataError: nothing there, no image, no such split or column, or the Hub cannot be reached.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        split: str = "train",
+        image_column: str | None = None,
+        label_column: str | None = None,
+        mask_column: str | None = None,
+        channels: int = 3,
+        in_memory: bool | None = None,
+        max_images: int | None = None,
+        config: str | None = None,
+        revision: str | None = None,
+    ) -> None:
+        self.channels = channels
+        self.index: FolderIndex | TableIndex
+        where = _locate(path)
+        files = [] if where is None or where.is_file() else list(walk(where))
+        images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
+        if where and where.is_dir() and not any(file.endswith(TABLE_SUFFIXES) for file in files):
+            self._check_folder(where, images, [image_column, label_column, mask_column])
+            self.index = FolderIndex(where, images, split)
+        else:
+            splits = open_table(where or path, config, revision)
+            self.index = TableIndex(splits, path, split, image_column, label_column, mask_column)
+        self.name = f"{Path(path).name} {split}"
+        self.rows = _subset(len(self.index.keys), max_images)
+        self.keys = self.index.keys[self.rows]
+        self.labels = None if self.index.labels is None else self.index.labels[self.rows]
+        self.class_names = self.index.class_names
+        self._kept: dict[int, tuple[Tensor, Tensor | None]] = {}
+        self.in_memory = self._is_small() if in_memory is None else in_memory
+
+    def read(self, index: int) -> Sample:
+        """Decode image ``index``; do not change the tensors, they may be kept.
+
+        Raises:
+            UnreadableImage: it is damaged, empty, or has bands that the decoder would drop.
+        """
+        image, mask = self._kept.get(index) or self._decode(index)
+        if self.in_memory:
+            self._kept[index] = image, mask
+        label = None if self.labels is None else int(self.labels[index])
+        return Sample(image, int(self.keys[index]), label, mask)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker reads its own share; what this process keeps may be a gigabyte.
+        return self.__dict__ | {"_kept": {}}
+
+    def fingerprint(self) -> str:
+        """Return what identifies these images: keys, labels, classes, channels and the bytes of 64 of the files.
+
+        Where they lie does not matter.
+        """
+        columns = [getattr(self.index, f"{kind}_column", None) for kind in ("image", "label", "mask")]
+        classes = None if self.class_names is None else "\n".join(self.class_names)
+        files = [self._bytes(index) for index in self._probes(64)]
+        return fingerprint([self.keys, self.labels, classes, str(self.channels), *columns, *files])
+
+    def _is_small(self) -> bool:
+        sizes = []
+        for index in self._probes(16):
+            try:
+                sizes.append(sum(tensor.nbytes for tensor in self._decode(index) if tensor is not None))
+            except UnreadableImage:
+                continue
+        return bool(sizes) and sum(sizes) / len(sizes) * len(self) < SMALL
+
+    def _probes(self, num_probes: int) -> list[int]:
+        """Return indices that stand for all where looking at each would take too long."""
+        return sorted({i * len(self) // num_probes for i in range(num_probes)})
+
+    def _decode(self, index: int) -> tuple[Tensor, Tensor | None]:
+        image_file, *mask_files = self._files(index)
+        image = decode(*image_file, self.channels)
+        mask = decode_mask(*mask_files[0]) if mask_files else None
+        if mask is not None and mask.shape != image.shape[1:]:
+            raise UnreadableImage(image_file[1], f"image {tuple(image.shape[1:])}, but mask {tuple(mask.shape)}")
+        return image, mask
+
+    def _files(self, index: int) -> list[tuple[bytes, str]]:
+        return self.index.files(int(self.rows[index]))
+
+    def _bytes(self, index: int) -> bytes:
+        try:
+            return b"".join(data for data, _ in self._files(index))
+        except UnreadableImage:
+            return b""
+
+    @staticmethod
+    def _check_folder(folder: Path, images: list[str], columns: list[str | None]) -> None:
+        if not images:
+            raise DataError(f"no images under {folder}; looked for {' '.join(IMAGE_SUFFIXES + TABLE_SUFFIXES)}")
+        if any(columns):
+            named = ", ".join(filter(None, columns))
+            raise DataError(f"{folder} is a folder of image files and has no columns: leave out {named}")
+
+
+def _locate(path: str) -> Path | None:
+    """Return the local file or folder, or None for a name on the Hub."""
+    where = Path(path).expanduser()
+    if where.exists():
+        return where
+    if re.fullmatch(HUB_NAME, path) and where.suffix not in TABLE_SUFFIXES and not where.parent.exists():
+        return None
+    folder = next(parent for parent in where.absolute().parents if parent.exists())
+    missing = where.absolute().relative_to(folder).parts[0]
+    hint = did_you_mean(missing, [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")])
+    raise DataError(
+        f"{path} does not exist: there is no {missing!r} in {folder}.{hint} "
+        "A data set of the Hugging Face Hub is named owner/name."
+    )
+
+
+def _subset(num_images: int, max_images: int | None) -> Tensor:
+    """Return the rows to use, ascending."""
+    if max_images is not None and max_images < 1:
+        raise DataError(f"max_images must be at least 1, not {max_images}")
+    if max_images is None or max_images >= num_images:
+        return torch.arange(num_images)
+    return torch.from_numpy(np.sort(permuted(np.arange(max_images), num_images, seed=0, epoch=0)))

@@ -1,0 +1,80 @@
+"""Damaged images: counted, named once, replaced by a neighbour, and the end of the run when they are many."""
+
+import logging
+from collections.abc import Iterable
+
+from sslkit.contracts import ImageSource
+from sslkit.errors import DataError, UnreadableImage
+from sslkit.types import Sample
+
+logger = logging.getLogger("sslkit.data")
+
+MAX_TRIES = 100
+
+
+def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[UnreadableImage]]:
+    """Return image ``index``, or the next one that can be read, and what could not be.
+
+    Args:
+        source: where images come from.
+        index: the image wanted; after the last one comes the first.
+
+    Raises:
+        DataError: none of 100 images in a row, or of all there are, can be read.
+    """
+    errors: list[UnreadableImage] = []
+    for offset in range(min(MAX_TRIES, len(source))):
+        try:
+            return source.read((index + offset) % len(source)), errors
+        except UnreadableImage as error:
+            errors.append(error)
+    raise DataError(f"{source.name}: {len(errors)} images in a row cannot be read; the first is {errors[0]}")
+
+
+class UnreadableLog:
+    """The damaged images that a run met.
+
+    Each is named once, as a warning of the logger ``sslkit.data``. The run ends when the distinct ones are more than
+    ``limit`` of the images seen; until 1,000 (or all, where there are fewer) were seen, more than ``limit`` of those.
+    So one bad file among the first ten of many ends nothing, and one among fifty does.
+
+    Args:
+        num_images: images in the source.
+        limit: the share that is borne, 0 .. 1.
+    """
+
+    START = 1000
+
+    def __init__(self, num_images: int, limit: float = 0.01) -> None:
+        if not 0 <= limit <= 1:
+            raise DataError(f"the share of unreadable images that is borne is 0 .. 1, not {limit}")
+        self.num_images = num_images
+        self.limit = limit
+        self.num_seen = 0
+        self.names: set[str] = set()
+
+    def record(self, num_read: int, errors: Iterable[UnreadableImage]) -> None:
+        """Take in what a batch met.
+
+        Args:
+            num_read: images that the batch asked for.
+            errors: those that could not be read.
+
+        Raises:
+            DataError: more than ``limit`` of the images cannot be read.
+        """
+        self.num_seen = min(self.num_seen + num_read, self.num_images)
+        for error in errors:
+            self._add(error)
+        base = max(self.num_seen, min(self.START, self.num_images))
+        if len(self.names) > self.limit * base:
+            examples = ", ".join(sorted(self.names)[:3])
+            raise DataError(
+                f"{len(self.names)} of {self.num_seen} images seen cannot be read, more than {self.limit:.2%} is "
+                f"not borne. Among them: {examples}. Mend or remove them, or raise the limit."
+            )
+
+    def _add(self, error: UnreadableImage) -> None:
+        if error.name not in self.names:
+            self.names.add(error.name)
+            logger.warning("unreadable image replaced by its neighbour: %s", error)

@@ -1,0 +1,173 @@
+"""A frozen backbone and evaluators to rows of results.json. Knows nothing of training."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from sslkit.backbones.loading import LoadedModel, load_model
+from sslkit.contracts import Backbone, Evaluator, ImageSource
+from sslkit.errors import DataError, UnreadableImage
+from sslkit.types import DataStatistics, EvaluationData, Labelled
+from sslkit.views.evaluation import EvaluationView
+
+__all__ = ["LoadedModel", "evaluate", "evaluation_data", "labelled", "load_model"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    backbone: Backbone,
+    evaluators: Iterable[Evaluator],
+    data: EvaluationData,
+    *,
+    network: str,
+    step: int | None = None,
+    dataset: str | None = None,
+) -> list[dict[str, Any]]:
+    """Run every evaluator that the data allow.
+
+    Args:
+        backbone: the network, on the device of the data.
+        evaluators: what to measure; one that needs labels is skipped, with one line in the log, without.
+        data: what to learn from and what to be judged on.
+        network: what the backbone is ("teacher").
+        step: the optimizer step of its weights, if known.
+        dataset: what the images are; None takes the name of the test images.
+
+    Returns:
+        One row an evaluator: step, network, evaluator, protocol, dataset, metrics.
+    """
+    rows = []
+    unlabelled = [part.name for part in (data.train, data.test) if part.num_classes is None]
+    for evaluator in evaluators:
+        if evaluator.needs_labels and unlabelled:
+            logger.warning("%s skipped: no labels in %s", evaluator.command, " and ".join(unlabelled))
+            continue
+        rows.append(
+            {
+                "step": step,
+                "network": network,
+                "evaluator": evaluator.command,
+                "protocol": evaluator.protocol,
+                "dataset": dataset or data.test.name,
+                "metrics": dict(evaluator.run(backbone, data)),
+            }
+        )
+    return rows
+
+
+def evaluation_data(
+    train: ImageSource,
+    test: ImageSource,
+    statistics: DataStatistics,
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+    limit: int | None = None,
+) -> EvaluationData:
+    """Return both parts of the data as the evaluation view shows them; arguments as for `labelled`."""
+    view = EvaluationView(
+        statistics.size,
+        statistics.resize,
+        statistics.channels,
+        statistics.mean,
+        statistics.std,
+        None if statistics.value_range is None else (statistics.value_range[0], statistics.value_range[1]),
+    )
+    parts = [labelled(source, view, batch_size, device, num_workers, limit) for source in (train, test)]
+    return EvaluationData(*parts)
+
+
+def labelled(
+    source: ImageSource,
+    view: Callable[[Tensor], Tensor],
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+    limit: int | None = None,
+) -> Labelled:
+    """Return a source's images in batches, in order.
+
+    Images that cannot be read are left out; the first pass says in the log how many and which.
+
+    Args:
+        source: the images. Where every label is negative, as in hidden test sets, it counts as unlabelled.
+        view: one image (C, H, W) to what the backbone sees; every result has the same shape.
+        batch_size: images at once.
+        device: where the batches go.
+        num_workers: reading processes; 0 reads in this one.
+        limit: take this many images, evenly spread over the source.
+    """
+    indices = list(range(len(source)))
+    if limit is not None and limit < len(indices):
+        indices = [i * len(source) // limit for i in range(limit)]
+    labels = None if source.labels is None else source.labels[indices]
+    if labels is not None and bool((labels < 0).all()):
+        labels = None
+    images = _Images(source, view, indices, labels)
+    loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=_collate)
+    passes = _Passes(source.name, loader, torch.device(device))
+    return Labelled(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
+
+
+class _Images(Dataset[tuple[Tensor, int | None] | str]):
+    """View and label of each image, or why it cannot be read."""
+
+    def __init__(
+        self,
+        source: ImageSource,
+        view: Callable[[Tensor], Tensor],
+        indices: Sequence[int],
+        labels: Tensor | None,
+    ) -> None:
+        self.source, self.view, self.indices, self.labels = source, view, indices, labels
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int | None] | str:
+        try:
+            image = self.source.read(self.indices[position]).image
+        except UnreadableImage as error:
+            return str(error)
+        return self.view(image), None if self.labels is None else int(self.labels[position])
+
+
+class _Passes:
+    """Starts passes over the images."""
+
+    def __init__(self, name: str, loader: "DataLoader[Any]", device: torch.device) -> None:
+        self.name, self.loader, self.device, self.reported = name, loader, device, False
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        left_out: list[str] = []
+        found = 0
+        for images, labels, unreadable in self.loader:
+            left_out += unreadable
+            if images is not None:
+                found += len(images)
+                yield images.to(self.device, non_blocking=True), None if labels is None else labels.to(self.device)
+        self._report(left_out, found)
+
+    def _report(self, left_out: list[str], found: int) -> None:
+        if left_out and not found:
+            raise DataError(f"{self.name}: none of {len(left_out)} images can be read. The first: {left_out[0]}")
+        if left_out and not self.reported:
+            self.reported = True
+            shown = "; ".join(left_out[:5]) + ("; ..." if len(left_out) > 5 else "")
+            logger.warning("%s: %d unreadable images left out: %s", self.name, len(left_out), shown)
+
+
+def _collate(
+    items: Sequence[tuple[Tensor, int | None] | str],
+) -> tuple[Tensor | None, Tensor | None, list[str]]:
+    unreadable = [item for item in items if isinstance(item, str)]
+    pairs = [item for item in items if not isinstance(item, str)]
+    if not pairs:
+        return None, None, unreadable
+    images, labels = zip(*pairs)
+    return torch.stack(images), None if labels[0] is None else torch.tensor(labels), unreadable

@@ -1,0 +1,50 @@
+"""Features of a frozen backbone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from sslkit.contracts import Backbone
+from sslkit.errors import DataError
+from sslkit.types import Labelled, at_least_float32
+
+
+@contextmanager
+def frozen(backbone: Backbone) -> Iterator[None]:
+    """Put a backbone in eval mode without gradient; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def stream(backbone: Backbone, labelled: Labelled) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the features (B, F), float32 or wider, and labels (B,) of each batch; run it inside ``frozen``.
+
+    Raises:
+        DataError: the images have no labels.
+    """
+    for images, labels in labelled.batches():
+        if labels is None:
+            raise DataError(f"{labelled.name}: these images have no labels")
+        yield at_least_float32(backbone(images).cls), labels.to(images.device)
+
+
+def extract(backbone: Backbone, labelled: Labelled) -> tuple[Tensor, Tensor]:
+    """Return all features (N, F), float32 or wider, not normalised, and labels (N,).
+
+    Raises:
+        DataError: there are no images, or they have no labels.
+    """
+    with frozen(backbone):
+        parts = list(stream(backbone, labelled))
+    if not parts:
+        raise DataError(f"{labelled.name}: there are no images")
+    features, labels = zip(*parts)
+    return torch.cat(features), torch.cat(labels)

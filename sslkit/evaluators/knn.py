@@ -1,0 +1,127 @@
+"""Weighted nearest-neighbour classification."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.contracts import Backbone, Evaluator
+from sslkit.errors import DataError, RecipeError
+from sslkit.evaluators.features import extract, frozen, stream
+from sslkit.evaluators.nearest import Nearest
+from sslkit.types import EvaluationData, Labelled
+
+NEVER = torch.iinfo(torch.long).max
+
+
+class KNN(Evaluator):
+    """Weighted k-nearest-neighbour classification of frozen features.
+
+    The protocol of DINO, arXiv:2104.14294, §3.2, after instance discrimination, arXiv:1805.01978.
+
+    similarity = cosine of the features of a frozen backbone in eval mode, images not augmented
+    vote       = sum of exp(similarity / temperature) over the k nearest training images, class by class
+
+    top1 is the share of test images, in percent, whose label has the largest vote. top5: whose label is among
+    the five largest; a class without any of the k neighbours is never among them, however few classes voted.
+    top5 is given where the training images have at least 5 classes. Of equal votes the lower label wins, of
+    equally near images the earlier. A ``k`` above the number of training images means all of them, under the
+    name that was asked for.
+
+    Training images go by in chunks and are not kept; beside the test features (N, F), memory grows with
+    neither side.
+
+    Args:
+        k: neighbours that vote; every k comes from one pass.
+        temperature: how fast the vote falls with the angle.
+        chunk: training images compared at once.
+
+    Raises:
+        RecipeError: a k or chunk below 1, or a temperature of 0 or less.
+    """
+
+    command: ClassVar[str] = "knn"
+
+    def __init__(self, k: Sequence[int] = (10, 20, 100, 200), temperature: float = 0.07, chunk: int = 16384) -> None:
+        if not k or min(k) < 1 or chunk < 1 or temperature <= 0:
+            raise RecipeError(f"KNN: k={tuple(k)}, temperature={temperature:g}, chunk={chunk}: all must be above 0")
+        self.k, self.temperature, self.chunk = tuple(sorted(set(k))), temperature, chunk
+        self.protocol = f"knn-v1: cosine, exp(sim/{temperature:g}), eval-mode features without augmentation"
+
+    def run(self, backbone: Backbone, data: EvaluationData) -> Iterator[tuple[str, float]]:
+        """Yield ``knn/top1@k`` and ``knn/top5@k`` for each k, in percent.
+
+        Raises:
+            DataError: images or labels are missing.
+        """
+        queries, labels = extract(backbone, data.test)
+        nearest = self._search(backbone, data.train, F.normalize(queries, dim=1))
+        found = (nearest.similarities.cpu(), nearest.labels.cpu(), labels.cpu())
+        blocks = [
+            torch.stack(list(vote_ranks(similarities, neighbours, own, self.k, self.temperature)))
+            for similarities, neighbours, own in zip(*(each.split(nearest.query_chunk) for each in found))
+        ]
+        for k, rank in zip(self.k, torch.cat(blocks, 1)):
+            yield f"knn/top1@{k}", percent(rank < 1)
+            if (data.train.num_classes or 0) >= 5:
+                yield f"knn/top5@{k}", percent(rank < 5)
+
+    def _search(self, backbone: Backbone, train: Labelled, queries: Tensor) -> Nearest:
+        nearest = Nearest(queries, max(self.k))
+        with frozen(backbone):
+            for features, labels in in_chunks(stream(backbone, train), self.chunk):
+                nearest.update(F.normalize(features, dim=1), labels)
+        if not nearest.labels.shape[1]:
+            raise DataError(f"{train.name}: there are no images")
+        return nearest
+
+
+def vote_ranks(
+    similarities: Tensor, neighbours: Tensor, labels: Tensor, ks: Iterable[int], temperature: float
+) -> Iterator[Tensor]:
+    """Yield, for each k in rising order, how many classes are voted above each test image's label, (N,).
+
+    Args:
+        similarities: (N, k), largest first.
+        neighbours: (N, k) labels of the training images.
+        labels: (N,) of the test images; one that no neighbour has is ranked `NEVER`.
+        ks: rising numbers of neighbours.
+        temperature: of the votes.
+    """
+    classes, positions = torch.unique(torch.cat([neighbours.flatten(), labels]), return_inverse=True)
+    voted, own = positions[: neighbours.numel()].view_as(neighbours), positions[neighbours.numel() :, None]
+    # Relative to the nearest and in double, small temperatures neither overflow nor make far votes vanish.
+    weights = ((similarities - similarities[:, :1]).double() / temperature).exp()
+    votes = weights.new_zeros(len(labels), len(classes))
+    before = 0
+    for k in ks:
+        votes.scatter_add_(1, voted[:, before:k], weights[:, before:k])
+        before = min(k, voted.shape[1])
+        mine = votes.gather(1, own)
+        earlier = torch.arange(len(classes)) < own
+        rank = ((votes > mine) | ((votes == mine) & earlier)).sum(1)
+        yield torch.where(mine.squeeze(1) > 0, rank, NEVER)
+
+
+def in_chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Join small batches until they hold ``size`` images or more."""
+    waiting: list[tuple[Tensor, Tensor]] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(len(labels) for _, labels in waiting) >= size:
+            yield _joined(waiting)
+            waiting = []
+    if waiting:
+        yield _joined(waiting)
+
+
+def percent(hits: Tensor) -> float:
+    """Return the share of true entries in percent."""
+    return 100 * hits.double().mean().item()
+
+
+def _joined(batches: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    features, labels = zip(*batches)
+    return torch.cat(features), torch.cat(labels)

@@ -1,0 +1,110 @@
+"""DINO's projection head."""
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+
+from sslkit.contracts import Head
+from sslkit.errors import RecipeError
+from sslkit.heads.weight_norm import WeightNormPrototypes
+from sslkit.types import at_least_float32
+
+Activation = Literal["gelu", "relu"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+class DINOHead(Head):
+    """MLP, l2 bottleneck, weight-normalised prototypes. DINO §3.1 and appendix C, arXiv:2104.14294.
+
+    projector  = Linear, [BatchNorm], activation, ... , Linear(hidden_dim, embed_dim)    num_layers linears
+    embedding  = projector(features) / norm                                              by the branch
+    logits     = embedding @ (weight_g * weight_v / norm(weight_v)).T                    (N, K)
+
+    Linear weights of the MLP start truncated normal of std 0.02 with zero bias; ``weight_v`` starts as torch's
+    ``nn.Linear`` does, ``weight_g`` at 1.
+
+    Without the l2 bottleneck (appendix C, "without l2") the projector is ``num_layers`` times Linear, [BatchNorm],
+    activation at ``hidden_dim``, nothing is normalised, and the prototypes are a linear layer without bias,
+    initialised like the MLP. The paper does not say more; the missing bias and weight norm are our choice. The
+    paper's "number of linear layers" counts the prototypes: it is ``num_layers + 1``.
+
+    Args:
+        in_dim: F, the backbone's ``embed_dim``.
+        num_prototypes: K (65536 in the paper).
+        hidden_dim: width of the hidden layers.
+        embed_dim: D of the bottleneck; without bottleneck D is ``hidden_dim``, or F for no layers.
+        num_layers: linear layers of the projector (3); 0 is an identity and needs ``l2_bottleneck=False``.
+        activation: between the layers (gelu for a ViT, table in appendix C).
+        batch_norm: a BatchNorm after each hidden linear layer (the paper's head has none; its BYOL row has).
+        l2_bottleneck: whether the projector ends in the normalised bottleneck.
+        freeze_prototype_norm: keep ``weight_g`` at 1. The reference calls the opposite safe with ViT-S alone. When
+            trainable it is (K, 1), two-dimensional, so weight decay acts on it, as in the reference.
+
+    Raises:
+        RecipeError: an unknown activation or an impossible number of layers.
+    """
+
+    projector: nn.Sequential
+
+    def __init__(
+        self,
+        in_dim: int,
+        num_prototypes: int = 65536,
+        hidden_dim: int = 2048,
+        embed_dim: int = 256,
+        num_layers: int = 3,
+        activation: Activation = "gelu",
+        batch_norm: bool = False,
+        l2_bottleneck: bool = True,
+        freeze_prototype_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise RecipeError(f"DINOHead: activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        if num_layers < int(l2_bottleneck):
+            raise RecipeError(
+                f"DINOHead: num_layers={num_layers} leaves no layer for the bottleneck: "
+                "use 1 or more, or l2_bottleneck=False with 0 or more"
+            )
+        num_hidden = num_layers - int(l2_bottleneck)
+        widths = [in_dim] + [hidden_dim] * num_hidden
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layers += _hidden(width, next_width, ACTIVATIONS[activation], batch_norm)
+        if l2_bottleneck:
+            layers.append(nn.Linear(widths[-1], embed_dim))
+        self.projector = nn.Sequential(*layers)
+        self.projector.apply(_initialise)
+        self.embed_dim = embed_dim if l2_bottleneck else widths[-1]
+        self.num_prototypes = num_prototypes
+        self.normalize = l2_bottleneck
+        self.prototypes = (
+            WeightNormPrototypes(embed_dim, num_prototypes, freeze_prototype_norm)
+            if l2_bottleneck
+            else LinearPrototypes(self.embed_dim, num_prototypes)
+        )
+
+
+class LinearPrototypes(nn.Linear):
+    """Plain linear scores without bias: (N, D) to (N, K), float32 or wider."""
+
+    def __init__(self, embed_dim: int, num_prototypes: int) -> None:
+        super().__init__(embed_dim, num_prototypes, bias=False)
+        _initialise(self)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Score embeddings (..., D) against every prototype, (..., K)."""
+        return at_least_float32(super().forward(embedding))
+
+
+def _hidden(width: int, next_width: int, activation: type[nn.Module], batch_norm: bool) -> list[nn.Module]:
+    norm = [nn.BatchNorm1d(next_width)] if batch_norm else []
+    return [nn.Linear(width, next_width), *norm, activation()]
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

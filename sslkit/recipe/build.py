@@ -1,0 +1,109 @@
+"""A checked recipe to the objects of a run."""
+
+from typing import Any
+
+from sslkit.contracts import Backbone, ImageSource, ViewMaker
+from sslkit.errors import RecipeError, SSLKitError
+from sslkit.recipe.links import source_of_link
+from sslkit.recipe.typed import REQUIRED, Node, parameters, plain
+from sslkit.registry import Registry
+
+
+class Builder:
+    """Makes the parts of one recipe, handing each its linked values; a part is made once.
+
+    Args:
+        root: the whole recipe.
+        registry: names the classes in errors.
+    """
+
+    def __init__(self, root: Node, registry: Registry) -> None:
+        self.root = root
+        self.registry = registry
+        self._made: dict[str, Any] = {}
+
+    def part(self, key: str) -> Any:
+        """Return the part under a dotted key: an object, a section, a plain value or None."""
+        return self._value(self.root.at(key) if key else self.root)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._value(item) for item in value]
+        if not isinstance(value, Node):
+            return value
+        if value.key not in self._made:
+            self._made[value.key] = self._make(value)
+        return self._made[value.key]
+
+    def _make(self, node: Node) -> Any:
+        # In the signature's order, not the file's: the parts draw their first weights from one random stream.
+        order = [*parameters(node.cls), *node.given]
+        arguments = {name: self._value(node.given[name]) for name in order if name in node.given}
+        arguments |= self._linked(node)
+        try:
+            return node.cls(**arguments)
+        except SSLKitError as error:
+            error.args = (_at(node.key, error),)
+            raise
+        except (TypeError, ValueError) as error:
+            raise RecipeError(_at(node.key, error)) from error
+
+    def _linked(self, node: Node) -> dict[str, Any]:
+        values = {}
+        for name, parameter in parameters(node.cls).items():
+            source = source_of_link(f"{node.key}.{name}")
+            if source is None:
+                continue
+            value = self._source(source)
+            if name in node.given:
+                self._agree(node, name, source, value)
+            elif value is not None:
+                values[name] = value
+            elif parameter.default is REQUIRED:
+                raise RecipeError(f"{node.key}.{name}: {node.name} takes it from {source}, which is null")
+        return values
+
+    def _source(self, key: str) -> Any:
+        """Return a linked value: an argument of a section, or an attribute of a part."""
+        owner, _, name = key.rpartition(".")
+        node = self.root.at(owner)
+        return self.root.at(key) if not node.name else getattr(self._value(node), name)
+
+    def _agree(self, node: Node, name: str, source: str, value: Any) -> None:
+        given = plain(node.given[name], self.registry)
+        if value is not None and given != plain(value, self.registry):
+            raise RecipeError(
+                f"{node.key}.{name} is {given}, but {source} is {plain(value, self.registry)}; leave out the first"
+            )
+
+
+def _at(key: str, error: Exception) -> str:
+    message = str(error)
+    return f"{key}: {message}" if key and not message.startswith(key) else message
+
+
+def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:
+    """Refuse view sizes that the backbone cannot cut into patches.
+
+    Raises:
+        RecipeError: naming the sizes and the next ones that fit.
+    """
+    patch = backbone.patch_size
+    for size in sorted(set(views.sizes), reverse=True):
+        if patch and size % patch:
+            name = next((name for name in parameters(node.cls) if node.at(name) == size), "")
+            near = " or ".join(str(patch * n) for n in (size // patch, size // patch + 1) if n)
+            raise RecipeError(
+                f"views{'.' if name else ''}{name}: {size} pixels are no multiple of the backbone's patch of {patch}; "
+                f"take {near}"
+            )
+
+
+def check_channels(source: ImageSource, key: str, channels: int) -> None:
+    """Refuse images that have other channels than the recipe says.
+
+    Raises:
+        RecipeError: naming both numbers.
+    """
+    if source.channels != channels:
+        raise RecipeError(f"{key} holds images of {source.channels} channels, but data.channels is {channels}")

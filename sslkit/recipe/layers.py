@@ -1,0 +1,227 @@
+"""A recipe as plain data: files, what they overlay, overrides, and the one rule that merges them.
+
+A component is written ``Name`` or ``{Name: {argument: value}}``. Where two layers meet, the same class (or a
+mapping that names no class) merges its arguments, another class replaces them, lists and numbers replace.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sslkit.errors import RecipeError, UnknownName
+
+COMMAND_LINE = "command line"
+"""The origin of overrides."""
+
+CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w*[.:])*[A-Z]\w*")
+
+
+class Layer(NamedTuple):
+    """Values and where they were written: a file, or the command line."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+class Component(NamedTuple):
+    """A class name and the arguments written for it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+def as_component(value: object) -> Component | None:
+    """Read ``Name``, ``{Name: {...}}`` or ``{class_path: ..., init_args: ...}``; None for anything else."""
+    if isinstance(value, str) and CLASS_NAME.fullmatch(value):
+        return Component(value, {})
+    if not isinstance(value, Mapping):
+        return None
+    if "class_path" in value and set(value) <= {"class_path", "init_args"}:
+        return Component(str(value["class_path"]), value.get("init_args") or {})
+    if len(value) == 1:
+        ((name, arguments),) = value.items()
+        if CLASS_NAME.fullmatch(str(name)) and (arguments is None or isinstance(arguments, Mapping)):
+            return Component(name, arguments or {})
+    return None
+
+
+def merge(lower: Any, upper: Any) -> Any:
+    """Lay one value over another."""
+    held, named = as_component(lower), as_component(upper)
+    if held and named and held.name.rpartition(".")[2] == named.name.rpartition(".")[2]:
+        return {named.name: merge(held.arguments, named.arguments)}
+    if named or not isinstance(upper, Mapping):
+        return upper
+    if held:
+        return {held.name: merge(held.arguments, upper)}
+    if not isinstance(lower, Mapping):
+        return upper
+    return {**lower, **{key: merge(lower[key], value) if key in lower else value for key, value in upper.items()}}
+
+
+def merge_layers(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Merge layers, the lowest first, and let ``data.test`` overlay ``data.train``."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        values = merge(values, _with_data_path(layer.values, values))
+    data = values.get("data")
+    if isinstance(data, Mapping) and data.get("test") is not None and "train" in data:
+        values["data"] = {**data, "test": merge(data["train"], data["test"])}
+    return values
+
+
+def origins_of(key: str, layers: Sequence[Layer]) -> list[str]:
+    """Return where a key, or a key below it, was written: the lowest layer first, each origin once."""
+    return list(dict.fromkeys(layer.origin for layer in layers if _says(layer.values, key.split("."))))
+
+
+def read_layers(name: str | Path) -> list[Layer]:
+    """Read a recipe and all that it overlays, the lowest first.
+
+    Raises:
+        RecipeError: a file is no recipe, or recipes overlay one another in a circle.
+        UnknownName: there is no such recipe.
+    """
+    layers: list[Layer] = []
+    chain: list[Path] = []
+    place = Path.cwd()
+    following: Any = name
+    while following is not None:
+        file = find(following, place)
+        if file in chain:
+            circle = " -> ".join(path.name for path in [*chain, file])
+            raise RecipeError(f"base: these recipes overlay one another in a circle: {circle}")
+        chain.append(file)
+        values = read_yaml(file)
+        following, place = values.pop("base", None), file.parent
+        layers.insert(0, Layer(_shown(file), values))
+    return layers
+
+
+def find(name: str | Path, place: Path) -> Path:
+    """Return the file of a recipe: a path (from the folder ``place``) or the name of a built-in one."""
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        file = (place / Path(text).expanduser()).resolve()
+        if not file.is_file():
+            raise RecipeError(f"there is no recipe file {text}. Built-in recipes: {', '.join(builtin_recipes())}.")
+        return file
+    builtin = builtin_recipes()
+    if text not in builtin:
+        raise UnknownName("recipe", text, builtin)
+    return builtin[text]
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
+    return {file.stem: file.resolve() for file in sorted(folder.rglob("*.yaml"))}
+
+
+def _shown(file: Path) -> str:
+    """Return a file as a person would name it from here."""
+    return str(file.relative_to(here) if file.is_relative_to(here := Path.cwd().resolve()) else file)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a recipe file as it is written.
+
+    Raises:
+        RecipeError: it is not YAML, says a key twice, or is not a mapping.
+    """
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file} is not a recipe: a mapping of sections such as method, views and data")
+    return values
+
+
+def read_overrides(words: Sequence[str]) -> list[Layer]:
+    """Read ``--key value`` and ``--key=value``; values are YAML.
+
+    Raises:
+        RecipeError: a word is not of this form.
+    """
+    return [Layer(COMMAND_LINE, _nested(key.split("."), value)) for key, value in _pairs(words)]
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        key, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not key:
+            raise RecipeError(f"{word!r} is not an override, which is written --section.key value")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise RecipeError(f"--{key} needs a value")
+            text = rest.pop(0)
+        try:
+            yield key, yaml.load(text, _Loader)
+        except yaml.YAMLError:
+            raise RecipeError(f"--{key}: {text!r} is not valid YAML") from None
+
+
+def _says(value: Any, parts: Sequence[str]) -> bool:
+    component = as_component(value)
+    value = component.arguments if component else value
+    return not parts or (isinstance(value, Mapping) and parts[0] in value and _says(value[parts[0]], parts[1:]))
+
+
+def _nested(parts: Sequence[str], value: Any) -> Any:
+    return {parts[0]: _nested(parts[1:], value)} if parts else value
+
+
+def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read ``data: FOLDER`` as the path of train, and of test where that had the same."""
+    folder = layer.get("data")
+    if not isinstance(folder, str):
+        return layer
+    held = lower.get("data")
+    paths = [_path(held.get(part)) if isinstance(held, Mapping) else None for part in ("train", "test")]
+    sources = {"train": {"path": folder}}
+    if paths[1] is not None and paths[0] == paths[1]:
+        sources["test"] = {"path": folder}
+    return {**layer, "data": sources}
+
+
+def _path(source: Any) -> Any:
+    component = as_component(source)
+    return component.arguments.get("path") if component else None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, only true and false are truth values, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in _REPLACED]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.inf|\.nan)$"),
+    list("-+0123456789."),
+)

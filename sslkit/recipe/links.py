@@ -1,0 +1,32 @@
+"""What one part of a recipe tells another, so that a recipe says each number once."""
+
+from typing import NamedTuple
+
+
+class Link(NamedTuple):
+    """A value, and the argument that takes it where a class has an argument of that name."""
+
+    source: str
+    target: str
+
+
+LINKS = [
+    Link("data.channels", "data.train.channels"),
+    Link("data.channels", "data.test.channels"),
+    Link("data.channels", "method.backbone.in_chans"),
+    Link("data.channels", "views.channels"),
+    Link("data.mean", "views.mean"),
+    Link("data.std", "views.std"),
+    Link("data.value_range", "views.value_range"),
+    Link("method.backbone.embed_dim", "method.head.in_dim"),
+    Link("method.head.embed_dim", "method.predictor.dim"),
+    Link("method.head.embed_dim", "method.collapse.embed_dim"),
+    Link("method.head.num_prototypes", "method.collapse.num_prototypes"),
+]
+
+_SOURCES = {link.target: link.source for link in LINKS}
+
+
+def source_of_link(key: str) -> str | None:
+    """Return the key that an argument takes its value from, or None."""
+    return _SOURCES.get(key)

@@ -1,0 +1,136 @@
+"""A recipe from its name to the parts of a run."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from sslkit import plugins
+from sslkit.contracts import Backbone, Head
+from sslkit.errors import RecipeError
+from sslkit.recipe.build import Builder, check_channels, check_sizes
+from sslkit.recipe.layers import COMMAND_LINE, Layer, merge_layers, origins_of, read_layers, read_overrides
+from sslkit.recipe.typed import REQUIRED, Misfit, Node, complete, fill, parameters
+from sslkit.registry import Registry
+from sslkit.sections import Parts
+
+IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")
+"""The sections that decide what a run learns."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe, checked and ready to build.
+
+    Args:
+        name: what the run is called.
+        layers: what was written where, the lowest first.
+        values: the layers merged, as plain data.
+        root: the same against the signatures of its classes.
+        registry: where its components come from.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    values: dict[str, Any]
+    root: Node
+    registry: Registry
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as plain data with every default filled in; what a link gives is left to the link."""
+        return {"name": self.name, **complete(self.root, self.registry)}
+
+    def to_yaml(self) -> str:
+        """Write the resolved recipe; training it repeats the run."""
+        return yaml.safe_dump(self.resolved, sort_keys=False, default_flow_style=None, width=100)
+
+    def identity(self, fingerprints: Sequence[str] = ()) -> str:
+        """Return 16 hex digits that are equal for runs that learn the same.
+
+        Args:
+            fingerprints: of the index of each image source, in place of where the images lie.
+        """
+        values = {section: self.resolved[section] for section in IDENTITY}
+        sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
+        values["data"] = {**values["data"], **sources, "num_images": None}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    def origins(self, key: str) -> list[str]:
+        """Return where a key was written, the lowest layer first: files, the command line; none for a default."""
+        return origins_of(key, self.layers)
+
+    def build(self) -> Parts:
+        """Make every part; first weights are drawn from the recipe's seed.
+
+        Raises:
+            SSLKitError: parts that do not fit together, or images that are not there.
+        """
+        builder = self.builder()
+        with seeded(int(self.root.at("seed"))):
+            # Networks first, by themselves: their weights depend on the seed and not on what else is built.
+            method = builder.part("method")
+            parts: Parts = builder.part("")
+        check_sizes(parts.views, method.backbone, self.root.at("views"))
+        for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
+            if source is not None:
+                check_channels(source, key, parts.data.channels)
+        return parts
+
+    def build_networks(self, seed: int) -> tuple[Backbone, Head]:
+        """Make another backbone and head, their first weights drawn from ``seed``."""
+        builder = self.builder()
+        with seeded(seed):
+            return builder.part("method.backbone"), builder.part("method.head")
+
+    def builder(self) -> Builder:
+        """Return what makes single parts of this recipe; each call starts anew."""
+        return Builder(self.root, self.registry)
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name: a built-in recipe's name, or a YAML file.
+        overrides: ``--section.key value`` or ``--section.key=value``, as on the command line.
+
+    Raises:
+        SSLKitError: what cannot be run; the message names the key, the likely intention and the choices.
+    """
+    registry = plugins.active().registry
+    layers = [*read_layers(name), *read_overrides(overrides)]
+    values = merge_layers(layers)
+    title = str(values.pop("name", Path(name).stem))
+    try:
+        root = fill(Parts, values, "", registry)
+    except Misfit as error:
+        written = [origin for origin in origins_of(error.key, layers) if origin != COMMAND_LINE]
+        raise RecipeError(f"{error} ({written[-1]})" if written else str(error)) from None
+    _check_sections(root)
+    return Recipe(title, tuple(layers), values, root, registry)
+
+
+def _check_sections(root: Node) -> None:
+    """Let every section judge its own numbers now, before the parts exist."""
+    for section in root.given.values():
+        if isinstance(section, Node) and not section.name:
+            section.cls(**{name: _without_parts(section.at(name)) for name in parameters(section.cls)})
+
+
+def _without_parts(value: Any) -> Any:
+    return None if isinstance(value, Node) or value is REQUIRED else value
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` inside the block, and go on outside as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,103 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Two classes: dark and bright."""
+    folder = tmp_path_factory.mktemp("images")
+    for split, count in (("train", 6), ("test", 3)):
+        for name, level in (("dark", 20), ("bright", 200)):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (32, 32), (level + 3 * i, level, level)).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+def evaluate(*words):
+    return main(["evaluate", *map(str, words)])
+
+
+def test_numbers_and_protocol_are_printed_and_stored(images, tmp_path, capsys):
+    output = tmp_path / "results.json"
+    small = ("--size", 32, "--resize", 32)
+    for _ in range(2):
+        assert evaluate("knn", "raw-pixels:plain", "--data", images, *small, "--k", "1,3", "--output", output) == 0
+    shown = capsys.readouterr().out
+    assert "knn-v1: cosine, exp(sim/0.07)" in shown
+    assert "100.00" in shown
+    first, second = json.loads(output.read_text())
+    assert first == second
+    assert first["metrics"] == {"knn/top1@1": 100, "knn/top1@3": 100}
+    assert (first["network"], first["step"]) == ("raw-pixels (plain)", None)
+
+
+def test_raw_pixels_alone_means_every_variant(images, capsys):
+    assert evaluate("KNN", "raw-pixels", f"--data={images}", "--size=32", "--k=2", "--temperature", "0.5") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "exp(sim/0.5)" in shown
+    for variant in ("plain", "centered", "gray-centered"):
+        assert f"({variant})" in shown
+
+
+def test_a_saved_backbone(images, tmp_path, capsys):
+    torch.manual_seed(0)
+    TimmBackbone("test_vit").save(tmp_path / "mine")
+    assert evaluate("knn", tmp_path / "mine", "--data", images, "--size", 32, "--limit", 4, "--k", "[1]") == 0
+    assert "knn/top1@1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["kn", "raw-pixels", "--data", "{images}"], "unknown evaluator 'kn'. Did you mean 'knn'"),
+        (["knn"], "takes an EVALUATOR and a MODEL, not knn"),
+        (["knn", "raw-pixels"], "--data is missing"),
+        (["knn", "raw-pixels", "--data", "{images}", "--temprature", "1"], "Did you mean '--temperature'"),
+        (["knn", "raw-pixels", "--data", "{images}", "--sise", "1"], "Did you mean '--size'"),
+        (["knn", "raw-pixels", "--data", "{images}", "--k", "a,b"], "k must be a list, each a whole number"),
+        (["knn", "raw-pixels", "--data", "{images}", "--k", "0"], "all must be above 0"),
+        (["knn", "raw-pixels", "--data", "{images}", "--size", "big"], "--size must be a whole number"),
+        (["knn", "raw-pixels", "--data", "{images}", "--test-split", "tst"], "Did you mean 'test'"),
+        (["knn", "raw-pixels", "--data", "{images}", "--device", "tpu"], "'tpu' is not available here"),
+        (["knn", "raw-pixel", "--data", "{images}"], "raw-pixel does not exist"),
+        (["knn", "raw-pixels", "--data", "{images}/test/dark"], "no split 'test'"),
+    ],
+)
+def test_mistakes_are_named(words, message, images, capsys):
+    assert evaluate(*(word.format(images=images) for word in words)) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_unlabelled_images_are_an_error_here(tmp_path, capsys):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / split / "a.png")
+    assert evaluate("knn", "raw-pixels", "--data", tmp_path, "--size", 8) == 2
+    assert "knn needs labels" in capsys.readouterr().err
+
+
+def test_help_names_evaluators_and_needs_no_torch():
+    code = (
+        "import sys; from sslkit.cli.main import main; main(['evaluate', '--help']); assert 'torch' not in sys.modules"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "knn" in shown
+    assert "Weighted k-nearest-neighbour" in shown
+
+
+def test_help_of_one_evaluator_says_what_it_takes(capsys):
+    assert evaluate("knn", "--help") == 0
+    shown = capsys.readouterr().out
+    assert "temperature" in shown
+    assert "0.07" in shown

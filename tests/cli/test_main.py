@@ -1,0 +1,260 @@
+"""The program: fast where nothing is computed, one message and exit code 2 for every mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sslkit
+from sslkit.cli import main as program
+from sslkit.cli.arguments import read_recipe_arguments, take_option
+from sslkit.cli.main import COMMANDS, main
+from sslkit.errors import SSLKitError
+from sslkit.hookspecs import KINDS
+from sslkit.recipe import load
+from sslkit.recipe.layers import builtin_recipes
+from sslkit.sections import Evaluation, Parts
+
+TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
+
+RECIPE = """\
+# A tiny recipe.
+method:
+  backbone: TinyBackbone
+  head: TinyHead
+  teacher: {TinyTeacher: {momentum: 0.99}}
+  collapse: {TinyOperator: {temperature: {Warmup: {start: 0.1, end: 0.2, over: 3 epochs}}}}
+  loss: TinyLoss
+views: TinyViews
+data: {train: {TinyImages: {num_images: 64}}}
+optimization: {optimizer: TinyOptimizer, batch_size: 8, epochs: 2, lr: 1e-3, lr_reference_batch: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(RECIPE)
+    return str(file)
+
+
+def test_what_computes_nothing_imports_nothing_heavy():
+    words = [["--help"], ["list"], ["list", "losses"], ["list", "recipes"], ["plugins"], ["--version"]]
+    words += [[command, "--help"] for command in COMMANDS]
+    source = f"""
+import sys
+from sslkit.cli.main import main
+for words in {words!r}:
+    assert main(words) == 0, words
+heavy = {{"torch", "torchvision", "timm", "kornia", "datasets", "accelerate", "jsonargparse", "sklearn", "matplotlib"}}
+sys.exit(" ".join(sorted(heavy & set(sys.modules))))
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.endswith(f"sslkit {sslkit.__version__}\n")
+
+
+def test_list_shows_every_component_and_recipe(capsys):
+    assert main(["list", "--plugin", TINY]) == 0
+    out = capsys.readouterr().out
+    for word in [
+        *(kind.command for kind in KINDS),
+        *builtin_recipes(),
+        "CrossEntropy",
+        "TinyHead",
+        "A mean over pixels",
+    ]:
+        assert word in out, word
+    assert "tiny_parts.py" in out
+
+
+def test_list_shows_one_kind_and_one_component(capsys):
+    assert main(["list", "collapse-operators"]) == 0
+    out = capsys.readouterr().out
+    assert "SinkhornKnopp" in out
+    assert "CrossEntropy" not in out
+    assert main(["list", "backbone", "TinyBackbone", "--plugin", TINY]) == 0
+    out = capsys.readouterr().out
+    assert "F, at least 1. (a whole number)" in out
+    assert "from data.channels" in out
+    assert main(["list", "callbacks", f"--plugin={TINY}"]) == 0
+
+
+def test_plugins_shows_a_failure_with_its_traceback(tmp_path, monkeypatch, capsys):
+    info = tmp_path / "broken-3.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 3.1\n")
+    (info / "entry_points.txt").write_text("[sslkit]\nbroken = broken_plugin\n")
+    (tmp_path / "broken_plugin.py").write_text("def early():\n    raise RuntimeError('too early')\nearly()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["plugins", "--plugin", TINY]) == 0
+    out = capsys.readouterr().out
+    for word in ["broken 3.1", "failed", "in early", "RuntimeError: too early", f"sslkit {sslkit.__version__}"]:
+        assert word in out, word
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
+        (["train"], "sslkit train needs a recipe"),
+        (["train", "quickstat"], "unknown recipe 'quickstat'. Did you mean 'quickstart'?"),
+        (["train", "a", "b"], "sslkit train takes one recipe, not 'a' and 'b'"),
+        (["train", "RECIPE", "--seed"], "--seed needs a value"),
+        (["train", "RECIPE", "--run-dir"], "--run-dir needs a value"),
+        (["train", "RECIPE", "--method.techer", "x"], "Did you mean 'teacher'?"),
+        (["train", "--method.techer.help"], "unknown key 'method.techer'. Did you mean 'teacher'?"),
+        (["train", "--seed.help", "EMA"], "seed is a whole number, not a component"),
+        (["train", "--method.loss.help", "CrossEntrop"], "Did you mean 'CrossEntropy'?"),
+        (["explain", "RECIPE", "--num-images", "many"], "--num-images is a whole number above 0, not 'many'"),
+        (["explain", "RECIPE", "--views.size", "9"], "views.size: 9 pixels are no multiple"),
+        (["list", "lossses"], "unknown kind of component 'lossses'. Did you mean 'losses'?"),
+        (["list", "losses", "Cross", "Entropy"], "sslkit list takes a kind and a name"),
+        (["plugins", "new"], "sslkit plugins takes no argument"),
+        (["list", "--plugin"], "--plugin needs a value"),
+        (["list", "--plugin", "none.py"], "--plugin none.py: there is no such file"),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(words, said, recipe, capsys):
+    words = [recipe if word == "RECIPE" else word for word in words]
+    extra = ["--plugin", TINY] if recipe in words else []
+    assert main([*extra, *words]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.startswith("sslkit: ")
+    assert err.count("\n") == 1
+
+
+def test_a_traceback_comes_when_it_is_asked_for(monkeypatch, capsys):
+    monkeypatch.setenv(program.DEBUG, "1")
+    assert main(["train", "quickstat"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_stopped_command_says_so(monkeypatch, capsys):
+    def stop(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program, "_run", stop)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == "sslkit: stopped\n"
+
+
+def test_print_config_is_a_recipe_that_loads(recipe, tmp_path, capsys):
+    assert main(["train", recipe, "--plugin", TINY, "--seed=7", "--print_config"]) == 0
+    resolved = tmp_path / "resolved.yaml"
+    resolved.write_text(capsys.readouterr().out)
+    assert main(["train", str(resolved), "--plugin", TINY, "--print-config"]) == 0
+    assert capsys.readouterr().out == resolved.read_text()
+    assert "seed: 7" in resolved.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--method.help"], ["teacher", "required", "one of copy, independent"]),
+        (["--method.loss.help"], ["CrossEntropy", "sslkit list losses NAME"]),
+        (["--method.loss.help", "CrossEntropy"], ["temperature", "a number", "sslkit 0"]),
+        (["--evaluation.evaluators.help"], ["KNN"]),
+        (["--seed.help"], ["a whole number"]),
+        (["--help"], ["--run-dir", "--resume", "lr_reference_batch", *(vars(Evaluation()))]),
+    ],
+)
+def test_train_explains_its_keys(words, said, capsys):
+    assert main(["train", *words]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in said)
+
+
+def test_train_help_shows_every_section():
+    from sslkit.cli.train import SECTIONS
+
+    assert list(SECTIONS) == [name for name in Parts.__dataclass_fields__]
+
+
+def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
+    loop = pytest.importorskip("sslkit.training.loop")
+    calls = []
+    monkeypatch.setattr(loop, "train", lambda *arguments: calls.append(arguments), raising=False)
+    words = ["train", recipe, "--plugin", TINY, "--seed", "3"]
+    assert main(words) == 0
+    assert main([*words, "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
+    (first, none, fresh), (_, folder, resume) = calls
+    assert (first.root.at("seed"), none, fresh) == (3, None, False)
+    assert (folder, resume) == (tmp_path / "run", True)
+
+
+def test_explain_shows_slots_sizes_and_the_course(recipe, capsys):
+    assert main(["explain", recipe, "--plugin", TINY]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for said in [
+        "TinyOperator(temperature=Warmup(start=0.1, end=0.2, over=3 epochs))",
+        "image 3 x 8 x 8 -> features 8 -> embedding 4 -> prototypes 16",
+        "student 132 trainable (backbone 32), teacher 132",
+        "2 global of 8 px + 2 local of 4 px; student sees 4, teacher 2: 6 pairs an image",
+        "16 steps = 2 epochs of 8 steps; 8 images a step, 64 images (data.train)",
+        "learning_rate 0.002 0.002 0.002",
+        "teacher_momentum 0.99 0.99 0.99",
+        "teacher half-life longer than the run",
+        "method.collapse.temperature.over 24 3 longer than the run",
+    ]:
+        assert said in out, said
+
+
+def test_explain_counts_with_a_number_or_says_what_it_does_not_know(recipe, capsys):
+    nowhere = ["explain", recipe, "--plugin", TINY, "--data", "nowhere"]
+    assert main(nowhere) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "the number of images is unknown, --num-images N tells it" in out
+    assert "there are no images in nowhere" in out
+    assert "learning_rate" not in out
+    assert main([*nowhere, "--num-images", "800"]) == 0
+    assert "200 steps = 2 epochs of 100 steps" in " ".join(capsys.readouterr().out.split())
+    assert main([*nowhere, "--data.num_images", "80"]) == 0
+    assert "80 images (data.num_images)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_explain_says_where_a_slot_was_written(recipe, capsys):
+    assert main(["explain", recipe, "--plugin", TINY, "--method.teacher.momentum", "0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if "method.teacher" in line).endswith("tiny + command line")
+    assert next(line for line in lines if "method.loss" in line).rstrip().endswith("tiny")
+    assert "1.0 steps" in " ".join(lines)
+
+
+def test_the_module_is_the_program():
+    source = (Path(sslkit.__file__).parent / "__main__.py").read_text()
+    assert "from sslkit.cli.main import main" in source
+
+
+def test_words_are_told_apart():
+    words = ["--seed", "3", "dino", "--run-dir=here", "--resume", "--a.b=c"]
+    found = read_recipe_arguments(words, "train", ("--run-dir",), ("--resume",))
+    assert found.recipe == "dino"
+    assert found.options == {"--run-dir": "here", "--resume": ""}
+    assert found.overrides == ["--seed", "3", "--a.b=c"]
+    rest = ["a", "--x", "1", "b", "--x=2"]
+    assert (take_option(rest, "--x"), rest) == (["1", "2"], ["a", "b"])
+    with pytest.raises(SSLKitError):
+        take_option(["--x"], "--x")
+
+
+def test_python_users_load_the_same_recipe(recipe):
+    from sslkit import plugins
+
+    with plugins.using([TINY]):
+        assert load(recipe, ["--seed", "3"]).build().seed == 3

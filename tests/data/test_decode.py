@@ -1,0 +1,242 @@
+import io
+import struct
+import sys
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslkit.data.decode import decode, decode_mask
+from sslkit.errors import UnreadableImage
+
+H, W = 37, 53
+
+
+def smooth() -> np.ndarray:
+    """A picture that survives JPEG, different in every corner and band."""
+    y, x = np.mgrid[0:H, 0:W]
+    return np.stack([4 * x, 6 * y, 255 - 2 * (x + y)], -1).astype(np.uint8)
+
+
+RGB = Image.fromarray(smooth())
+GREY = RGB.convert("L")
+ALPHA = Image.fromarray(np.random.default_rng(0).integers(0, 255, (H, W), dtype=np.uint8))
+RGBA = Image.merge("RGBA", (*RGB.split(), ALPHA))
+WORDS = (np.arange(H * W).reshape(H, W) * 33).astype(np.uint16)
+
+
+def encode(picture: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def tiff(bands: np.ndarray) -> bytes:
+    """A bare TIFF of (H, W, C) uint16: one strip, bands interleaved."""
+    height, width, channels = bands.shape
+    pixels = bands.astype("<u2").tobytes()
+    bits_at = 8 + 2 + 10 * 12 + 4
+    pixels_at = bits_at + 2 * channels
+    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, bits_at), (259, 3, 1, 1), (262, 3, 1, 1)]
+    tags += [(273, 4, 1, pixels_at), (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(pixels))]
+    tags += [(284, 3, 1, 1)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head + struct.pack(f"<{channels}H", *[16] * channels) + pixels
+
+
+def chw(picture: Image.Image) -> torch.Tensor:
+    array = np.array(picture)
+    return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())
+
+
+def rotated() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+PICTURES = {
+    "grey png": (encode(GREY, "PNG"), GREY.convert("RGB"), 0),
+    "grey jpeg": (encode(GREY, "JPEG", quality=95), GREY.convert("RGB"), 3),
+    "jpeg": (encode(RGB, "JPEG", quality=95), RGB, 6),
+    "cmyk jpeg": (encode(RGB.convert("CMYK"), "JPEG", quality=95), RGB, 8),
+    "rgba png": (encode(RGBA, "PNG"), RGB, 0),
+    "grey with alpha": (encode(Image.merge("LA", (GREY, ALPHA)), "PNG"), GREY.convert("RGB"), 0),
+    "palette": (encode(RGB.quantize(32), "PNG"), RGB.quantize(32).convert("RGB"), 0),
+    "palette with alpha": (encode(RGBA.quantize(32), "PNG"), RGBA.quantize(32).convert("RGB"), 0),
+    "one bit": (encode(RGB.convert("1"), "PNG"), RGB.convert("1").convert("RGB"), 0),
+    "webp": (encode(RGB, "WEBP", lossless=True), RGB, 0),
+    "gif": (encode(RGB.quantize(32), "GIF"), RGB.quantize(32).convert("RGB"), 0),
+    "moving gif": (encode(GREY, "GIF", save_all=True, append_images=[GREY.rotate(90)]), GREY.convert("RGB"), 0),
+    "bmp": (encode(RGB, "BMP"), RGB, 0),
+    "tiff": (encode(RGB, "TIFF"), RGB, 0),
+    "cmyk tiff": (encode(RGB.convert("CMYK"), "TIFF"), RGB.convert("CMYK").convert("RGB"), 0),
+    "rotated jpeg": (encode(RGB, "JPEG", quality=95, exif=rotated()), RGB.rotate(-90, expand=True), 6),
+    "rotated png": (encode(RGB, "PNG", exif=rotated()), RGB.rotate(-90, expand=True), 0),
+    "rotated webp": (encode(RGB, "WEBP", lossless=True, exif=rotated()), RGB.rotate(-90, expand=True), 0),
+    "rotated tiff": (encode(RGB, "TIFF", exif=rotated()), RGB.rotate(-90, expand=True), 0),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_every_kind_of_picture_comes_out_in_colour_and_in_grey(kind):
+    data, expected, tolerance = PICTURES[kind]
+    image = decode(data, kind, channels=3)
+    assert image.dtype == torch.uint8
+    assert image.is_contiguous()
+    assert (image.int() - chw(expected).int()).abs().max() <= tolerance
+    grey = decode(data, kind, channels=1)
+    assert grey.shape == (1, *image.shape[1:])
+    assert (grey.int() - chw(expected.convert("L")).int()).abs().max() <= tolerance + 2
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_stay_sixteen_bits(kind):
+    data = encode(Image.fromarray(WORDS), kind)
+    for channels in (1, 3):
+        image = decode(data, kind, channels)
+        assert image.dtype == torch.uint16
+        assert np.array_equal(image.numpy(), np.broadcast_to(WORDS, (channels, H, W)))
+
+
+def test_alpha_is_a_band_where_four_are_asked_for():
+    for kind in ("PNG", "WEBP"):
+        assert torch.equal(decode(encode(RGBA, kind, lossless=True, exact=True), kind, channels=4), chw(RGBA))
+
+
+def test_floating_point_tiff_keeps_its_values():
+    values = np.random.default_rng(0).random((5, 6), dtype=np.float32)
+    assert np.array_equal(decode(encode(Image.fromarray(values), "TIFF"), "f", 1)[0].numpy(), values)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 13])
+@pytest.mark.parametrize("dtype", [np.uint8, ">u2", np.float32])
+def test_npy_gives_every_band_whichever_axis_holds_them(channels, dtype):
+    array = (np.random.default_rng(0).random((channels, 17, 19)) * 200).astype(dtype)
+    first, last = decode(npy(array), "a", channels), decode(npy(array.transpose(1, 2, 0)), "b", channels)
+    assert np.array_equal(first.numpy(), array)
+    assert torch.equal(first, last)
+    assert first.dtype == {1: torch.uint8, 2: torch.uint16, 4: torch.float32}[np.dtype(dtype).itemsize]
+
+
+def test_npy_of_other_numbers_becomes_one_of_three_dtypes():
+    flags = np.random.default_rng(0).random((9, 8)) > 0.5
+    assert np.array_equal(decode(npy(flags), "f", 1)[0].numpy(), flags * 255)
+    assert decode(npy(np.full((9, 8), 300)), "i", 1).dtype == torch.uint16
+    assert decode(npy(np.full((9, 8), 0.3)), "d", 1).dtype == torch.float32
+    with pytest.raises(UnreadableImage, match="int64; store them as uint8, uint16 or float32"):
+        decode(npy(np.full((9, 8), -1)), "n", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "channels", "reason"),
+    [
+        (npy(np.zeros((13, 40, 50), np.uint8)), 3, r"13 bands, data.channels is 3"),
+        (npy(np.zeros((4, 9, 8), np.uint8)), 3, r"4 bands, data.channels is 3"),
+        (npy(np.zeros((9, 8), np.uint8)), 13, r"1 band, data.channels is 13"),
+        (encode(RGB, "PNG"), 4, r"3 bands, data.channels is 4"),
+        (encode(RGB, "TIFF"), 5, r"3 bands, data.channels is 5"),
+        (npy(np.zeros((2, 3, 9, 8), np.uint8)), 3, r"shape \(H, W\)"),
+        (npy(np.zeros((0, 8), np.uint8)), 3, r"shape \(H, W\)"),
+    ],
+)
+def test_bands_are_never_dropped_or_invented(data, channels, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(data, "x", channels)
+
+
+BEYOND_PILLOW = {
+    "six bands": tiff(np.zeros((9, 8, 6), np.uint16)),
+    "sixteen-bit colour": tiff(np.zeros((9, 8, 3), np.uint16)),
+    "pages": encode(GREY, "TIFF", save_all=True, append_images=[GREY, GREY]),
+}
+
+
+@pytest.mark.parametrize("kind", BEYOND_PILLOW)
+def test_tiff_beyond_pillow_names_the_package_that_reads_it(kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(UnreadableImage, match="pip install tifffile"):
+        decode(BEYOND_PILLOW[kind], kind, 3)
+
+
+def test_tifffile_reads_every_band_and_page():
+    pytest.importorskip("tifffile", reason="tifffile is an optional dependency")
+    bands = np.random.default_rng(0).integers(0, 65535, (9, 8, 6)).astype(np.uint16)
+    assert np.array_equal(decode(tiff(bands), "bands", 6).numpy(), bands.transpose(2, 0, 1))
+    colour = decode(tiff(bands[..., :3]), "colour", 3)
+    assert np.array_equal(colour.numpy(), bands[..., :3].transpose(2, 0, 1))
+    pages = decode(BEYOND_PILLOW["pages"], "pages", 3)
+    assert torch.equal(pages, chw(GREY).expand(3, -1, -1))
+    with pytest.raises(UnreadableImage, match="6 bands"):
+        decode(tiff(bands), "bands", 3)
+
+
+def damaged() -> dict[str, bytes]:
+    jpeg, progressive = encode(RGB, "JPEG"), encode(RGB, "JPEG", progressive=True)
+    files = {f"jpeg cut at {share}": jpeg[: int(share * len(jpeg))] for share in (0.01, 0.3, 0.7, 0.95, 0.999)}
+    files["progressive jpeg, cut"] = progressive[: len(progressive) // 2]
+    files["jpeg filled with zeros"] = jpeg[: len(jpeg) // 2] + bytes(len(jpeg) // 2)
+    for kind in ("PNG", "GIF", "WEBP", "BMP", "TIFF"):
+        data = encode(RGB, kind)
+        files[f"{kind}, cut"] = data[: len(data) // 2]
+    array = npy(np.zeros((3, 9, 8), np.uint8))
+    return files | {
+        "empty": b"",
+        "text": b"<html>404 not found</html>",
+        "png, flipped byte": encode(RGB, "PNG")[:60] + b"\x55" + encode(RGB, "PNG")[61:],
+        "npy, cut": array[:-5],
+        "npy of objects": npy(np.array([{}, {}])),
+        "sixteen-bit colour png, cut": sixteen_bit_png()[:-30],
+    }
+
+
+def sixteen_bit_png() -> bytes:
+    rows = b"".join(b"\0" + np.stack([row] * 3, -1).astype(">u2").tobytes() for row in WORDS)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", W, H, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("kind", damaged())
+def test_damage_is_named(kind):
+    with pytest.raises(UnreadableImage, match=r"folder/picture: .+") as caught:
+        decode(damaged()[kind], "folder/picture", 3)
+    assert "0x" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_sixteen_bit_colour_png_keeps_its_bits_or_is_refused(monkeypatch):
+    assert np.array_equal(decode(sixteen_bit_png(), "x", 3).numpy(), np.stack([WORDS] * 3))
+    monkeypatch.setattr(torch.ops, "image", object())
+    with pytest.raises(UnreadableImage, match="16-bit colours in PNG"):
+        decode(sixteen_bit_png(), "x", 3)
+
+
+def test_zeros_after_a_whole_jpeg_do_no_harm():
+    data = encode(RGB, "JPEG")
+    assert torch.equal(decode(data + bytes(500), "x"), decode(data, "x"))
+
+
+def test_masks_keep_the_numbers_that_were_stored():
+    indices = np.random.default_rng(0).integers(0, 21, (9, 8), dtype=np.uint8)
+    palette = Image.fromarray(indices)
+    palette.putpalette(list(range(256)) * 3)
+    for data in (encode(palette, "PNG"), encode(Image.fromarray(indices), "PNG"), npy(indices)):
+        assert np.array_equal(decode_mask(data, "m").numpy(), indices)
+    assert np.array_equal(decode_mask(encode(GREY.convert("RGB"), "PNG"), "m").numpy(), np.array(GREY))
+    with pytest.raises(UnreadableImage, match="one band"):
+        decode_mask(encode(RGB, "PNG"), "m")
+    with pytest.raises(UnreadableImage, match="m: no image format"):
+        decode_mask(b"", "m")

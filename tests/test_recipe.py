@@ -1,0 +1,469 @@
+"""Recipes: found, merged by one rule, checked key by key, built with their links, written back."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from sslkit import plugins
+from sslkit.clock import Clock
+from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
+from sslkit.recipe import load
+from sslkit.recipe.layers import builtin_recipes, merge, read_overrides
+from sslkit.recipe.links import LINKS
+from sslkit.recipe.typed import parameters, phrase, takes_anything
+from sslkit.schedules import Cosine, Schedule
+from sslkit.sections import Parts
+
+TINY = Path(__file__).parent / "tiny_parts.py"
+
+BASE = """\
+method:
+  backbone: {TinyBackbone: {width: 6}}
+  head: TinyHead
+  teacher: {TinyTeacher: {momentum: {Cosine: {start: 0.9, end: 1}}}}
+  collapse: {TinyOperator: {temperature: 0.2}}
+  loss: TinyLoss
+views: TinyViews
+data:
+  train: {TinyImages: {path: somewhere, num_images: 64}}
+  test: {TinyImages: {split: test}}
+optimization: {optimizer: TinyOptimizer, batch_size: 8, epochs: 2, lr: 1e-3}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _tiny_parts():
+    with plugins.using([TINY]):
+        yield
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_recipe(text: str = BASE, name: str = "some.yaml") -> Path:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        return tmp_path / name
+
+    return write_recipe
+
+
+@pytest.fixture
+def base(write):
+    """Return a function that loads the tiny recipe with overrides."""
+    file = write()
+    return lambda *overrides: load(file, overrides)
+
+
+# Merging
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "merged"),
+    [
+        (1, 2, 2),
+        ([1, 2], [3], [3]),
+        ({"a": 1, "b": 2}, {"b": 3}, {"a": 1, "b": 3}),
+        ({"EMA": {"m": 1, "n": 2}}, {"EMA": {"m": 3}}, {"EMA": {"m": 3, "n": 2}}),
+        ({"EMA": {"m": 1}}, "EMA", {"EMA": {"m": 1}}),
+        ("EMA", {"EMA": {"m": 1}}, {"EMA": {"m": 1}}),
+        ({"EMA": {"m": 1}}, {"Copy": None}, {"Copy": None}),
+        ({"EMA": {"m": 1}}, "Copy", "Copy"),
+        ({"EMA": {"m": 1}}, None, None),
+        ({"EMA": {"m": 1}}, {"m": 3}, {"EMA": {"m": 3}}),
+        ("EMA", {"m": 3}, {"EMA": {"m": 3}}),
+        ({"EMA": None}, {"m": 3}, {"EMA": {"m": 3}}),
+        (
+            {"EMA": {"m": {"Cosine": {"start": 1, "end": 2}}}},
+            {"m": {"start": 0}},
+            {"EMA": {"m": {"Cosine": {"start": 0, "end": 2}}}},
+        ),
+        ({"EMA": {"m": 1}}, {"class_path": "EMA", "init_args": {"n": 2}}, {"EMA": {"m": 1, "n": 2}}),
+        ({"EMA": {"m": 1}}, {"a.b.EMA": {"n": 2}}, {"a.b.EMA": {"m": 1, "n": 2}}),
+        ({"a": {"b": 1}}, {"a": 3}, {"a": 3}),
+        (3, {"Cosine": {"start": 1}}, {"Cosine": {"start": 1}}),
+    ],
+)
+def test_one_rule_merges(lower, upper, merged):
+    assert merge(lower, upper) == merged
+
+
+def test_overrides_are_yaml():
+    layers = read_overrides(["--a.b", "1e-3", "--c=true", "--d", "[1, no]", "--e", "-1", "--f", "{X: {y: 2}}", "--g="])
+    values = [layer.values for layer in layers]
+    assert values == [
+        {"a": {"b": 0.001}},
+        {"c": True},
+        {"d": [1, "no"]},
+        {"e": -1},
+        {"f": {"X": {"y": 2}}},
+        {"g": None},
+    ]
+
+
+@pytest.mark.parametrize("words", [["a", "1"], ["--a"], ["--a", "--b", "1"], ["--a", "{b"], ["--"]])
+def test_words_that_are_no_override_are_refused(words):
+    with pytest.raises(RecipeError):
+        read_overrides(words)
+
+
+@pytest.mark.parametrize("text", ["1e-3", "1E3", "1.5e+2", "-.5", "3.", "+1.0", ".inf"])
+def test_numbers_are_numbers(text, base):
+    assert base("--optimization.lr", text).root.at("optimization.lr") == float(text.replace(".inf", "inf"))
+
+
+# Overlays
+
+
+def test_a_base_is_overlaid_by_a_chain_relative_to_each_file(write):
+    write()
+    write("base: ../some.yaml\nmethod: {teacher: {momentum: 0.5}}\nseed: 3\n", "inner/middle.yaml")
+    top = write("base: inner/middle.yaml\nmethod: {collapse: {TinyOperator: {temperature: null}}}\n", "top.yaml")
+    recipe = load(top, ["--seed", "4"])
+    assert recipe.name == "top"
+    assert recipe.root.at("method.teacher.momentum") == 0.5
+    assert recipe.root.at("method.collapse.temperature") is None
+    assert recipe.root.at("method.backbone.width") == 6
+    assert [Path(origin).name for origin in recipe.origins("seed")] == ["middle.yaml", "command line"]
+    assert [Path(origin).name for origin in recipe.origins("method.teacher")] == ["some.yaml", "middle.yaml"]
+    assert recipe.origins("runtime.device") == []
+
+
+def test_a_circle_is_refused(write):
+    write("base: b.yaml\n", "a.yaml")
+    with pytest.raises(RecipeError, match=r"circle: b\.yaml -> a\.yaml -> b\.yaml"):
+        load(write("base: a.yaml\n", "b.yaml"))
+
+
+def test_builtin_recipes_are_found_by_name_and_can_be_overlaid(write):
+    assert "quickstart" in builtin_recipes()
+    recipe = load(write("base: quickstart\nseed: 5\n"))
+    assert recipe.root.at("seed") == 5
+    assert recipe.root.at("method").cls is load("quickstart").root.at("method").cls
+
+
+@pytest.mark.parametrize("name", sorted(builtin_recipes()))
+def test_every_builtin_recipe_loads_and_opens_with_its_command(name):
+    recipe = load(name)
+    assert recipe.name == name
+    text = builtin_recipes()[name].read_text()
+    assert f"\n# Run     sslkit train {name}" in text
+    assert "\n# Cost    " in text
+    assert "\n# Result  " in text
+    assert "\n# Differs from the paper" in text
+
+
+def test_unknown_recipes_are_refused(tmp_path):
+    with pytest.raises(UnknownName, match=r"unknown recipe 'quickstat'\. Did you mean 'quickstart'"):
+        load("quickstat")
+    with pytest.raises(RecipeError, match=r"no recipe file .*none\.yaml"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1\n", "some.yaml:2: not valid YAML"),
+        ("- 1\n", "is not a recipe"),
+        ("", "is not a recipe"),
+        ("seed: 1\nseed: 2\n", "some.yaml:2: not valid YAML: the key 'seed' stands twice"),
+    ],
+)
+def test_files_that_are_no_recipe_are_refused(text, said, write):
+    with pytest.raises(RecipeError) as refused:
+        load(write(text))
+    assert said in str(refused.value)
+
+
+# Checks
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["--methd.teacher", "x"], "unknown key 'methd'. Did you mean 'method'?"),
+        (["--method.teachr", "TinyTeacher"], "unknown key 'method.teachr'. Did you mean 'teacher'?"),
+        (
+            ["--method.teacher.momentumm", "1"],
+            "unknown key 'method.teacher.momentumm' of TinyTeacher. Did you mean 'momentum'?",
+        ),
+        (
+            ["--method.teacher", "TinyTeachr"],
+            "method.teacher: unknown teacher update 'TinyTeachr'. Did you mean 'TinyTeacher'?",
+        ),
+        (
+            ["--method.teacher.momentum", "{Cosin: {}}"],
+            "method.teacher.momentum: unknown schedule 'Cosin'. Did you mean 'Cosine'?",
+        ),
+        (["--method.teacher.momentum", "high"], "method.teacher.momentum must be a number or a schedule, not 'high'"),
+        (["--method.teacher.momentum.start", "high"], "method.teacher.momentum.start must be a number, not 'high'"),
+        (["--method.teacher.momentum.warmup", "3"], "method.teacher.momentum.warmup must be text"),
+        (["--method.teacher.momentum.warmup", "3 weeks"], "method.teacher.momentum: a duration is written like"),
+        (["--method.teacher", "3"], "method.teacher must be a teacher update, written Name or"),
+        (["--method.teacher", "{TinyTeacher: {}, momentum: 1}"], "unknown key 'method.teacher.TinyTeacher'"),
+        (["--method.head", "null"], "method.head must be a head, not null"),
+        (["--method", "3"], "method is a section with keys backbone, head"),
+        (["--optimization.batch_size", "2.5"], "optimization.batch_size must be a whole number, not 2.5"),
+        (["--optimization.batch_size", "true"], "optimization.batch_size must be a whole number, not True"),
+        (["--optimization.batch_size", "0"], "optimization: batch_size is at least 1"),
+        (["--optimization.optimizer.betas", "[1]"], "optimization.optimizer.betas must be a list of 2, each a number"),
+        (
+            ["--optimization.freeze.bone", "1 epochs"],
+            "unknown key 'optimization.freeze.bone'. Did you mean 'backbone'?",
+        ),
+        (["--optimization.freeze.backbone", "1 day"], "optimization.freeze.backbone: a duration is written like"),
+        (["--precision", "fp8"], "precision must be one of auto, fp32, bf16, fp16, not 'fp8'"),
+        (["--runtime.compile", "1"], "runtime.compile must be true or false, not 1"),
+        (
+            ["--runtime.callbacks", "[Tiny]"],
+            "runtime.callbacks.0: unknown callback 'Tiny'. Did you mean 'TinyCallback'?",
+        ),
+        (
+            ["--evaluation.evaluators", "[{TinyEvaluator: {k: many}}]"],
+            "evaluation.evaluators.0.k must be a whole number",
+        ),
+        (["--evaluation.evaluators", "TinyEvaluator"], "evaluation.evaluators must be a list, each an evaluator"),
+        (
+            ["--evaluation.networks", "[teacher, pupil]"],
+            "evaluation.networks must be a list, each one of teacher, student",
+        ),
+        (["--data.mean", "[0.5]"], "data.mean has 1 values, but data.channels is 3"),
+        (["--views", "sslkit.nowhere.Views"], "views: cannot import sslkit.nowhere.Views"),
+    ],
+)
+def test_mistakes_get_one_message_with_the_key(overrides, said, base):
+    with pytest.raises(SSLKitError) as refused:
+        base(*overrides).build()
+    assert said in str(refused.value)
+
+
+def test_a_mistake_in_a_file_names_the_file(write):
+    with pytest.raises(RecipeError, match=r"unknown key 'method\.hed'.*some\.yaml\)$"):
+        load(write(BASE.replace("head:", "hed:")))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("  head: TinyHead\n", "method.head is missing: it must be a head, one of "),
+        ("views: TinyViews\n", "views is missing: it must be a view maker"),
+        (
+            "optimization: {optimizer: TinyOptimizer, batch_size: 8, epochs: 2, lr: 1e-3}\n",
+            "optimization.optimizer is missing",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(line, said, write):
+    assert line in BASE
+    with pytest.raises(RecipeError) as refused:
+        load(write(BASE.replace(line, "")))
+    assert said in str(refused.value)
+
+
+def test_types_in_words():
+    assert phrase(float | Schedule | None) == "a number or a schedule or null"
+    assert phrase(list[int]) == "a list, each a whole number"
+    assert phrase(tuple[float, ...]) == "a list, each a number"
+
+
+def test_arguments_are_followed_to_the_parents():
+    class Parent:
+        """A.
+
+        Args:
+            a: the first.
+        """
+
+        def __init__(self, a: int, b: str = "b") -> None: ...
+
+    class Child(Parent):
+        def __init__(self, c: float = 1.0, **others: object) -> None: ...
+
+    class Open:
+        def __init__(self, **anything: object) -> None: ...
+
+    assert [(p.name, p.hint) for p in parameters(Child).values()] == [("c", float), ("a", int), ("b", str)]
+    assert parameters(Child)["a"].doc == "the first."
+    assert not takes_anything(Child)
+    assert takes_anything(Open)
+
+
+# Building
+
+
+def test_parts_are_built_and_linked(base):
+    parts = base().build()
+    assert isinstance(parts, Parts)
+    assert parts.method.head.projector.in_features == 6
+    assert parts.method.collapse.num_prototypes == 16
+    assert isinstance(parts.method.teacher.momentum, Cosine)
+    assert (parts.data.train.split, parts.data.test.split) == ("train", "test")
+    assert parts.data.test.path == "somewhere"
+    assert list(parts.views.mean) == [0.485, 0.456, 0.406]
+    assert parts.method.predictor is None
+    assert parts.runtime.callbacks == []
+
+
+def test_channels_reach_every_part(base):
+    five = ["--data.channels", "5", "--data.mean", "[0, 0, 0, 0, 0]", "--data.std", "[1, 1, 1, 1, 1]"]
+    parts = base(*five, "--method.predictor", "TinyPredictor").build()
+    assert parts.method.backbone.in_chans == parts.views.channels == parts.data.train.channels == 5
+    assert len(parts.views.mean) == 5
+    assert parts.method.predictor.linear.in_features == parts.method.head.embed_dim
+
+
+def test_an_open_class_takes_what_it_is_given(base):
+    evaluator = base("--evaluation.evaluators", "[{TinyEvaluator: {word: [1, two]}}, TinyEvaluator]").build().evaluation
+    assert [e.words for e in evaluator.evaluators] == [{"word": [1, "two"]}, {}]
+
+
+def test_another_class_forgets_the_arguments(base):
+    parts = base("--method.teacher", "OtherTeacher", "--method.teacher.patience", "3").build()
+    assert type(parts.method.teacher).__name__ == "OtherTeacher"
+    assert parts.method.teacher.patience == 3
+
+
+def test_a_link_that_disagrees_is_refused_and_one_that_agrees_is_not(base):
+    with pytest.raises(RecipeError, match=r"method\.head\.in_dim is 7, but method\.backbone\.embed_dim is 6"):
+        base("--method.head.in_dim", "7").build()
+    assert base("--method.head.in_dim", "6").build().method.head.projector.in_features == 6
+
+
+def test_a_link_from_nothing_is_refused(base):
+    with pytest.raises(
+        RecipeError, match=r"method\.collapse\.num_prototypes: .* method\.head\.num_prototypes, which is null"
+    ):
+        base("--method.head.num_prototypes", "null").build()
+
+
+def test_links_are_between_keys_that_exist():
+    sections = {name: p.hint for name, p in parameters(Parts).items()}
+    for link in LINKS:
+        for key in link:
+            section, *rest = key.split(".")
+            assert section in sections
+            if len(rest) == 2:
+                assert rest[0] in parameters(sections[section])
+
+
+def test_sizes_that_the_patch_does_not_divide_are_refused(base):
+    with pytest.raises(RecipeError, match=r"views\.size: 10 pixels are no multiple of .* patch of 4; take 8 or 12"):
+        base("--views.size", "10").build()
+    assert base("--views.size", "10", "--method.backbone.patch_size", "null").build().views.sizes[0] == 10
+
+
+def test_other_channels_in_the_images_are_refused(base):
+    with pytest.raises(RecipeError, match=r"data\.train\.channels is 1, but data\.channels is 3"):
+        base("--data.train.channels", "1").build()
+
+
+def test_a_refusal_in_a_constructor_names_the_key(base):
+    with pytest.raises(RecipeError, match=r"^method\.backbone: width is at least 1, not 0$"):
+        base("--method.backbone.width", "0").build()
+    with pytest.raises(DataError, match=r"^data\.train: there are no images in nowhere$"):
+        base("--data", "nowhere").build()
+
+
+def test_data_in_short_moves_train_and_test(base):
+    parts = base("--data", "there").build()
+    assert parts.data.train.path == parts.data.test.path == "there"
+    again = base("--data", "there", "--data.test.path", "elsewhere", "--data", "here").build()
+    assert (again.data.train.path, again.data.test.path) == ("here", "elsewhere")
+
+
+def test_data_in_short_moves_a_resolved_recipe(base, write):
+    resolved = write(base().to_yaml(), "resolved.yaml")
+    parts = load(resolved, ["--data", "there"]).build()
+    assert parts.data.train.path == parts.data.test.path == "there"
+
+
+def test_no_test_images(base):
+    assert base("--data.test", "null").build().data.test is None
+
+
+def test_weights_come_from_the_seed_alone(base):
+    first = base().build().method
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    second = base("--views.num_local", "0", "--data.train.num_images", "3").build().method
+    assert torch.equal(before, torch.get_rng_state())
+    for one, other in zip(first.backbone.parameters(), second.backbone.parameters()):
+        assert torch.equal(one, other)
+    other_seed = base("--seed", "1").build().method
+    assert not torch.equal(first.head.projector.weight, other_seed.head.projector.weight)
+
+
+def test_networks_can_be_built_again_from_another_seed(base):
+    recipe = base()
+    built = recipe.build().method
+    backbone, head = recipe.build_networks(seed=0)
+    other, _ = recipe.build_networks(seed=1)
+    assert torch.equal(backbone.linear.weight, built.backbone.linear.weight)
+    assert torch.equal(head.projector.weight, built.head.projector.weight)
+    assert not torch.equal(other.linear.weight, built.backbone.linear.weight)
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["--method.predictor", "TinyPredictor", "--optimization.lr", "{Cosine: {start: 1e-4, end: 0}}"],
+        ["--method.student_views", "[0]", "--method.teacher_views", "[1]", "--data.test", "null"],
+        [
+            "--evaluation.evaluators",
+            "[{TinyEvaluator: {k: 3, word: [a]}}]",
+            "--optimization.freeze.backbone",
+            "3 steps",
+        ],
+    ],
+)
+def test_a_resolved_recipe_is_the_same_recipe(overrides, base, write):
+    recipe = base(*overrides)
+    again = load(write(recipe.to_yaml(), "again.yaml"))
+    assert again.resolved == recipe.resolved
+    assert again.to_yaml() == recipe.to_yaml()
+    assert again.identity() == recipe.identity()
+    assert again.name == "some"
+
+
+def test_a_resolved_recipe_holds_every_default_and_no_link(base):
+    values = yaml.safe_load(base().to_yaml())
+    assert values["method"]["loss"] == {"TinyLoss": {"temperature": 0.1}}
+    assert values["method"]["backbone"] == {"TinyBackbone": {"width": 6, "patch_size": 4}}
+    assert values["method"]["head"] == {"TinyHead": {"num_prototypes": 16, "embed_dim": 4}}
+    assert values["views"]["TinyViews"]["scale"] == [0.4, 1.0]
+    assert values["runtime"]["log_every"] == 10
+
+
+def test_a_default_that_is_a_schedule_is_written(base, write):
+    recipe = load(write(BASE.replace("{TinyTeacher: {momentum: {Cosine: {start: 0.9, end: 1}}}}", "TinyTeacher")))
+    momentum = recipe.resolved["method"]["teacher"]["TinyTeacher"]["momentum"]
+    assert momentum["Cosine"] == {"start": 0.9, "end": 1.0, "warmup": "0 steps", "warmup_from": 0.0, "every": "step"}
+    again = load(write(recipe.to_yaml())).build().method.teacher.momentum
+    assert again(Clock(3, 10)) == Cosine(0.9, 1.0)(Clock(3, 10))
+
+
+def test_jsonargparse_form_is_understood(base, write):
+    text = BASE.replace("{TinyBackbone: {width: 6}}", "{class_path: TinyBackbone, init_args: {width: 6}}")
+    assert load(write(text)).resolved == base().resolved
+
+
+def test_identity_is_what_a_run_learns(base):
+    same = [
+        ["--runtime.log_every", "3"],
+        ["--evaluation.every", "1 epochs"],
+        ["--data.num_images", "9"],
+        ["--name", "x"],
+    ]
+    other = [["--seed", "1"], ["--method.loss.temperature", "0.2"], ["--data", "there"], ["--precision", "fp32"]]
+    assert {base(*words).identity() for words in same} == {base().identity()}
+    assert len({base(*words).identity() for words in other} | {base().identity()}) == 5
+    assert base("--data", "there").identity(["ab", "cd"]) == base().identity(["ab", "cd"]) != base().identity(["ab"])
+
+
+def test_a_name_can_be_written(write):
+    assert load(write("name: my-run\n" + BASE)).name == "my-run"

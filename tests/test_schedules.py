@@ -1,0 +1,80 @@
+import math
+
+import numpy as np
+import pytest
+
+from sslkit.clock import Clock
+from sslkit.errors import NotSupported
+from sslkit.schedules import Constant, Cosine, Schedule, Warmup, value_at
+
+
+def values(schedule, total_steps, steps_per_epoch):
+    return [schedule(Clock(step, total_steps, steps_per_epoch)) for step in range(total_steps)]
+
+
+def cosine_table(peak, end, total, warmup, warmup_from):
+    """The whole schedule at once, as published code tabulates it: a line, then a cosine over what is left."""
+    line = np.linspace(warmup_from, peak, warmup)
+    moments = np.arange(total - warmup)
+    curve = np.array([end + 0.5 * (peak - end) * (1 + math.cos(math.pi * i / len(moments))) for i in moments])
+    return np.concatenate([line, curve])
+
+
+@pytest.mark.parametrize(
+    ("peak", "end", "epochs", "per_epoch", "warmup_epochs"),
+    [(5e-4, 1e-6, 13, 7, 3), (0.04, 0.4, 5, 9, 0), (0.996, 1.0, 4, 11, 0), (0.3, 0.0, 6, 5, 1), (2.0, 0.1, 3, 1, 2)],
+)
+def test_cosine_is_the_table_of_the_published_code(peak, end, epochs, per_epoch, warmup_epochs):
+    schedule = Cosine(peak, end, warmup=f"{warmup_epochs} epochs")
+    expected = cosine_table(peak, end, epochs * per_epoch, warmup_epochs * per_epoch, 0.0)
+    np.testing.assert_allclose(values(schedule, epochs * per_epoch, per_epoch), expected, rtol=1e-14)
+
+
+def test_cosine_by_hand():
+    schedule = Cosine(1.0, 0.0, warmup="3 steps", warmup_from=0.2)
+    half = (1 + math.sqrt(0.5)) / 2
+    # The line ends at the peak and the cosine begins there: it is held twice. The end is not reached.
+    assert values(schedule, 7, 7) == pytest.approx([0.2, 0.6, 1.0, 1.0, half, 0.5, 1 - half], abs=1e-15)
+
+
+def test_cosine_per_epoch_holds_its_value_within_an_epoch():
+    schedule = Cosine(0.03, 0.0, every="epoch")
+    expected = [0.03 * 0.5 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4) for _ in range(5)]
+    assert values(schedule, 20, 5) == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "over", "epochs"), [(0.04, 0.07, 3, 6), (0.04, 0.07, 1, 3), (0.04, 0.04, 0, 3)]
+)
+def test_warmup_is_a_line_over_epochs_then_its_end(start, end, over, epochs):
+    per_epoch = 4
+    table = np.concatenate([np.linspace(start, end, over), np.ones(epochs - over) * end])
+    expected = [table[step // per_epoch] for step in range(epochs * per_epoch)]
+    got = values(Warmup(start, end, f"{over} epochs"), epochs * per_epoch, per_epoch)
+    np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+def test_warmup_by_hand_and_per_step():
+    assert values(Warmup(0.0, 1.0, "3 steps", every="step"), 5, 5) == [0.0, 0.5, 1.0, 1.0, 1.0]
+
+
+def test_scaling_multiplies_the_peak_and_nothing_else():
+    lr = Cosine(0.0005, 1e-6, warmup="2 epochs").scaled(4)
+    np.testing.assert_allclose(values(lr, 40, 8), cosine_table(0.002, 1e-6, 40, 16, 0.0), rtol=1e-14)
+    assert Constant(3.0).scaled(0.5)(Clock()) == 1.5
+    assert values(Warmup(0.1, 1.0, "2 steps", every="step").scaled(2), 3, 3) == [0.1, 2.0, 2.0]
+
+
+def test_a_schedule_without_a_peak_refuses_to_be_scaled():
+    class Zigzag(Schedule):
+        def __call__(self, clock):
+            return clock.step % 2
+
+    with pytest.raises(NotSupported, match="Zigzag"):
+        Zigzag().scaled(2)
+
+
+def test_value_at_takes_numbers_and_schedules():
+    clock = Clock(1, 10, 5)
+    assert value_at(0.3, clock) == 0.3
+    assert value_at(Warmup(0, 1, "3 steps", every="step"), clock) == 0.5

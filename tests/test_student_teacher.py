@@ -1,0 +1,259 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
+from sslkit.contracts import CollapseOperator, Loss, Predictor
+from sslkit.errors import RecipeError
+from sslkit.losses import CrossEntropy
+from sslkit.student_teacher import Branch, StudentTeacher, check_fit
+from sslkit.teachers import EMA, Copy
+from sslkit.types import Targets
+
+
+class LinearPredictor(Predictor):
+    def __init__(self, dim=6):
+        super().__init__()
+        self.linear = nn.Linear(dim, dim)
+
+    def forward(self, projection):
+        return self.linear(projection)
+
+
+class Regression(Loss):
+    accepts = frozenset({"embedding", "logits"})
+
+    def forward(self, student, targets):
+        return (student.embedding[1] - targets.values[0]).square().mean()
+
+
+class Contrast(Regression):
+    needs_negatives = True
+
+
+class EmbeddingToProbabilities(CollapseOperator):
+    reads = "embedding"
+
+    def forward(self, teacher, clock=None):
+        return Targets(teacher.embedding.softmax(-1), "probabilities", teacher.view_ids)
+
+
+def method(student, **slots):
+    defaults = {"teacher_update": EMA(), "collapse": Centering(11), "loss": CrossEntropy()}
+    return StudentTeacher(student, **(defaults | slots))
+
+
+def test_branch_sees_each_view_by_itself(tiny):
+    student, views = tiny.branch(), tiny.views(batch=5, num_local=3)
+    answers = student(views)
+    assert answers.view_ids == (0, 1, 2, 3, 4)
+    images = [view for group in views.groups for view in group.images]
+    for v, view in enumerate(images):
+        for b, image in enumerate(view):
+            features = student.backbone(image[None]).cls
+            projection = student.head.projector(features)
+            embedding = projection / projection.norm()
+            logits = embedding @ student.head.prototypes.weight.T
+            torch.testing.assert_close(answers.features[v, b], features[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(answers.projection[v, b], projection[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(answers.embedding[v, b], embedding[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(answers.logits[v, b], logits[0], rtol=1e-11, atol=1e-14)
+
+
+def test_one_backbone_forward_a_resolution_and_the_head_once(tiny):
+    student, views = tiny.branch(batch_norm=True), tiny.views()
+    student(views)
+    assert student.backbone.forwards == 2
+    assert student.head.projector[1].num_batches_tracked == 1
+
+
+def test_predictor_sits_between_projection_and_norm(tiny):
+    predictor = LinearPredictor()
+    student, views = tiny.branch(predictor=predictor), tiny.views()
+    answers = student(views)
+    expected = F.normalize(predictor(answers.projection), dim=-1)
+    torch.testing.assert_close(answers.embedding, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(answers.logits, expected @ student.head.prototypes.weight.T, rtol=1e-12, atol=1e-15)
+    plain = student(views, predict=False)
+    torch.testing.assert_close(plain.embedding, F.normalize(answers.projection, dim=-1), rtol=1e-12, atol=0)
+
+
+def test_a_head_that_does_not_normalize(tiny):
+    student, views = tiny.branch(num_prototypes=None), tiny.views()
+    student.head.normalize = False
+    answers = student(views)
+    assert torch.equal(answers.embedding, answers.projection)
+    assert answers.logits is None
+    assert answers.score is None
+
+
+def test_score_gives_the_branchs_own_logits_without_gradient(tiny):
+    student = tiny.branch()
+    answers = student(tiny.views())
+    scores = answers.score(answers.embedding)
+    torch.testing.assert_close(scores, answers.logits, rtol=1e-13, atol=1e-15)
+    assert answers.logits.requires_grad
+    assert not scores.requires_grad
+    with torch.no_grad():
+        student.head.prototypes.weight.mul_(2)
+    torch.testing.assert_close(answers.score(answers.embedding), 2 * scores, rtol=1e-13, atol=1e-15)
+
+
+def test_half_precision_answers_are_raised_to_float32(tiny):
+    with torch.autocast("cpu", torch.bfloat16):
+        answers = tiny.branch(dtype=torch.float32)(tiny.views(dtype=torch.float32))
+    assert answers.projection.dtype == torch.bfloat16
+    assert answers.embedding.dtype == answers.logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("predictor", [None, LinearPredictor()], ids=["plain", "predictor"])
+def test_as_targets_is_what_the_branch_says_without_its_predictor(tiny, predictor):
+    student, views = tiny.branch(predictor=predictor), tiny.views()
+    targets, plain = student.as_targets(student(views)), student(views, predict=False)
+    for name in ("features", "projection", "embedding", "logits"):
+        torch.testing.assert_close(getattr(targets, name), getattr(plain, name).detach(), rtol=1e-13, atol=1e-15)
+        assert not getattr(targets, name).requires_grad
+    assert targets.view_ids == plain.view_ids
+
+
+class Dropping(nn.Module):
+    """One of every module by which torch, torchvision and timm drop something."""
+
+    def __init__(self):
+        super().__init__()
+        from timm.layers import DropBlock2d, DropPath, PatchDropout
+        from torchvision.ops import StochasticDepth
+
+        self.parts = nn.ModuleList(
+            [
+                nn.Dropout(0.5),
+                nn.Dropout2d(0.5),
+                nn.AlphaDropout(0.5),
+                DropPath(0.5),
+                DropBlock2d(0.5),
+                PatchDropout(0.5),
+                StochasticDepth(0.5, "row"),
+            ]
+        )
+        self.attention = nn.MultiheadAttention(4, 2, dropout=0.5)
+        self.pooling_with_a_p = nn.LPPool1d(2, 2)
+
+
+def test_the_teacher_drops_nothing_trains_its_batch_norm_and_has_no_gradient(tiny):
+    student = tiny.branch(batch_norm=True, predictor=LinearPredictor())
+    student.backbone.dropping = Dropping()
+    teacher = student.as_teacher()
+    dropping = teacher.backbone.dropping
+    names = ("p", "prob", "drop_prob")
+    rates = [getattr(part, name) for part in dropping.parts for name in names if hasattr(part, name)]
+    assert rates == [0.0] * len(dropping.parts)
+    assert dropping.attention.dropout == 0.0
+    assert dropping.pooling_with_a_p.norm_type == 2
+    assert all(module.training for module in teacher.modules())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert teacher.predictor is None
+    assert student.backbone.dropping.parts[0].p == 0.5
+    assert student.backbone.dropping.attention.dropout == 0.5
+
+
+def test_the_teacher_answers_the_same_twice_where_the_student_drops(tiny):
+    student, views = tiny.branch(drop=0.5), tiny.views()
+    teacher = student.as_teacher()
+    assert not torch.equal(student(views).features, student(views).features)
+    assert torch.equal(teacher(views).features, teacher(views).features)
+
+
+def test_the_teacher_starts_as_a_copy_with_storage_of_its_own(tiny):
+    model = method(student := tiny.branch())
+    for name, parameter in model.teacher.named_parameters():
+        assert torch.equal(parameter, student.get_parameter(name))
+        assert parameter.data_ptr() != student.get_parameter(name).data_ptr()
+
+
+def test_an_independent_teacher_is_taken_as_it_is(tiny):
+    student, other = tiny.branch(), tiny.branch()
+    model = method(student, teacher=other)
+    assert model.teacher is not other
+    for name, parameter in model.teacher.named_parameters():
+        assert torch.equal(parameter, other.get_parameter(name))
+    assert all(parameter.requires_grad for parameter in other.parameters())
+
+
+def test_a_rule_that_shares_weights_has_no_second_network(tiny):
+    model = method(student := tiny.branch(), teacher_update=Copy(), teacher=tiny.branch())
+    assert model.teacher is student
+
+
+def test_parts_are_those_that_exist(tiny):
+    assert set(tiny.branch().parts()) == {"backbone", "projector", "prototypes"}
+    assert set(tiny.branch(num_prototypes=None, predictor=LinearPredictor()).parts()) == {
+        "backbone",
+        "projector",
+        "predictor",
+    }
+
+
+@pytest.mark.parametrize(
+    ("student_views", "teacher_views", "student_ids", "teacher_ids"),
+    [
+        ("all", "globals", (0, 1, 2, 3, 4), (0, 1)),
+        ("globals", "globals", (0, 1), (0, 1)),
+        ([0], [1], (0,), (1,)),
+        ([4, 2], [1], (2, 4), (1,)),
+    ],
+)
+def test_views_are_assigned_as_the_recipe_says(tiny, student_views, teacher_views, student_ids, teacher_ids):
+    model = method(tiny.branch(), student_views=student_views, teacher_views=teacher_views)
+    student, teacher = model.assign(tiny.views(num_local=3))
+    assert (student.view_ids, teacher.view_ids) == (student_ids, teacher_ids)
+
+
+def test_views_that_nobody_makes_are_refused(tiny):
+    model = method(tiny.branch(), student_views=[0, 7], teacher_views=[1])
+    with pytest.raises(RecipeError, match=r"views \[7\]"):
+        model.assign(tiny.views())
+
+
+@pytest.mark.parametrize(("student_views", "teacher_views"), [([0], [0]), ([1], [1]), ([], "globals")])
+def test_nothing_to_compare_is_refused(tiny, student_views, teacher_views):
+    model = method(tiny.branch(), student_views=student_views, teacher_views=teacher_views)
+    with pytest.raises(RecipeError, match="no two different views"):
+        model.assign(tiny.views())
+
+
+def test_without_an_operator_the_targets_are_the_teachers_embeddings(tiny):
+    model = method(tiny.branch(num_prototypes=None), collapse=None, loss=Regression())
+    teacher = model.teach(tiny.views(num_local=0))
+    targets = model.targets(teacher)
+    assert targets.kind == "embedding"
+    assert targets.values is teacher.embedding
+    assert not targets.values.requires_grad
+
+
+@pytest.mark.parametrize("operator", [Centering(11), SinkhornKnopp(), BatchSoftmax()])
+def test_parts_that_fit_are_taken(tiny, operator):
+    check_fit(tiny.Head(), operator, CrossEntropy())
+    check_fit(tiny.Head(), Centering(11, temperature=None), Regression())
+    check_fit(tiny.Head(None), None, Regression())
+
+
+@pytest.mark.parametrize(
+    ("num_prototypes", "operator", "loss", "message"),
+    [
+        (None, Centering(11), CrossEntropy(), "Centering needs prototypes, which TinyHead has not"),
+        (None, Centering(11, temperature=None), Regression(), "Centering needs prototypes"),
+        (None, EmbeddingToProbabilities(), CrossEntropy(), "EmbeddingToProbabilities needs prototypes"),
+        (11, None, CrossEntropy(), "CrossEntropy takes probabilities, but a method without collapse operator"),
+        (11, Centering(11, temperature=None), CrossEntropy(), "Centering yields logits"),
+        (11, SinkhornKnopp(), Regression(), "Regression takes embedding or logits, but SinkhornKnopp yields prob"),
+        (11, None, Contrast(), "Contrast needs negatives, which a method without collapse operator does not give"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_when_built(tiny, num_prototypes, operator, loss, message):
+    with pytest.raises(RecipeError, match=message):
+        StudentTeacher(tiny.branch(num_prototypes), teacher_update=EMA(), collapse=operator, loss=loss)
+
+
+def test_a_branch_is_built_of_backbone_and_head_alone(tiny):
+    assert Branch(tiny.Backbone(), tiny.Head()).predictor is None

@@ -1,0 +1,81 @@
+import pytest
+import torch
+from torch import nn
+
+from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
+
+
+class Odd(nn.Module):
+    """Parameters of every rank, one of them a bias with two dimensions, one frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+        self.norm = nn.LayerNorm(4)
+        self.pos_embed = nn.Parameter(torch.randn(1, 2, 4))
+        self.cls_token = nn.Parameter(torch.randn(1, 1, 4))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.table = nn.Module()
+        self.table.bias = nn.Parameter(torch.randn(2, 2))
+        self.frozen = nn.Parameter(torch.randn(4, 4), requires_grad=False)
+
+
+def names(module, group):
+    by_id = {id(parameter): name for name, parameter in module.named_parameters()}
+    return {by_id[id(parameter)] for parameter in group["params"]}
+
+
+def test_biases_and_vectors_are_not_decayed_but_position_embeddings_and_class_tokens_are():
+    module = Odd()
+    decayed, others = parameter_groups(module)
+    assert (decayed["decay"], others["decay"]) == (True, False)
+    assert names(module, decayed) == {"linear.weight", "pos_embed", "cls_token"}
+    assert names(module, others) == {"linear.bias", "norm.weight", "norm.bias", "scale", "table.bias"}
+
+
+def test_decaying_vectors_leaves_one_group_of_all_that_learns():
+    module = Odd()
+    (group,) = parameter_groups(module, decays_vectors=True)
+    assert group["decay"]
+    assert names(module, group) == {name for name, _ in module.named_parameters()} - {"frozen"}
+
+
+def test_rates_are_set_where_they_act():
+    optimizer = AdamW().build(parameter_groups(Odd()))
+    set_rates(optimizer, 0.02, 0.3)
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.02, 0.3), (0.02, 0.0)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_adamw_is_the_papers_update(dtype, tolerance):
+    module = Odd().to(dtype)
+    betas, eps = (0.8, 0.95), 1e-6
+    optimizer = AdamW(betas, eps).build(parameter_groups(module))
+    learning = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    slow = {name: p.detach().double() for name, p in learning.items()}
+    first = {name: torch.zeros_like(p) for name, p in slow.items()}
+    second = {name: torch.zeros_like(p) for name, p in slow.items()}
+    for step in range(1, 5):
+        lr, weight_decay = 0.1 / step, 0.1 * step
+        set_rates(optimizer, lr, weight_decay)
+        for name, parameter in learning.items():
+            parameter.grad = torch.randn_like(parameter)
+            gradient = parameter.grad.double()
+            first[name] = betas[0] * first[name] + (1 - betas[0]) * gradient
+            second[name] = betas[1] * second[name] + (1 - betas[1]) * gradient**2
+            decay = weight_decay if name in ("linear.weight", "pos_embed", "cls_token") else 0
+            mean, square = first[name] / (1 - betas[0] ** step), second[name] / (1 - betas[1] ** step)
+            slow[name] = slow[name] * (1 - lr * decay) - lr * mean / (square.sqrt() + eps)
+        optimizer.step()
+    for name, parameter in learning.items():
+        assert (parameter.double() - slow[name]).norm() <= tolerance * slow[name].norm()
+
+
+def test_adamw_by_hand():
+    # The first step moves by lr against the sign, after a decay of lr * weight_decay.
+    parameter = nn.Parameter(torch.tensor([[2.0, -4.0]], dtype=torch.float64))
+    optimizer = AdamW().build([{"params": [parameter], "decay": True}])
+    set_rates(optimizer, 0.5, 0.1)
+    parameter.grad = torch.tensor([[3.0, -7.0]], dtype=torch.float64)
+    optimizer.step()
+    torch.testing.assert_close(parameter.detach(), torch.tensor([[1.4, -3.3]], dtype=torch.float64), rtol=1e-7, atol=0)
