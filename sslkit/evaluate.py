@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslkit.backbones.loading import LoadedModel, load_model
 from sslkit.contracts import Backbone, Evaluator, ImageSource
+from sslkit.data.order import permuted
 from sslkit.errors import DataError, UnreadableImage
 from sslkit.types import DataStatistics, EvaluationData, Labelled
 from sslkit.views.evaluation import EvaluationView
@@ -100,11 +101,12 @@ def labelled(
         batch_size: images at once.
         device: where the batches go.
         num_workers: reading processes; 0 reads in this one.
-        limit: take this many images, evenly spread over the source.
+        limit: take this many images, always the same ones.
     """
     indices = list(range(len(source)))
     if limit is not None and limit < len(indices):
-        indices = [i * len(source) // limit for i in range(limit)]
+        # Keyed, not every n-th: labels are often periodic in the order of a source.
+        indices = sorted(permuted(range(limit), len(source), seed=0, epoch=0).tolist())
     labels = None if source.labels is None else source.labels[indices]
     if labels is not None and bool((labels < 0).all()):
         labels = None

@@ -7,13 +7,12 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 
 import pluggy
 
@@ -132,33 +131,39 @@ def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
         yield active()
         return
     plugins = find_plugins()
-    for file in files:
-        plugin = plugins.load(Plugin(str(file), str(file)), lambda file=file: import_file(Path(file)))  # type: ignore[misc]
-        if plugin.error:
-            raise SSLKitError(f"--plugin {file}: {plugin.error.strip().splitlines()[-1]}")
-    token = _active.set(plugins)
-    try:
+    with ExitStack() as stack:
+        for file in files:
+            name = stack.enter_context(importable(Path(file)))
+            plugin = plugins.load(Plugin(str(file), str(file)), partial(importlib.import_module, name))
+            if plugin.error:
+                raise SSLKitError(f"--plugin {file}: {plugin.error.strip().splitlines()[-1]}")
+        stack.callback(_active.reset, _active.set(plugins))
         yield plugins
-    finally:
-        _active.reset(token)
 
 
-def import_file(file: Path) -> ModuleType:
-    """Import one Python file as a module of its own name, so that loader workers can find its classes.
+@contextmanager
+def importable(file: Path) -> Iterator[str]:
+    """Let a file be imported by its own name while the block runs; loader workers, started afresh, find it too.
 
     Raises:
-        SSLKitError: there is no such file.
+        SSLKitError: there is no such file, or its name is another module's.
     """
-    if not file.is_file():
-        raise SSLKitError(f"there is no such file: {file}")
-    name = f"sslkit_plugin_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise SSLKitError(f"{file} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    place = file.expanduser().resolve()
+    name, folder = place.stem, str(place.parent)
+    if not place.is_file():
+        raise SSLKitError(f"--plugin {file}: there is no such file")
+    if place.suffix != ".py" or not name.isidentifier():
+        raise SSLKitError(f"--plugin {file}: a Python file is needed, named like a module (my_operator.py)")
+    other = importlib.util.find_spec(name)
+    if other and other.origin != str(place):
+        raise SSLKitError(f"--plugin {file}: there is a module {name!r} already, {other.origin}; rename the file")
+    sys.path.append(folder)
+    importlib.invalidate_caches()
+    try:
+        yield name
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop(name, None)
 
 
 def own_classes(module: object) -> dict[str, list[str | type]]:

@@ -43,9 +43,10 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring, read without importing it; empty where there is none."""
+        """The first sentence of the class's docstring, read without importing it; empty where there is none."""
         module, _, name = self.path.partition(":")
-        return class_docstring(module, name).partition("\n")[0]
+        first, stop, _ = class_docstring(module, name).partition("\n")[0].partition(". ")
+        return f"{first}{stop.strip()}".replace("``", "")
 
     def load(self) -> type:
         """Import the class.

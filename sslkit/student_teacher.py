@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, CollapseOperator, Head, Loss, Predictor, TeacherUpdate
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, UnknownName
 from sslkit.types import (
     Projection,
     TargetKind,
@@ -104,6 +104,17 @@ class Branch(nn.Module):
             "prototypes": self.head.prototypes,
         }
         return {name: part for name, part in parts.items() if part is not None}
+
+    def part(self, name: str) -> nn.Module:
+        """Return one of the parts.
+
+        Raises:
+            UnknownName: this branch has no such part.
+        """
+        parts = self.parts()
+        if name not in parts:
+            raise UnknownName("part of the student", name, parts, where="optimization.freeze")
+        return parts[name]
 
     def as_teacher(self) -> "Branch":
         """Return a copy that follows: no predictor, no gradient, no dropout, batch norm in training mode."""

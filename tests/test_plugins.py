@@ -1,6 +1,7 @@
 """Plugins offer, fail alone, and are loaded from entry points and from files."""
 
 import inspect
+import multiprocessing
 import re
 import sys
 from pathlib import Path
@@ -178,6 +179,30 @@ def test_a_file_that_cannot_be_used_is_refused(source, said, tmp_path):
     with pytest.raises(SSLKitError, match=r"--plugin .*cannot\.py") as refused, plugins.using([file]):
         pass
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("random.py", "there is a module 'random' already"),
+        ("my-file.py", "named like a module"),
+        ("a.txt", "Python file"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_by_name_is_refused(name, said, tmp_path):
+    (tmp_path / name).write_text(TINY.read_text())
+    with pytest.raises(SSLKitError, match=said), plugins.using([tmp_path / name]):
+        pass
+
+
+def test_a_fresh_process_can_unpickle_what_a_file_defines():
+    path = list(sys.path)
+    with plugins.using([TINY]) as loaded:
+        source = loaded.registry.get("image_sources", "TinyImages")(num_images=3)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(len, (source,)) == 3
+    assert sys.path == path
+    assert "tiny_parts" not in sys.modules
 
 
 def test_the_documented_file_works(tmp_path):

@@ -35,6 +35,7 @@ def test_a_name_gives_the_class():
     assert registry.names("losses") == ["CrossEntropy"]
     assert registry.names("heads") == []
     assert CROSS_ENTROPY.summary == inspect.getdoc(CrossEntropy).splitlines()[0]
+    assert Entry("losses", "no_such.module:Name", "x", "x").summary == ""
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Callback
 
-NUM_VIEWED, NUM_QUERIES, NUM_NEIGHBOURS = 9, 6, 8
+NUM_ROWS, NUM_COLUMNS = 6, 9
+"""Of each grid of images; the first column of the neighbours holds the queries."""
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#8a8f98"
 
 
@@ -44,8 +45,9 @@ def draw(run: Any, metric: str) -> Figure:
     figure.suptitle(
         f"{run.record.name} · step {run.clock.step} of {run.clock.total_steps}", fontsize=15, x=0.02, ha="left"
     )
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.55, 1], hspace=0.04)
-    left, right = top.subfigures(1, 2, width_ratios=[1, 1], wspace=0.04)
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.55, 1], hspace=0.04)
+    top, bottom = halves
+    left, right = top.subfigures(1, 2, wspace=0.04)
     _draw_views(left, run)
     if run.parts.data.test is not None:
         _draw_neighbours(right, run)
@@ -59,24 +61,24 @@ def draw(run: Any, metric: str) -> Figure:
 
 
 def _draw_views(figure: SubFigure, run: Any) -> None:
-    figure.suptitle("Views that student and teacher compare: a column an image", fontsize=12)
-    views = run.showcase.sample_views(NUM_VIEWED)
-    count = min(NUM_VIEWED, views.batch_size)
-    rows = [images for group in views.groups for images in group.images][:NUM_QUERIES]
-    names = [f"view {view_id}" for view_id in views.view_ids]
-    axes = figure.subplots(len(rows), count, squeeze=False)
-    for name, row, line in zip(names, rows, axes):
-        for image, axis in zip(row[:count], line):
+    figure.suptitle("Views that student and teacher compare, a column an image", fontsize=12)
+    views = run.showcase.sample_views(NUM_ROWS * NUM_COLUMNS)
+    by_view = [images for group in views.groups for images in group.images][:NUM_ROWS]
+    blocks = max(1, min(NUM_ROWS // len(by_view), views.batch_size // NUM_COLUMNS))
+    axes = figure.subplots(blocks * len(by_view), NUM_COLUMNS, squeeze=False)
+    for row, line in enumerate(axes):
+        block, view = divmod(row, len(by_view))
+        line[0].set_ylabel(f"view {views.view_ids[view]}", rotation=0, ha="right", va="center", fontsize=10)
+        for axis, image in zip(line, by_view[view][block * NUM_COLUMNS :]):
             _show(axis, run.showcase.as_picture(image))
-        line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
 
 
 def _draw_neighbours(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
     bank, queries = run.showcase.looks("train", 5000), run.showcase.looks("test", 500)
-    chosen = _spread(queries.labels, NUM_QUERIES)
+    chosen = _spread(queries.labels, len(queries.images))
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
-    nearest = similarity.topk(min(NUM_NEIGHBOURS, similarity.shape[1])).indices
+    nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
     for query, found, line in zip(chosen.tolist(), nearest.tolist(), axes):
         _show(line[0], run.showcase.as_picture(queries.images[query]))
@@ -87,12 +89,11 @@ def _draw_neighbours(figure: SubFigure, run: Any) -> None:
     axes[0][0].set_title("query", fontsize=10)
 
 
-def _spread(labels: Tensor | None, count: int) -> Tensor:
+def _spread(labels: Tensor | None, num_images: int) -> Tensor:
     """Return positions of images of as many classes as possible."""
     if labels is None:
-        return torch.arange(count)
-    firsts = [int((labels == label).nonzero()[0]) for label in labels.unique()]
-    return torch.tensor(firsts[:count])
+        return torch.arange(min(NUM_ROWS, num_images))
+    return torch.tensor([int((labels == label).nonzero()[0]) for label in labels.unique()[:NUM_ROWS]])
 
 
 def _draw_curve(axis: Axes, rows: Sequence[Mapping[str, float]], name: str, color: str) -> None:

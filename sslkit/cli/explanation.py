@@ -102,7 +102,7 @@ def _count(modules: Sequence[nn.Module]) -> int:
 
 
 def _millions(count: int) -> str:
-    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e3:.1f} k"
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,}"
 
 
 def _num_images(builder: Builder) -> tuple[int | None, str]:

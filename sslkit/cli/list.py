@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.text import Text
+
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS, Kind
@@ -41,6 +43,10 @@ def run(argv: Sequence[str]) -> int:
                 _kind(screen, kind, registry)
                 screen.gap()
         _recipes(screen)
+    failed = [plugin.name for plugin in active().found if plugin.error]
+    if failed:
+        screen.gap()
+        screen.text(Text(f"not here: {', '.join(failed)}, which did not load; sslkit plugins says why", "yellow"))
     return 0
 
 

@@ -5,6 +5,8 @@ segmentation fault, and they are deprecated.
 """
 
 import io
+import struct
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -67,7 +69,7 @@ def _stored(data: bytes) -> Tensor:
     if data.startswith(NUMPY_START):
         return read_npy(data, 1)
     with Image.open(io.BytesIO(data)) as picture:
-        ImageOps.exif_transpose(picture, in_place=True)
+        _turn_upright(picture)
         return as_bands(np.asarray(picture), len(picture.getbands()))
 
 
@@ -95,13 +97,20 @@ def _read(data: bytes, channels: int) -> Tensor:
 
 
 def _pixels(picture: Image.Image, channels: int) -> Tensor:
-    ImageOps.exif_transpose(picture, in_place=True)
+    _turn_upright(picture)
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # straight to RGB, Pillow warns
     if picture.mode in COLOUR_MODES and channels in (1, 3):
         mode = "RGB" if channels == 3 else "L"
         picture = picture if picture.mode == mode else picture.convert(mode)
     return as_bands(np.asarray(picture), len(picture.getbands()))
+
+
+def _turn_upright(picture: Image.Image) -> None:
+    picture.load()
+    # With the pixels read, an error can only mean damaged metadata, which should not cost the picture.
+    with suppress(SyntaxError, struct.error, ValueError, TypeError, LookupError):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _deep_png(data: bytes, channels: int) -> Tensor:

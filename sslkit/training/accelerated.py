@@ -1,5 +1,6 @@
 """Steps by accelerate: any number of processes, any precision."""
 
+import warnings
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -27,7 +28,12 @@ class AccelerateExecutor(Executor):
         self._wrapped = student
         if accelerator.num_processes > 1:
             device_ids = [accelerator.device] if accelerator.device.type == "cuda" else None
-            self._wrapped = nn.parallel.DistributedDataParallel(student, device_ids=device_ids, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                # torch is renaming broadcast_buffers; the new name is unknown to the oldest torch that is supported.
+                warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+                self._wrapped = nn.parallel.DistributedDataParallel(
+                    student, device_ids=device_ids, broadcast_buffers=False
+                )
 
     def autocast(self) -> AbstractContextManager[Any]:
         return self.accelerator.autocast()

@@ -68,7 +68,7 @@ class Run:
             torch.set_num_threads(parts.runtime.threads)
         precision = choose_precision(parts.precision, self.device)
         self.clock = self._start_clock()
-        self.model = self._build_model(teacher).to(self.device, memory_format=torch.channels_last)
+        self.model = self._build_model(teacher).to(self.device).to(memory_format=torch.channels_last)
         # accelerate keeps one state a process; a second run in it may have another precision.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
@@ -298,7 +298,7 @@ class Run:
 
         def request(number: int, frame: Any) -> None:
             self.interrupted = True
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
 
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:

@@ -43,9 +43,7 @@ class Showcase:
         """Return the views of the first ``count`` images of the first epoch, on the CPU."""
         batch = self.run.batches()[0]
         views = self.run.make_views(batch, epoch=0).narrow(0, count)
-        return Views(
-            tuple(group._replace(images=group.images.cpu()) for group in views.groups), views.num_globals
-        )
+        return Views(tuple(group._replace(images=group.images.cpu()) for group in views.groups), views.num_globals)
 
     def looks(self, part: Literal["train", "test"], limit: int) -> Looks:
         """Return at most ``limit`` images, evenly spread over that part of the data."""

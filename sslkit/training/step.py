@@ -76,6 +76,7 @@ def train_step(
 
     Raises:
         RecipeError: accumulation with a loss whose gradient couples the student's images.
+        UnknownName: a frozen part that the student has not.
     """
     run = executor or Executor()
     student_views, teacher_views = model.assign(views)
@@ -98,7 +99,7 @@ def train_step(
     if clip is not None:
         clip(model.student.parameters())
     for part in frozen:
-        for parameter in model.student.parts()[part].parameters():
+        for parameter in model.student.part(part).parameters():
             parameter.grad = None
 
     model.teacher_update.before_step(model.student, model.teacher, clock)

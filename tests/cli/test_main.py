@@ -53,7 +53,7 @@ from sslkit.cli.main import main
 for words in {words!r}:
     assert main(words) == 0, words
 heavy = {{"torch", "torchvision", "timm", "kornia", "datasets", "accelerate", "jsonargparse", "sklearn", "matplotlib"}}
-sys.exit(" ".join(sorted(heavy & set(sys.modules))))
+sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -105,6 +105,9 @@ def test_plugins_shows_a_failure_with_its_traceback(tmp_path, monkeypatch, capsy
     out = capsys.readouterr().out
     for word in ["broken 3.1", "failed", "in early", "RuntimeError: too early", f"sslkit {sslkit.__version__}"]:
         assert word in out, word
+    assert main(["list", "losses"]) == 0  # plugins found before the breakage
+    assert main(["list", "losses", "--plugin", TINY]) == 0
+    assert "not here: broken, which did not load" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -217,11 +217,33 @@ def test_damage_is_named(kind):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Truncated File):UserWarning")
+def test_wherever_a_file_is_cut_it_is_refused_or_whole(kind):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8))
+    data = encode(noise, kind)
+    whole = decode(data, "x")
+    refused = 0
+    for end in range(0, len(data), 11):
+        try:
+            assert torch.equal(decode(data[:end], "x"), whole)
+        except UnreadableImage:
+            refused += 1
+    assert refused > 0.7 * len(data) / 11
+
+
 def test_sixteen_bit_colour_png_keeps_its_bits_or_is_refused(monkeypatch):
     assert np.array_equal(decode(sixteen_bit_png(), "x", 3).numpy(), np.stack([WORDS] * 3))
     monkeypatch.setattr(torch.ops, "image", object())
     with pytest.raises(UnreadableImage, match="16-bit colours in PNG"):
         decode(sixteen_bit_png(), "x", 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage garbage", b"Exif\0\0II*\0", b"Exif\0\0II*\0\xff\xff\xff\xff"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
+def test_damaged_metadata_does_not_cost_the_picture(kind, exif):
+    assert torch.equal(decode(encode(GREY, kind, exif=exif), "x"), decode(encode(GREY, kind), "x"))
 
 
 def test_zeros_after_a_whole_jpeg_do_no_harm():

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, UnknownName
 from sslkit.losses import CrossEntropy
 from sslkit.schedules import Cosine, Warmup
 from sslkit.student_teacher import StudentTeacher
@@ -453,6 +453,12 @@ def test_a_frozen_part_neither_moves_nor_gathers_moments_nor_decays(tiny, part):
     for name, parameter in model.student.named_parameters():
         assert torch.equal(parameter, before[name]) == (id(parameter) in frozen)
         assert (parameter in optimizer.state) == (id(parameter) not in frozen)
+
+
+def test_freezing_what_the_student_has_not_is_refused_with_the_choices(tiny):
+    model = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=Centering(11), loss=CrossEntropy())
+    with pytest.raises(UnknownName, match="unknown part of the student 'prototype'. Did you mean 'prototypes'"):
+        train_step(model, tiny.views(), adamw(model), frozen=["prototype"])
 
 
 def test_one_directional_and_symmetric_are_choices_of_views(tiny):
