@@ -457,7 +457,7 @@ def test_a_frozen_part_neither_moves_nor_gathers_moments_nor_decays(tiny, part):
 
 def test_freezing_what_the_student_has_not_is_refused_with_the_choices(tiny):
     model = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=Centering(11), loss=CrossEntropy())
-    with pytest.raises(UnknownName, match="unknown part of the student 'prototype'. Did you mean 'prototypes'"):
+    with pytest.raises(UnknownName, match=r"unknown part of the student 'prototype'\. Did you mean 'prototypes'"):
         train_step(model, tiny.views(), adamw(model), frozen=["prototype"])
 
 
