@@ -50,6 +50,7 @@ _PLACES = {
     "Warmup": "sslkit.schedules",
     "hookimpl": "sslkit.hookspecs",
     "load": "sslkit.recipe",
+    "train": "sslkit.recipe",
     "train_step": "sslkit.training.step",
 }
 

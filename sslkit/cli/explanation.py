@@ -38,7 +38,7 @@ def explain(recipe: Recipe, num_images: int | None = None) -> None:
     method, optimization = builder.part("method"), builder.part("optimization")
     check_sizes(builder.part("views"), method.backbone, recipe.root.at("views"))
     num_images, counted = (num_images, "--num-images") if num_images else _num_images(builder)
-    screen.heading(recipe.name, f"identity {recipe.identity()} · {_file(recipe)}")
+    screen.heading(recipe.name, _file(recipe))
     screen.columns(_slots(recipe))
     screen.gap()
     screen.columns([*_facts(method, builder), ("Time", _time(optimization, num_images, counted))], styles=("bold", ""))

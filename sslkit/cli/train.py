@@ -50,11 +50,11 @@ def run(argv: Sequence[str]) -> int:
     if "--print-config" in words.options:
         print(recipe.to_yaml(), end="")
         return 0
-    from sslkit.training.loop import train
+    from sslkit.recipe.execution import train
 
     folder = words.options.get("--run-dir")
-    train(recipe, Path(folder) if folder else None, "--resume" in words.options)
-    return 0
+    run = train(recipe, Path(folder) if folder else None, "--resume" in words.options)
+    return 130 if run.interrupted else 0
 
 
 def _key_help(words: Sequence[str]) -> int:

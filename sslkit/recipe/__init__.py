@@ -1,17 +1,18 @@
 """Recipes: a run in one YAML file. Imports nothing heavy until a recipe is loaded."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sslkit.recipe.execution import train as train
     from sslkit.recipe.loading import Recipe as Recipe
     from sslkit.recipe.loading import load as load
 
-__all__ = ["Recipe", "load"]
+_PLACES = {"Recipe": "loading", "load": "loading", "train": "execution"}
+__all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sslkit.recipe import loading
-
-    return getattr(loading, name)
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

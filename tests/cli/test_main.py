@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from sslkit.cli.arguments import read_recipe_arguments, take_option
 from sslkit.cli.main import COMMANDS, main
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
-from sslkit.recipe import load
+from sslkit.recipe import execution, load
 from sslkit.recipe.layers import builtin_recipes
 from sslkit.sections import Evaluation, Parts
 
@@ -190,12 +191,16 @@ def test_train_help_shows_every_section():
 
 
 def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
-    loop = pytest.importorskip("sslkit.training.loop")
     calls = []
-    monkeypatch.setattr(loop, "train", lambda *arguments: calls.append(arguments), raising=False)
+
+    def train(*arguments):
+        calls.append(arguments)
+        return SimpleNamespace(interrupted=len(calls) == 2)
+
+    monkeypatch.setattr(execution, "train", train)
     words = ["train", recipe, "--plugin", TINY, "--seed", "3"]
     assert main(words) == 0
-    assert main([*words, "--run-dir", str(tmp_path / "run"), "--resume"]) == 0
+    assert main([*words, "--run-dir", str(tmp_path / "run"), "--resume"]) == 130
     (first, none, fresh), (_, folder, resume) = calls
     assert (first.root.at("seed"), none, fresh) == (3, None, False)
     assert (folder, resume) == (tmp_path / "run", True)
