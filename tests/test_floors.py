@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "sslkit"
 COMPONENTS = ["views", "backbones", "heads", "teachers", "collapse", "losses", "data", "evaluators", "callbacks"]
 # Each tuple is a line: what stands later may import what stands earlier. Lines of one floor never meet.
 FLOORS = [
-    [("errors", "types", "clock", "schedules", "distributed")],
+    [("errors", "hashing", "types", "clock", "schedules", "distributed")],
     [("contracts", "sections")],
     [("hookspecs", "registry", "plugins")],
     [(kind,) for kind in COMPONENTS],

@@ -228,6 +228,15 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
             ["--evaluation.networks", "[teacher, pupil]"],
             "evaluation.networks must be a list, each one of teacher, student",
         ),
+        (
+            ["--method.collapse", "{Centering: {temperature: null}}", "--method.loss", "CrossEntropy"],
+            "method.loss: CrossEntropy takes probabilities, but Centering yields logits",
+        ),
+        (["--method.student_views", "[0, 14]"], "method.student_views: there is no view 14; the ids are 0 to 3"),
+        (
+            ["--method.student_views", "[0]", "--method.teacher_views", "[0]"],
+            "method.student_views [0] and method.teacher_views [0] hold no two different views",
+        ),
         (["--data.mean", "[0.5]"], "data.mean has 1 values, but data.channels is 3"),
         (["--views", "sslkit.nowhere.Views"], "views: cannot import sslkit.nowhere.Views"),
     ],
@@ -366,8 +375,9 @@ def test_a_refusal_in_a_constructor_names_the_key(base):
 
 
 def test_data_in_short_moves_train_and_test(base):
-    parts = base("--data", "there").build()
+    parts = base("--data.num_images", "64", "--data", "there").build()
     assert parts.data.train.path == parts.data.test.path == "there"
+    assert parts.data.num_images is None
     again = base("--data", "there", "--data.test.path", "elsewhere", "--data", "here").build()
     assert (again.data.train.path, again.data.test.path) == ("here", "elsewhere")
 

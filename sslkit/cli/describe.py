@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import re
 from typing import Any
 
 import yaml
@@ -24,7 +25,8 @@ def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:
     text = inspect.getdoc(found) or ""
     for section in ("Args:", "Raises:", "Attributes:", "Returns:"):
         text = text.partition(f"\n{section}\n")[0]
-    screen.text(text.strip())
+    # Paragraphs are wrapped anew; indented lines and lists stay as they are.
+    screen.text(re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text.strip()))
     screen.gap()
     links = {link.target.rpartition(".")[2]: link.source for link in LINKS if _kind_at(link.target) == kind}
     _arguments(screen, found, links, registry)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.text import Text
 from torch import nn
 
@@ -13,12 +12,12 @@ from sslkit.cli.screen import Screen
 from sslkit.clock import Clock, Duration
 from sslkit.errors import SSLKitError
 from sslkit.recipe import Recipe
-from sslkit.recipe.build import Builder, check_sizes
+from sslkit.recipe.build import Builder, check_method, chosen_views
 from sslkit.recipe.layers import COMMAND_LINE
 from sslkit.recipe.typed import Node
 from sslkit.schedules import value_at
 from sslkit.sections import Method, Optimization
-from sslkit.types import ViewGroup, Views, matching_pairs
+from sslkit.types import matching_pairs
 
 SLOTS = [f"method.{slot}" for slot in ("backbone", "head", "predictor", "teacher", "collapse", "loss")]
 SLOTS += ["views", "data.train", "data.test", "optimization.optimizer"]
@@ -36,7 +35,7 @@ def explain(recipe: Recipe, num_images: int | None = None) -> None:
     """
     screen, builder = Screen(), recipe.builder()
     method, optimization = builder.part("method"), builder.part("optimization")
-    check_sizes(builder.part("views"), method.backbone, recipe.root.at("views"))
+    check_method(method, builder.part("views"), recipe.root)
     num_images, counted = (num_images, "--num-images") if num_images else _num_images(builder)
     screen.heading(recipe.name, _file(recipe))
     screen.columns(_slots(recipe))
@@ -78,9 +77,7 @@ def _facts(method: Method, builder: Builder) -> Iterator[tuple[str, str | Text]]
     ]
     yield "Dimensions", " -> ".join([*steps, *([f"prototypes {head.num_prototypes:,}"] if head.num_prototypes else [])])
     yield "Parameters", _parameters(method)
-    ids = tuple(range(len(maker.sizes)))
-    views = Views((ViewGroup(torch.empty(0), ids),), maker.num_globals)
-    student, teacher = views.choose(method.student_views), views.choose(method.teacher_views)
+    student, teacher = chosen_views(method, maker)
     globals_, locals_ = maker.sizes[: maker.num_globals], maker.sizes[maker.num_globals :]
     made = " + ".join(
         f"{len(sizes)} {word} of {sizes[0]} px" for word, sizes in (("global", globals_), ("local", locals_)) if sizes

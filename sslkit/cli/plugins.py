@@ -7,7 +7,7 @@ from rich.text import Text
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
-from sslkit.plugins import Plugin, Plugins, active
+from sslkit.plugins import OWN, Plugin, Plugins, active
 
 
 def run(argv: Sequence[str]) -> int:
@@ -32,4 +32,4 @@ def _row(plugin: Plugin, plugins: Plugins) -> tuple[str | Text, ...]:
         return plugin.name, plugin.origin, Text("disabled", "yellow"), "by SSLKIT_DISABLE_PLUGINS"
     entries = [e for kind in KINDS for e in plugins.registry.entries(kind.hook) if e.plugin == plugin.name]
     count = f"{len(entries)} component{'' if len(entries) == 1 else 's'}"
-    return plugin.name, plugin.origin, count, " ".join(sorted({entry.kind for entry in entries}))
+    return plugin.name, plugin.origin, count, "" if plugin.name == OWN else ", ".join(entry.name for entry in entries)

@@ -35,7 +35,7 @@ class Screen:
         table = Table.grid(padding=(0, 2, 0, 0))
         for i, style in enumerate(styles):
             if i in used:
-                table.add_column(style=style, no_wrap=i == 0)
+                table.add_column(style=style, no_wrap=i == 0, overflow="fold")
         for row in listed:
             table.add_row(*(row[i] for i in used if i < len(row)))
         self._console.print(Padding(table, (0, 0, 0, 2), expand=False))

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from sslkit.data.keys import GOLDEN, Words, mix64
+from sslkit.hashing import GOLDEN, Words, mix64
 
 NUM_ROUNDS = 8
 """Four rounds make a Feistel network pseudo-random; tiny data sets, with halves of a few bits, need more."""

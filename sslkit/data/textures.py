@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import ImageSource
-from sslkit.data.keys import GOLDEN, fingerprint, mix64, row_keys
+from sslkit.data.keys import fingerprint, row_keys
 from sslkit.data.patterns import PATTERNS
 from sslkit.errors import DataError, did_you_mean
+from sslkit.hashing import GOLDEN, mix64
 from sslkit.types import Sample
 
 LAYOUTS = ("full", "object")

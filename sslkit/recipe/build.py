@@ -2,11 +2,16 @@
 
 from typing import Any
 
+import torch
+
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.typed import REQUIRED, Node, parameters, plain
 from sslkit.registry import Registry
+from sslkit.sections import Method
+from sslkit.student_teacher import check_fit
+from sslkit.types import ViewGroup, Views, matching_pairs
 
 
 class Builder:
@@ -80,6 +85,36 @@ class Builder:
 def _at(key: str, error: Exception) -> str:
     message = str(error)
     return f"{key}: {message}" if key and not message.startswith(key) else message
+
+
+def check_method(method: Method, views: ViewMaker, root: Node) -> None:
+    """Refuse parts that do not work together, before any image is read.
+
+    Raises:
+        RecipeError: naming the parts, and what would fit.
+    """
+    check_fit(method.head, method.collapse, method.loss)
+    check_sizes(views, method.backbone, root.at("views"))
+    chosen_views(method, views)
+
+
+def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids of the views that the student sees, and of those that the teacher sees.
+
+    Raises:
+        RecipeError: a view that is not made, or no two different views to compare.
+    """
+    made = Views((ViewGroup(torch.empty(0), tuple(range(len(maker.sizes)))),), maker.num_globals)
+    student, teacher = made.choose(method.student_views), made.choose(method.teacher_views)
+    for key, ids in (("student_views", student), ("teacher_views", teacher)):
+        if missing := sorted({*ids} - {*made.view_ids}):
+            raise RecipeError(f"method.{key}: there is no view {missing[0]}; the ids are 0 to {len(maker.sizes) - 1}")
+    if not matching_pairs(teacher, student):
+        raise RecipeError(
+            f"method.student_views {list(student)} and method.teacher_views {list(teacher)} hold no two different "
+            "views to compare"
+        )
+    return student, teacher
 
 
 def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:

@@ -124,7 +124,8 @@ def builtin_recipes() -> dict[str, Path]:
 
 def _shown(file: Path) -> str:
     """Return a file as a person would name it from here."""
-    return str(file.relative_to(here) if file.is_relative_to(here := Path.cwd().resolve()) else file)
+    here = Path.cwd().resolve()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -180,16 +181,16 @@ def _nested(parts: Sequence[str], value: Any) -> Any:
 
 
 def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read ``data: FOLDER`` as the path of train, and of test where that had the same."""
+    """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again."""
     folder = layer.get("data")
     if not isinstance(folder, str):
         return layer
     held = lower.get("data")
     paths = [_path(held.get(part)) if isinstance(held, Mapping) else None for part in ("train", "test")]
-    sources = {"train": {"path": folder}}
+    sources: dict[str, Any] = {"train": {"path": folder}}
     if paths[1] is not None and paths[0] == paths[1]:
         sources["test"] = {"path": folder}
-    return {**layer, "data": sources}
+    return {**layer, "data": {**sources, "num_images": None}}
 
 
 def _path(source: Any) -> Any:

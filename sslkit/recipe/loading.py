@@ -14,7 +14,7 @@ import yaml
 from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.errors import RecipeError
-from sslkit.recipe.build import Builder, check_channels, check_sizes
+from sslkit.recipe.build import Builder, check_channels, check_method
 from sslkit.recipe.layers import COMMAND_LINE, Layer, merge_layers, origins_of, read_layers, read_overrides
 from sslkit.recipe.typed import REQUIRED, Misfit, Node, complete, fill, parameters
 from sslkit.registry import Registry
@@ -76,8 +76,8 @@ class Recipe:
         with seeded(int(self.root.at("seed"))):
             # Networks first, by themselves: their weights depend on the seed and not on what else is built.
             method = builder.part("method")
+            check_method(method, builder.part("views"), self.root)
             parts: Parts = builder.part("")
-        check_sizes(parts.views, method.backbone, self.root.at("views"))
         for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
             if source is not None:
                 check_channels(source, key, parts.data.channels)

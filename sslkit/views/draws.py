@@ -10,6 +10,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from sslkit.hashing import GOLDEN, mix64
+
 ATTEMPTS = 10
 """How often a crop is drawn before the fallback; torchvision's number."""
 
@@ -37,7 +39,6 @@ class Stream(IntEnum):
 NUM_STREAMS = Stream.CROP_RATIO + ATTEMPTS
 
 _WORD = (1 << 64) - 1
-_INCREMENT = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(seed: int, epoch: int, keys: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> NDArray:
@@ -67,7 +68,4 @@ def _words(numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint64]:
 
 def _absorb(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a new state that depends on every bit of both; the shapes broadcast."""
-    z = (state ^ word) + _INCREMENT
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return mix64((state ^ word) + GOLDEN)
