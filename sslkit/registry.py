@@ -118,16 +118,16 @@ class Registry:
 
 
 def kind_of(word: str) -> Kind:
-    """Return the kind that a hook name, a command-line name or a singular means ("collapse-operators").
+    """Return the kind that a hook name, a command-line name or the beginning of one means ("collapse").
 
     Raises:
-        UnknownName: there is no such kind.
+        UnknownName: there is no such kind, or more than one.
     """
     plain = word.lower().replace("-", "_")
-    for kind in KINDS:
-        if plain in (kind.hook, kind.singular.replace(" ", "_")):
-            return kind
-    raise UnknownName("kind of component", word, [kind.command for kind in KINDS])
+    meant = [kind for kind in KINDS if plain and kind.hook.startswith(plain)]
+    if len(meant) != 1:
+        raise UnknownName("kind of component", word, [kind.command for kind in KINDS])
+    return meant[0]
 
 
 @cache

@@ -10,9 +10,11 @@ from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.recipe import load
-from sslkit.recipe.layers import builtin_recipes, merge, read_overrides
+from sslkit.recipe.files import builtin_recipes
+from sslkit.recipe.hints import phrase
+from sslkit.recipe.layers import merge, read_overrides
 from sslkit.recipe.links import LINKS
-from sslkit.recipe.typed import parameters, phrase, takes_anything
+from sslkit.recipe.signature import parameters, takes_anything
 from sslkit.schedules import Cosine, Schedule
 from sslkit.sections import Parts
 

@@ -84,10 +84,14 @@ def test_a_class_knows_its_short_name():
 
 
 def test_kinds_answer_to_hook_command_and_singular():
-    words = ["collapse_operators", "collapse-operators", "collapse-operator", "Collapse_Operator"]
+    words = ["collapse_operators", "collapse-operators", "collapse-operator", "Collapse_Operator", "collapse"]
     assert {kind_of(word).hook for word in words} == {"collapse_operators"}
+    assert [kind_of(kind.singular.replace(" ", "-")) for kind in KINDS] == list(KINDS)
     with pytest.raises(UnknownName, match="Did you mean 'losses'"):
         kind_of("lossess")
+    for ambiguous in ("", "c"):
+        with pytest.raises(UnknownName):
+            kind_of(ambiguous)
 
 
 def test_docstrings_are_read_without_importing(tmp_path, monkeypatch):

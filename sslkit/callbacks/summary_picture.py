@@ -64,12 +64,13 @@ def _draw_views(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Views that student and teacher compare, a column an image", fontsize=12)
     views = run.showcase.sample_views(NUM_ROWS * NUM_COLUMNS)
     by_view = [images for group in views.groups for images in group.images][:NUM_ROWS]
-    blocks = max(1, min(NUM_ROWS // len(by_view), views.batch_size // NUM_COLUMNS))
-    axes = figure.subplots(blocks * len(by_view), NUM_COLUMNS, squeeze=False)
+    columns = min(NUM_COLUMNS, views.batch_size)
+    blocks = min(NUM_ROWS // len(by_view), views.batch_size // columns)
+    axes = figure.subplots(blocks * len(by_view), columns, squeeze=False)
     for row, line in enumerate(axes):
         block, view = divmod(row, len(by_view))
         line[0].set_ylabel(f"view {views.view_ids[view]}", rotation=0, ha="right", va="center", fontsize=10)
-        for axis, image in zip(line, by_view[view][block * NUM_COLUMNS :]):
+        for axis, image in zip(line, by_view[view][block * columns :]):
             _show(axis, run.showcase.as_picture(image))
 
 

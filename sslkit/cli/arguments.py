@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sslkit.errors import SSLKitError
-from sslkit.recipe.layers import builtin_recipes
+from sslkit.recipe.files import builtin_recipes
 
 
 @dataclass

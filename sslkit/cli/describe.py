@@ -11,8 +11,10 @@ from rich.text import Text
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
+from sslkit.recipe.hints import item_hint, kind_in, phrase
 from sslkit.recipe.links import LINKS
-from sslkit.recipe.typed import REQUIRED, Parameter, item_hint, kind_in, parameters, phrase, plain
+from sslkit.recipe.signature import REQUIRED, Parameter, parameters
+from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Parts
 

@@ -104,7 +104,8 @@ def _find(name: str) -> Entry:
 def _make_evaluator(name: str, words: Sequence[str]) -> "Evaluator":
     from sslkit.recipe.build import Builder
     from sslkit.recipe.layers import merge_layers, read_overrides
-    from sslkit.recipe.typed import fill, parameters
+    from sslkit.recipe.signature import parameters
+    from sslkit.recipe.typed import fill
 
     registry = active().registry
     entry = _find(name)

@@ -9,7 +9,7 @@ from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS, Kind
 from sslkit.plugins import OWN, active
-from sslkit.recipe.layers import builtin_recipes
+from sslkit.recipe.files import builtin_recipes
 from sslkit.registry import Registry, kind_of
 
 USAGE = """\

@@ -7,7 +7,9 @@ import torch
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.links import source_of_link
-from sslkit.recipe.typed import REQUIRED, Node, parameters, plain
+from sslkit.recipe.signature import REQUIRED, parameters
+from sslkit.recipe.typed import Node
+from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Method
 from sslkit.student_teacher import check_fit

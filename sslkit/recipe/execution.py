@@ -9,7 +9,7 @@ from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
 from sslkit.student_teacher import Branch
 from sslkit.training.loop import Run
-from sslkit.training.run_folder import Record
+from sslkit.training.run_folder import Record, RunFolder
 
 
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Run:
@@ -25,6 +25,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         SSLKitError: the recipe, the data or the folder cannot be used; nothing is lost or half-written.
     """
     folder = run_dir or Path("runs") / recipe.name / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    RunFolder(folder).check_free(resume)
     parts = recipe.build()
     teacher = None
     if parts.method.init == "independent":

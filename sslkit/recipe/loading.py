@@ -15,8 +15,11 @@ from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.errors import RecipeError
 from sslkit.recipe.build import Builder, check_channels, check_method
-from sslkit.recipe.layers import COMMAND_LINE, Layer, merge_layers, origins_of, read_layers, read_overrides
-from sslkit.recipe.typed import REQUIRED, Misfit, Node, complete, fill, parameters
+from sslkit.recipe.files import Layer, read_layers
+from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of, read_overrides
+from sslkit.recipe.signature import REQUIRED, parameters
+from sslkit.recipe.typed import Misfit, Node, fill
+from sslkit.recipe.written import complete
 from sslkit.registry import Registry
 from sslkit.sections import Parts
 

@@ -1,27 +1,21 @@
 """A recipe against the signatures of the classes it names: every key known, every value of its type."""
 
 import copy
-import dataclasses
 import functools
-import inspect
 import operator
-import types
-from collections.abc import Iterator, Mapping
-from collections.abc import Sequence as AbstractSequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
-import docstring_parser
 from jsonargparse import ArgumentError, ArgumentParser
 
 from sslkit.errors import RecipeError, did_you_mean
-from sslkit.hookspecs import KINDS, Kind
+from sslkit.hookspecs import Kind
+from sslkit.recipe.hints import is_section, item_hint, kind_in, members, phrase
 from sslkit.recipe.layers import as_component
 from sslkit.recipe.links import source_of_link
+from sslkit.recipe.signature import REQUIRED, parameters, takes_anything
 from sslkit.registry import Registry, contract
-
-REQUIRED = inspect.Parameter.empty
 
 
 class Misfit(RecipeError):
@@ -30,16 +24,6 @@ class Misfit(RecipeError):
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
         self.key = key
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One argument of a class: its type, its default (or REQUIRED) and what its docstring says of it."""
-
-    name: str
-    hint: Any
-    default: Any
-    doc: str
 
 
 @dataclass
@@ -63,28 +47,6 @@ class Node:
         name, _, rest = key.partition(".")
         value = self.given.get(name, parameters(self.cls)[name].default)
         return value.at(rest) if rest and isinstance(value, Node) else value
-
-
-@functools.cache
-def parameters(cls: type) -> dict[str, Parameter]:
-    """Return a class's arguments, those that it hands on to its parents included."""
-    found: dict[str, Parameter] = {}
-    for owner in _initialisers(cls):
-        hints = _hints(owner)
-        defaults = {f.name: f.default_factory for f in _fields(owner) if f.default_factory is not dataclasses.MISSING}
-        docs = {p.arg_name: " ".join((p.description or "").split()) for p in _docstring(owner)}
-        for p in list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]:
-            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
-                default = defaults[p.name]() if p.name in defaults else p.default
-                hint = hints.get(p.name, Any)
-                found.setdefault(p.name, Parameter(p.name, hint, default, docs.get(p.name, "")))
-    return found
-
-
-def takes_anything(cls: type) -> bool:
-    """Whether a class accepts arguments that its signature does not name."""
-    last = list(_initialisers(cls))[-1:]
-    return any(_has_var_keyword(owner) for owner in last)
 
 
 def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") -> Node:
@@ -113,7 +75,7 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
         node.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
-        if word not in node.given and _is_section(parameter.hint):
+        if word not in node.given and is_section(parameter.hint):
             node.given[word] = fill(parameter.hint, {}, place, registry)
         elif word not in node.given and parameter.default is REQUIRED and not source_of_link(place):
             kind = kind_in(parameter.hint)
@@ -126,10 +88,10 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
     """Return a value as its type, components and sections as nodes."""
     item = item_hint(hint)
     if value is None:
-        if hint is Any or type(None) in _members(hint):
+        if hint is Any or type(None) in members(hint):
             return None
         raise Misfit(key, f"{key} must be {phrase(hint)}, not null.")
-    if _is_section(hint):
+    if is_section(hint):
         return fill(hint, value, key, registry)
     if item is not None and kind_in(item) and isinstance(value, list):
         return [typed(each, item, f"{key}.{i}", registry) for i, each in enumerate(value)]
@@ -140,7 +102,7 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
 
 def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) -> Any:
     component = as_component(value)
-    others = [member for member in _members(hint) if member not in (contract(kind), type(None))]
+    others = [member for member in members(hint) if member not in (contract(kind), type(None))]
     if component is None and others and not isinstance(value, Mapping):
         return _leaf(value, hint, key, functools.reduce(operator.or_, others))
     if component is None:
@@ -178,110 +140,3 @@ def _parser(hint: Any) -> ArgumentParser:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--value", type=hint)
     return parser
-
-
-def kind_in(hint: Any) -> Kind | None:
-    """Return the kind of component that a type admits, or None."""
-    return next((kind for kind in KINDS for member in _members(hint) if member is contract(kind)), None)
-
-
-def item_hint(hint: Any) -> Any:
-    """Return the type of a list's items."""
-    return next((get_args(m)[0] for m in _members(hint) if get_origin(m) in (list, AbstractSequence)), None)
-
-
-def phrase(hint: Any) -> str:
-    """Say a type in words."""
-    words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
-    if hint in words:
-        return words[hint]
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(phrase(member) for member in _members(hint))
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    if get_origin(hint) in (list, AbstractSequence, set, tuple):
-        arguments = [argument for argument in get_args(hint) if argument is not ...]
-        count = f" of {len(arguments)}" if get_origin(hint) is tuple and ... not in get_args(hint) else ""
-        return f"a list{count}, each {phrase(arguments[0]) if arguments else 'anything'}"
-    if get_origin(hint) in (dict, Mapping):
-        return "a mapping"
-    kind = kind_in(hint)
-    if kind:
-        return f"{'an' if kind.singular[0] in 'aeiou' else 'a'} {kind.singular}"
-    return getattr(hint, "__name__", str(hint))
-
-
-def plain(value: Any, registry: Registry) -> Any:
-    """Return a value as YAML can write it.
-
-    Raises:
-        TypeError: it cannot be written.
-    """
-    if isinstance(value, Node):
-        arguments = complete(value, registry)
-        return {value.name: arguments} if value.name else arguments
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, Mapping):
-        return {key: plain(item, registry) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, registry) for item in value]
-    kind = next((kind for kind in KINDS if isinstance(value, contract(kind))), None)
-    if kind:
-        # A default such as Cosine(0.996, 1.0) is written by the attributes that its arguments became.
-        arguments = {name: plain(getattr(value, name), registry) for name in parameters(value.__class__)}
-        return {registry.short_name(kind.hook, type(value)): arguments}
-    if type(value).__str__ is object.__str__:
-        raise TypeError(f"{value!r} cannot be written in a recipe")
-    return str(value)
-
-
-def complete(node: Node, registry: Registry) -> dict[str, Any]:
-    """Return a node's arguments, and every default that can be written and that no link gives."""
-    arguments = {}
-    for name, parameter in parameters(node.cls).items():
-        if name in node.given:
-            arguments[name] = plain(node.given[name], registry)
-        elif parameter.default is not REQUIRED and not source_of_link(f"{node.key}.{name}"):
-            with suppress(TypeError, AttributeError):
-                arguments[name] = plain(parameter.default, registry)
-    return arguments | {n: plain(v, registry) for n, v in node.given.items() if n not in arguments}
-
-
-def _is_section(hint: Any) -> bool:
-    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
-
-
-def _members(hint: Any) -> tuple[Any, ...]:
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-
-
-def _initialisers(cls: type) -> Iterator[type]:
-    """Yield the classes whose ``__init__`` sees the arguments: the first, and parents while ``**`` is handed on."""
-    for owner in cls.__mro__[:-1]:
-        if "__init__" in vars(owner):
-            yield owner
-            if not _has_var_keyword(owner):
-                return
-
-
-def _has_var_keyword(owner: type) -> bool:
-    signature = inspect.signature(vars(owner)["__init__"])
-    return any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-
-
-def _hints(owner: type) -> dict[str, Any]:
-    try:
-        return get_type_hints(vars(owner)["__init__"])
-    except NameError:
-        # A type that exists for the type checker alone: the class itself must judge the values.
-        return {}
-
-
-def _fields(owner: type) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
-
-
-def _docstring(owner: type) -> list[docstring_parser.DocstringParam]:
-    text = f"{owner.__doc__ or ''}\n\n{vars(owner)['__init__'].__doc__ or ''}"
-    return docstring_parser.parse(text, docstring_parser.DocstringStyle.GOOGLE).params

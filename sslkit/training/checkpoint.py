@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sslkit.distributed import rank
 from sslkit.errors import SSLKitError
 from sslkit.student_teacher import StudentTeacher
 
 logger = logging.getLogger("sslkit.training")
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
+DAMAGED = "damaged-"
+"""What the name of a checkpoint that cannot be read is given in front, so that it is never counted again."""
+
+
+OTHER_RECIPE = (
+    "another recipe than the one given: method, views, data, optimization, precision or seed differ. Resume with the "
+    "run's own recipe.yaml, or choose another --run-dir."
+)
 
 
 @dataclass(frozen=True)
@@ -38,10 +47,16 @@ class Progress:
 def save_checkpoint(
     folder: Path, model: StudentTeacher, optimizer: torch.optim.Optimizer, progress: Progress, keep: int
 ) -> Path:
-    """Write ``folder/step-N`` under a temporary name, rename it, and remove all but the newest ``keep``."""
+    """Write ``folder/step-N`` under a temporary name, rename it, and remove all but the newest ``keep``.
+
+    A run that wrote this step before has nothing new to say: what is there stays.
+    """
     final = folder / f"step-{progress.step:09d}"
+    if final.exists():
+        return final
     temporary = folder / f".{final.name}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left_by_a_crash in folder.glob(".step-*.tmp"):
+        shutil.rmtree(left_by_a_crash)
     temporary.mkdir(parents=True)
     tensors, numbers = _flatten(optimizer)
     tensors |= {f"model.{name}": value for name, value in _model_state(model).items()}
@@ -51,7 +66,6 @@ def save_checkpoint(
     )
     for path in (temporary / TENSORS, temporary / NUMBERS, temporary):
         _sync(path)
-    shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _sync(folder)
     for old in sorted(folder.glob("step-*"))[:-keep]:
@@ -62,25 +76,35 @@ def save_checkpoint(
 def load_newest(folder: Path, model: StudentTeacher, optimizer: torch.optim.Optimizer, identity: str) -> int | None:
     """Restore the newest checkpoint that is whole and return its step, or None where there is none.
 
-    A damaged one is reported and the one before it is taken.
+    A damaged one is reported, set aside, and the one before it is taken.
 
     Raises:
-        SSLKitError: the newest whole checkpoint belongs to another recipe, or does not fit the model.
+        SSLKitError: the newest whole checkpoint belongs to another recipe, or does not fit the model; or there are
+            checkpoints and none is whole.
     """
+    damaged: list[Path] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             tensors, numbers = load_file(path / TENSORS), json.loads((path / NUMBERS).read_text())
-        except (OSError, ValueError, SafetensorError) as error:
-            logger.warning("checkpoint %s is damaged (%s); taking the one before it", path, error)
+            step, written_by, of_optimizer = int(numbers["step"]), numbers["identity"], numbers["optimizer"]
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            logger.warning("checkpoint %s is damaged (%s)", path, error)
+            damaged.append(path)
             continue
-        if numbers["identity"] != identity:
-            raise SSLKitError(
-                f"{path} was written by another recipe than the one given: method, views, data, optimization, "
-                "precision or seed differ. Resume with the run's own recipe.yaml, or choose another --run-dir."
-            )
-        _restore(path, model, optimizer, tensors, numbers["optimizer"])
-        return int(numbers["step"])
+        if written_by != identity:
+            raise SSLKitError(f"{path} was written by {OTHER_RECIPE}")
+        _restore(path, model, optimizer, tensors, of_optimizer)
+        _set_aside(damaged)
+        return step
+    if damaged:
+        raise SSLKitError(f"{folder}: none of {len(damaged)} checkpoints is whole; choose another --run-dir")
     return None
+
+
+def _set_aside(damaged: Sequence[Path]) -> None:
+    if rank() == 0:
+        for path in damaged:
+            path.rename(path.with_name(DAMAGED + path.name))
 
 
 def _restore(
@@ -102,6 +126,15 @@ def _restore(
             _, index, key = name.split(".", 2)
             saved.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+    _lay_out_like_parameters(optimizer)
+
+
+def _lay_out_like_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the strides of their parameters (channels last): fused optimizers walk both as flat memory."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _model_state(model: StudentTeacher) -> dict[str, Tensor]:

@@ -17,13 +17,21 @@ def choose_device(name: str) -> torch.device:
     here = [kind for kind, there in available.items() if there]
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else here[-1])
-    if not available.get(name.partition(":")[0]):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not available.get(kind) or (index and not (index.isdecimal() and int(index) < count)):
         raise RecipeError(f"runtime.device: {name!r} is not available here. Choices: auto, {', '.join(here)}.")
     return torch.device(name)
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision; ``auto`` takes bf16 where the device has instructions for it, else fp32."""
+    """Return the precision; ``auto`` takes bf16 where the device has instructions for it, else fp32.
+
+    Raises:
+        RecipeError: fp16 on a CPU.
+    """
+    if name == "fp16" and device.type == "cpu":
+        raise RecipeError("precision: 'fp16' needs a GPU, and this run is on the CPU. Choices: auto, bf16, fp32.")
     if name != "auto":
         return name
     if device.type == "cuda":

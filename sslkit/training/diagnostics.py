@@ -51,9 +51,13 @@ def embedding_std(embeddings: Tensor) -> Tensor:
 def effective_rank(features: Tensor) -> Tensor:
     """Return exp of the entropy of the normalised singular values of (T, B, F) features.
 
-    Views and images are rows alike; of more than 512 the first are taken, which bounds the cost.
+    Views and images are rows alike; of more than 512 the first are taken, which bounds the cost. Features that are
+    not finite have none: nan.
     """
-    values = torch.linalg.svdvals(at_least_float32(features).flatten(0, 1)[:512])
+    rows = at_least_float32(features).flatten(0, 1)[:512]
+    if not rows.isfinite().all():
+        return rows.new_full((), torch.nan)
+    values = torch.linalg.svdvals(rows)
     return entropy(values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).exp()
 
 

@@ -1,6 +1,7 @@
 """Which images make each batch, and who reads them."""
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -102,8 +103,14 @@ def load_batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
+        worker_init_fn=_ignore_interrupt if num_workers else None,
     )
     return zip(steps, loader, strict=True)
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to every process, to the training process: it still needs its batch."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def default_workers(source: ImageSource, world_size: int = 1) -> int:

@@ -38,8 +38,8 @@ def _step_of(line: str) -> float:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """Return the rows of a metrics.jsonl, none where there is no file."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
@@ -50,6 +50,14 @@ def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
 def append_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Add rows to results.json."""
     write_text(path, json.dumps([*read_results(path), *rows], indent=1) + "\n")
+
+
+def drop_results(path: Path, since: int) -> None:
+    """Remove the rows of this step and later ones from results.json."""
+    rows = read_results(path)
+    kept = [row for row in rows if row["step"] is None or row["step"] < since]
+    if len(kept) < len(rows):
+        write_text(path, json.dumps(kept, indent=1) + "\n")
 
 
 def read_results(path: Path) -> Sequence[Mapping[str, Any]]:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sslkit.clock import Clock, Duration
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import rank, world_size
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, UnknownName
 from sslkit.evaluate import evaluate, evaluation_data
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
@@ -28,13 +29,23 @@ from sslkit.training.device import choose_device, choose_precision, seed_step
 from sslkit.training.diagnostics import diagnose
 from sslkit.training.display import Display
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.log import MetricsFile, append_results, as_numbers, read_metrics, read_results
+from sslkit.training.log import (
+    MetricsFile,
+    append_results,
+    as_numbers,
+    drop_results,
+    read_metrics,
+    read_results,
+)
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.run_folder import Record, RunFolder
 from sslkit.training.showcase import Showcase
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
-from sslkit.types import DataStatistics, Views
+from sslkit.types import DataStatistics, ViewGroup, Views
+
+BASELINES = ("raw-pixels", "untrained")
+"""What a recipe can have measured beside its networks."""
 
 
 class Run:
@@ -80,7 +91,10 @@ class Run:
             [{**group, "lr": 0.0} for group in parameter_groups(self.model.student, method.decays_vectors)]
         )
         self.statistics = self._statistics()
+        self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
+        self.evaluators = list(parts.evaluation.evaluators)
         self.interrupted = False
+        self._check()
 
     @property
     def is_main(self) -> bool:
@@ -102,6 +116,8 @@ class Run:
         self.folder.start(self.record, self.statistics, resume)
         first = load_newest(self.folder.checkpoints, self.model, self.optimizer, self.record.identity) or 0
         self.clock = self.clock.at(first)
+        # What followed the checkpoint is done again: its evaluation, or the baselines before the first step.
+        drop_results(self.folder.results, since=first)
         metrics = MetricsFile(self.folder.metrics, after=first)
         for callback in self.parts.runtime.callbacks:
             callback.on_run_start(self)
@@ -118,16 +134,17 @@ class Run:
         return Showcase(self)
 
     def _train(self, display: Display, metrics: MetricsFile) -> None:
-        unreadable = UnreadableLog(len(self.parts.data.train), self.parts.runtime.unreadable_limit)
+        if self.clock.step:
+            self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
         steps = self._batches()
         while self.clock.step < self.clock.total_steps and not self.interrupted:
             with stopwatch.waiting():
                 _, batch = next(steps)
-            unreadable.record(len(batch.keys), batch.unreadable)
+            self.unreadable.record(len(batch.keys), batch.unreadable)
             output = self._step(batch)
             display.step(self.clock)
-            if self._is_due(f"{self.parts.runtime.log_every} steps") or self.clock.step == 0:
+            if self._is_logged():
                 row = self._row(output, stopwatch)
                 metrics.write(row)
                 display.show(self.clock, row)
@@ -192,22 +209,27 @@ class Run:
         }
         return as_numbers(values) | stopwatch.read(clock.step + 1, plan.batch_size)
 
-    def _is_due(self, every: str) -> bool:
-        """Whether a cadence falls on the end of the current step; the last step is always due."""
+    def _is_logged(self) -> bool:
+        """Whether the step just taken gets a row: every so many, the first and the last."""
         done = self.clock.step + 1
-        return done % max(1, Duration.parse(every).steps(self.clock)) == 0 or done == self.clock.total_steps
-
+        return done in (1, self.clock.total_steps) or done % max(1, self.parts.runtime.log_every) == 0
     def _at_cadence(self, display: Display) -> None:
-        """Save and evaluate between steps where it is time; the end is `_finish`'s."""
-        if self.clock.step == self.clock.total_steps:
-            return
-        done = self.clock.step
-        if done % max(1, Duration.parse(self.parts.runtime.checkpoint_every).steps(self.clock)) == 0:
+        """Save and evaluate between steps where it is time."""
+        if not self.interrupted and self._falls_on(self.parts.runtime.checkpoint_every):
             self.save()
+        self._evaluate_at_cadence(display)
+
+    def _evaluate_at_cadence(self, display: Display) -> None:
+        """Evaluate where it is time; an interrupted run does so when it goes on."""
         every = self.parts.evaluation.every
-        if every is not None and done % max(1, Duration.parse(every).steps(self.clock)) == 0:
+        if not self.interrupted and every is not None and self._falls_on(every):
             for row in self.evaluate():
                 display.say(_one_line(row, self.clock))
+
+    def _falls_on(self, every: str) -> bool:
+        """Whether a cadence falls between the last step and the next; the end is `_finish`'s."""
+        done = self.clock.step
+        return done < self.clock.total_steps and done % max(1, Duration.parse(every).steps(self.clock)) == 0
 
     def _finish(self) -> None:
         """Leave a folder that can be resumed, evaluated and exported."""
@@ -236,17 +258,20 @@ class Run:
         branches = self.branches()
         for name in self.parts.evaluation.networks:
             rows += self._evaluate(branches[name].backbone, name)
-        for callback in self.parts.runtime.callbacks:
+        for callback in self.parts.runtime.callbacks if rows else ():
             callback.on_evaluate_end(self, rows)
         return rows
 
     def _evaluate(self, backbone: Backbone, network: str) -> Sequence[Mapping[str, Any]]:
-        section, data = self.parts.evaluation, self.parts.data
-        if not section.evaluators or data.test is None or not self.is_main:
+        data, images = self.parts.data, self.parts.evaluation.batch_size
+        if not self.evaluators or data.test is None or not self.is_main:
             return []
-        images = evaluation_data(data.train, data.test, self.statistics, section.batch_size, self.device)
-        rows = evaluate(backbone, section.evaluators, images, network=network, step=self.clock.step)
+        shown = evaluation_data(data.train, data.test, self.statistics, images, self.device)
+        rows = evaluate(backbone, self.evaluators, shown, network=network, step=self.clock.step)
         append_results(self.folder.results, rows)
+        # One that was skipped has said so and need not say it again.
+        measured = {row["evaluator"] for row in rows}
+        self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
         return rows
 
     def _measure_baselines(self) -> None:
@@ -256,11 +281,19 @@ class Run:
         for name in self.parts.evaluation.baselines:
             if name == "untrained":
                 self._evaluate(copy.deepcopy(self.model.student.backbone), name)
-            elif name == "raw-pixels":
+            else:
                 for variant in RawPixels.VARIANTS:
                     self._evaluate(RawPixels(variant, self.statistics.channels), f"{name} ({variant})")
-            else:
-                raise RecipeError(f"evaluation.baselines: unknown {name!r}. Choices: raw-pixels, untrained.")
+
+    def _check(self) -> None:
+        """Refuse now, while no folder exists, what the first step or the first evaluation would refuse."""
+        ids = tuple(range(len(self.parts.views.sizes)))
+        self.model.assign(Views((ViewGroup(torch.empty(len(ids), 0), ids),), self.parts.views.num_globals))
+        for part in self.parts.optimization.freeze:
+            self.model.student.part(part)
+        for name in self.parts.evaluation.baselines:
+            if name not in BASELINES:
+                raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
 
     def _start_clock(self) -> Clock:
         plan, images = self.parts.optimization, len(self.parts.data.train)
@@ -300,7 +333,9 @@ class Run:
             self.interrupted = True
             signal.signal(number, before[signal.Signals(number)])
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # Python gives signals to the main thread alone; a run in another one is stopped by `interrupted`.
+        numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+        before = {number: signal.getsignal(number) for number in numbers}
         for number in before:
             signal.signal(number, request)
         try:

@@ -1,7 +1,9 @@
 """The folder that a run leaves behind."""
 
 import json
+import logging
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,9 +15,12 @@ import torch
 
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
-from sslkit.errors import SSLKitError
+from sslkit.errors import NotSupported, SSLKitError
+from sslkit.training.checkpoint import OTHER_RECIPE
 from sslkit.training.log import write_text
 from sslkit.types import DataStatistics
+
+logger = logging.getLogger("sslkit.training")
 
 STACK = ("sslkit", "torch", "torchvision", "timm", "kornia", "accelerate", "datasets", "jsonargparse", "pluggy")
 
@@ -54,17 +59,28 @@ class RunFolder:
         for name, place in (("metrics", "metrics.jsonl"), ("results", "results.json"), ("checkpoints", "checkpoints")):
             object.__setattr__(self, name, self.path / place)
 
+    def check_free(self, resume: bool) -> None:
+        """Refuse a folder that holds a run which nobody wants to go on with.
+
+        Raises:
+            SSLKitError: it holds a run and ``resume`` is false.
+        """
+        if not resume and any((self.path / name).exists() for name in ("recipe.yaml", "checkpoints")):
+            raise SSLKitError(
+                f"--run-dir: {self.path} already holds a run; add --resume to go on with it, or choose another folder"
+            )
+
     def start(self, record: Record, statistics: DataStatistics, resume: bool) -> None:
         """Make the folder and write what does not change.
 
         Raises:
-            SSLKitError: it holds a run and ``resume`` is false, or it cannot be written.
+            SSLKitError: it holds a run and ``resume`` is false, it holds the run of another recipe, or it cannot be
+                written.
         """
+        self.check_free(resume)
         recipe = self.path / "recipe.yaml"
-        if recipe.exists() and not resume:
-            raise SSLKitError(
-                f"--run-dir: {self.path} already holds a run; add --resume to go on with it, or choose another folder"
-            )
+        if recipe.exists() and self._identity() not in (None, record.identity):
+            raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not recipe.exists():
@@ -75,10 +91,30 @@ class RunFolder:
             raise SSLKitError(f"--run-dir: {self.path} cannot be written: {error}") from error
 
     def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
-        """Write each network's backbone by itself, under its name."""
+        """Write each network's backbone by itself, under its name, whole or not at all.
+
+        One that cannot be saved by itself costs a warning: the checkpoints hold it too.
+        """
         for name, backbone in backbones.items():
-            (self.path / name).mkdir(exist_ok=True)
-            backbone.save(self.path / name)
+            temporary, final = self.path / f".{name}.tmp", self.path / name
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            try:
+                backbone.save(temporary)
+            except NotSupported as error:
+                temporary.rmdir()
+                logger.warning("%s/ is not written: %s", name, error)
+                continue
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+
+    def _identity(self) -> str | None:
+        """Return the identity of the run that lies here, if it says so."""
+        try:
+            found: str | None = json.loads((self.path / "environment.json").read_text()).get("identity")
+        except (OSError, ValueError):
+            return None
+        return found
 
 
 def environment(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sslkit.cli.main import COMMANDS, main
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.recipe import execution, load
-from sslkit.recipe.layers import builtin_recipes
+from sslkit.recipe.files import builtin_recipes
 from sslkit.sections import Evaluation, Parts
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")

@@ -1,0 +1,113 @@
+"""Recipe files: where they are, what they overlay, and the YAML they are written in."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from sslkit.errors import RecipeError, UnknownName
+
+
+class Layer(NamedTuple):
+    """Values and where they were written: a file, or the command line."""
+
+    origin: str
+    values: Mapping[str, Any]
+
+
+def read_layers(name: str | Path) -> list[Layer]:
+    """Read a recipe and all that it overlays, the lowest first.
+
+    Raises:
+        RecipeError: a file is no recipe, or recipes overlay one another in a circle.
+        UnknownName: there is no such recipe.
+    """
+    layers: list[Layer] = []
+    chain: list[Path] = []
+    place = Path.cwd()
+    following: Any = name
+    while following is not None:
+        file = find(following, place)
+        if file in chain:
+            circle = " -> ".join(path.name for path in [*chain, file])
+            raise RecipeError(f"base: these recipes overlay one another in a circle: {circle}")
+        chain.append(file)
+        values = read_yaml(file)
+        following, place = values.pop("base", None), file.parent
+        layers.insert(0, Layer(_shown(file), values))
+    return layers
+
+
+def find(name: str | Path, place: Path) -> Path:
+    """Return the file of a recipe: a path (from the folder ``place``) or the name of a built-in one."""
+    text = str(name)
+    if text.endswith((".yaml", ".yml")):
+        file = (place / Path(text).expanduser()).resolve()
+        if not file.is_file():
+            raise RecipeError(f"there is no recipe file {text}. Built-in recipes: {', '.join(builtin_recipes())}.")
+        return file
+    builtin = builtin_recipes()
+    if text not in builtin:
+        raise UnknownName("recipe", text, builtin)
+    return builtin[text]
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the package, by name."""
+    package = Path(__file__).parents[1]
+    folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
+    return {file.stem: file.resolve() for file in sorted(folder.rglob("*.yaml"))}
+
+
+def _shown(file: Path) -> str:
+    """Return a file as a person would name it from here."""
+    here = Path.cwd().resolve()
+    return str(file.relative_to(here) if file.is_relative_to(here) else file)
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a recipe file as it is written.
+
+    Raises:
+        RecipeError: it is not YAML, says a key twice, or is not a mapping.
+    """
+    try:
+        values = yaml.load(file.read_text(encoding="utf-8"), YamlLoader)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise RecipeError(f"{file}{line}: not valid YAML: {error.problem}") from None
+    if not isinstance(values, dict):
+        raise RecipeError(f"{file} is not a recipe: a mapping of sections such as method, views and data")
+    return values
+
+
+class YamlLoader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, only true and false are truth values, and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag not in _REPLACED]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+YamlLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+YamlLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"(?:[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.inf|\.nan)$"),
+    list("-+0123456789."),
+)

@@ -1,0 +1,48 @@
+"""A checked recipe as plain data again, every default filled in."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from sslkit.hookspecs import KINDS
+from sslkit.recipe.links import source_of_link
+from sslkit.recipe.signature import REQUIRED, parameters
+from sslkit.recipe.typed import Node
+from sslkit.registry import Registry, contract
+
+
+def plain(value: Any, registry: Registry) -> Any:
+    """Return a value as YAML can write it.
+
+    Raises:
+        TypeError: it cannot be written.
+    """
+    if isinstance(value, Node):
+        arguments = complete(value, registry)
+        return {value.name: arguments} if value.name else arguments
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: plain(item, registry) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item, registry) for item in value]
+    kind = next((kind for kind in KINDS if isinstance(value, contract(kind))), None)
+    if kind:
+        # A default such as Cosine(0.996, 1.0) is written by the attributes that its arguments became.
+        arguments = {name: plain(getattr(value, name), registry) for name in parameters(value.__class__)}
+        return {registry.short_name(kind.hook, type(value)): arguments}
+    if type(value).__str__ is object.__str__:
+        raise TypeError(f"{value!r} cannot be written in a recipe")
+    return str(value)
+
+
+def complete(node: Node, registry: Registry) -> dict[str, Any]:
+    """Return a node's arguments, and every default that can be written and that no link gives."""
+    arguments = {}
+    for name, parameter in parameters(node.cls).items():
+        if name in node.given:
+            arguments[name] = plain(node.given[name], registry)
+        elif parameter.default is not REQUIRED and not source_of_link(f"{node.key}.{name}"):
+            with suppress(TypeError, AttributeError):
+                arguments[name] = plain(parameter.default, registry)
+    return arguments | {n: plain(v, registry) for n, v in node.given.items() if n not in arguments}
