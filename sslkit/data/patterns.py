@@ -38,7 +38,7 @@ def bricks(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
 
 def zigzag(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
     """Bands that turn sharply to and fro."""
-    return _soft((_to_middle(y + 1.5 * _to_middle(x / 1.5)) - 0.25) / 1.41, periods)
+    return _soft((_to_middle(y + 3 * _to_middle(x / 3)) - 0.25) / 1.41, periods)
 
 
 def grid(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
@@ -55,12 +55,12 @@ def blobs(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
         phase = 97 * (k + 1) ** 2 * periods
         along = x * math.cos(angle) + y * math.sin(angle)
         total += torch.cos(2 * math.pi * (frequency * along + phase))
-    return _soft(total / 10, periods)
+    return _soft((total - 0.7) / 10, periods)
 
 
 def rings(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
     """Circles around one point."""
-    return _soft(_to_middle(torch.hypot(x, y)) - 0.25, periods)
+    return _soft(_to_middle(torch.hypot(x, y)) - 0.33, periods)
 
 
 PATTERNS: tuple[Pattern, ...] = (stripes, checker, dots, bricks, zigzag, grid, blobs, rings)

@@ -20,8 +20,8 @@ class MetricsFile:
     def __init__(self, path: Path, after: int = 0) -> None:
         self.path = path
         if path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= after]
-            write_text(path, "".join(kept))
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= after]
+            write_text(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row and hand it to the system."""
@@ -33,7 +33,7 @@ def _step_of(line: str) -> float:
     """Return a row's step; a row cut short by a crash counts as later than any."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")
 
 

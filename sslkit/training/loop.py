@@ -1,6 +1,7 @@
 """A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
 
 import copy
+import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,8 @@ from sslkit.training.showcase import Showcase
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
 from sslkit.types import DataStatistics, ViewGroup, Views
+
+logger = logging.getLogger("sslkit.training")
 
 BASELINES = ("raw-pixels", "untrained")
 """What a recipe can have measured beside its networks."""
@@ -213,6 +216,7 @@ class Run:
         """Whether the step just taken gets a row: every so many, the first and the last."""
         done = self.clock.step + 1
         return done in (1, self.clock.total_steps) or done % max(1, self.parts.runtime.log_every) == 0
+
     def _at_cadence(self, display: Display) -> None:
         """Save and evaluate between steps where it is time."""
         if not self.interrupted and self._falls_on(self.parts.runtime.checkpoint_every):
@@ -263,11 +267,14 @@ class Run:
         return rows
 
     def _evaluate(self, backbone: Backbone, network: str) -> Sequence[Mapping[str, Any]]:
-        data, images = self.parts.data, self.parts.evaluation.batch_size
+        data, batch_size = self.parts.data, self.parts.evaluation.batch_size
+        if self.evaluators and data.test is None:
+            logger.warning("%s skipped: data.test is null", ", ".join(each.command for each in self.evaluators))
+            self.evaluators = []
         if not self.evaluators or data.test is None or not self.is_main:
             return []
-        shown = evaluation_data(data.train, data.test, self.statistics, images, self.device)
-        rows = evaluate(backbone, self.evaluators, shown, network=network, step=self.clock.step)
+        images = evaluation_data(data.train, data.test, self.statistics, batch_size, self.device)
+        rows = evaluate(backbone, self.evaluators, images, network=network, step=self.clock.step)
         append_results(self.folder.results, rows)
         # One that was skipped has said so and need not say it again.
         measured = {row["evaluator"] for row in rows}

@@ -17,7 +17,7 @@ from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.executor import Executor
-from sslkit.training.optimizers import AdamW, parameter_groups
+from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.training.step import Clip, train_step
 
 OPERATORS = {"centering": lambda: Centering(11), "sinkhorn": SinkhornKnopp, "batch softmax": BatchSoftmax}
@@ -35,11 +35,14 @@ def accelerator():
     )
 
 
-def trained(tiny, operator, rule, accumulation, rank=None):
+def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, rank=None):
+    """The state after 3 steps on the whole batch, or on a rank's half of it."""
     torch.manual_seed(3)
-    model = StudentTeacher(tiny.branch(), teacher_update=rule(), collapse=OPERATORS[operator](), loss=CrossEntropy())
+    student, operator = tiny.branch(batch_norm=batch_norm), OPERATORS[operator]()
+    model = StudentTeacher(student, teacher_update=rule(), collapse=operator, loss=CrossEntropy())
     optimizer = AdamW().build(parameter_groups(model.student))
-    executor = Executor() if rank is None else AccelerateExecutor(accelerator(), model.student)
+    set_rates(optimizer, lr, weight_decay=0.1)
+    executor = AccelerateExecutor(accelerator(), model.student) if dist.is_initialized() else Executor()
     options = {"clip": Clip(0.1), "accumulation": accumulation, "executor": executor}
     for step in range(3):
         views = tiny.views(batch=8, num_local=1)
@@ -49,38 +52,57 @@ def trained(tiny, operator, rule, accumulation, rank=None):
     return {name: value.tolist() for name, value in model.state_dict().items()}
 
 
-def _work(rank, rendezvous, results, tiny, *case):
+def _work(rank, rendezvous, results, case):
     try:
         torch.set_num_threads(1)
         dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-        results.put(trained(tiny, *case, rank=rank))
+        results.put((rank, trained(*case, rank=rank)))
         dist.destroy_process_group()
     except Exception:
-        results.put(traceback.format_exc())
+        results.put((rank, traceback.format_exc()))
 
 
-@pytest.mark.skipif(
+def in_two_processes(rendezvous, case):
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    for rank in (0, 1):
+        fork.Process(target=_work, args=(rank, rendezvous, results, case), daemon=True).start()
+    by_rank = dict(results.get(timeout=60) for _ in range(2))
+    assert all(isinstance(state, dict) for state in by_rank.values()), by_rank
+    return by_rank
+
+
+def assert_equal(state, expected):
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        mine, whole = (torch.tensor(numbers, dtype=torch.float64) for numbers in (state[name], value))
+        torch.testing.assert_close(mine, whole, rtol=1e-9, atol=1e-13)
+
+
+needs_fork = pytest.mark.skipif(
     sys.platform != "linux" or torch.cuda.is_available(),
     reason="forks, which autograd allows only where it has no accelerator",
 )
+
+
+@needs_fork
 @pytest.mark.parametrize(
     ("operator", "rule", "accumulation"),
     [("centering", EMA, 1), ("centering", EMA, 3), ("sinkhorn", Copy, 1), ("batch softmax", EMA, 2)],
 )
 def test_two_processes_are_one(tiny, tmp_path, operator, rule, accumulation):
-    fork = multiprocessing.get_context("fork")
-    results = fork.Queue()
     case = (tiny, operator, rule, accumulation)
-    workers = [
-        fork.Process(target=_work, args=(rank, tmp_path / "meet", results, *case), daemon=True) for rank in (0, 1)
-    ]
-    for worker in workers:
-        worker.start()
-    states = [results.get(timeout=60) for _ in workers]
     alone = trained(*case)
-    for state in states:
-        assert isinstance(state, dict), state
-        assert state.keys() == alone.keys()
-        for name, value in alone.items():
-            mine, whole = (torch.tensor(numbers, dtype=torch.float64) for numbers in (state[name], value))
-            torch.testing.assert_close(mine, whole, rtol=1e-9, atol=1e-13)
+    for state in in_two_processes(tmp_path / "meet", case).values():
+        assert_equal(state, alone)
+
+
+@needs_fork
+def test_each_process_keeps_its_own_batch_statistics(tiny, tmp_path):
+    # Nothing learns, so each process must end with the statistics of its own images.
+    case = (tiny, "centering", EMA, 1, True, 0.0)
+    for rank, state in in_two_processes(tmp_path / "meet", case).items():
+        alone = trained(*case, rank=rank)
+        buffers = [name for name in alone if ".1.running_" in name]
+        assert len(buffers) == 4
+        assert_equal({name: state[name] for name in buffers}, {name: alone[name] for name in buffers})

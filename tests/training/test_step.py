@@ -389,6 +389,7 @@ def test_copy_runs_a_second_forward_for_views_that_the_student_does_not_see(tiny
     output = train_step(model, tiny.views(num_local=0), adamw(model))
     assert model.student.backbone.forwards == 2
     assert (output.student.view_ids, output.teacher.view_ids) == ((0,), (1,))
+    assert not output.teacher.logits.requires_grad
 
 
 def test_copy_gives_no_gradient_to_the_targets(tiny):

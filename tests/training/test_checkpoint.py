@@ -1,0 +1,184 @@
+"""A checkpoint holds everything that the next step reads, and survives what happens to disks."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sslkit.clock import Clock
+from sslkit.collapse import Centering
+from sslkit.errors import SSLKitError
+from sslkit.losses import CrossEntropy
+from sslkit.student_teacher import StudentTeacher
+from sslkit.teachers import EMA, Copy, PreviousEpoch
+from sslkit.training.checkpoint import NUMBERS, TENSORS, Progress, load_newest, save_checkpoint
+from sslkit.training.optimizers import AdamW, parameter_groups
+from sslkit.training.step import train_step
+
+
+@pytest.fixture
+def make(tiny):
+    """Return a maker of a model in the channels-last layout that training uses, and its optimizer."""
+
+    def make(rule=EMA, seed=0, optimizer="AdamW", num_prototypes=11):
+        torch.manual_seed(seed)
+        student = tiny.branch(num_prototypes, dtype=torch.float32)
+        model = StudentTeacher(
+            student, teacher_update=rule(), collapse=Centering(num_prototypes), loss=CrossEntropy()
+        ).to(memory_format=torch.channels_last)
+        groups = parameter_groups(student)
+        if optimizer == "AdamW":
+            return model, AdamW().build(groups)
+        return model, torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+
+    return make
+
+
+def steps(model, optimizer, tiny, first, last, frozen=()):
+    for step in range(first, last):
+        torch.manual_seed(step)
+        views = tiny.views(num_local=1, dtype=torch.float32)
+        train_step(model, views, optimizer, Clock(step, 10, 3), frozen=frozen)
+
+
+def state_of(model, optimizer):
+    flat = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        flat |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    return flat
+
+
+def assert_same(a, b):
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(b[name])), name
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+@pytest.mark.parametrize("rule", [EMA, Copy, PreviousEpoch])
+def test_what_is_restored_goes_on_bit_for_bit(make, tiny, tmp_path, rule, optimizer):
+    model, optim = make(rule, optimizer=optimizer)
+    steps(model, optim, tiny, 0, 2)
+    save_checkpoint(tmp_path, model, optim, Progress(2, "me"), keep=1)
+    saved = {name: value.clone() for name, value in state_of(model, optim).items()}
+    steps(model, optim, tiny, 2, 5)
+
+    other, of_other = make(rule, seed=1, optimizer=optimizer)
+    assert load_newest(tmp_path, other, of_other, "me") == 2
+    assert_same(state_of(other, of_other), saved)
+    steps(other, of_other, tiny, 2, 5)
+    assert_same(state_of(other, of_other), state_of(model, optim))
+    assert (other.teacher is other.student) == (rule is Copy)
+
+
+def test_moments_lie_in_memory_as_their_parameters_do(make, tiny, tmp_path):
+    """torch's fused AdamW on a CPU walks moments and parameters as flat memory, whatever their strides."""
+    model, optim = make()
+    steps(model, optim, tiny, 0, 1)
+    save_checkpoint(tmp_path, model, optim, Progress(1, ""), keep=1)
+    other, of_other = make(seed=1)
+    load_newest(tmp_path, other, of_other, "")
+    weight = other.student.backbone.conv.weight
+    assert not weight.is_contiguous()
+    assert of_other.state[weight]["exp_avg"].stride() == weight.stride()
+
+
+def test_parameters_that_never_moved_have_no_moments(make, tiny, tmp_path):
+    model, optim = make()
+    steps(model, optim, tiny, 0, 2, frozen=["prototypes"])
+    path = save_checkpoint(tmp_path, model, optim, Progress(2, ""), keep=1)
+    other, of_other = make(seed=1)
+    load_newest(tmp_path, other, of_other, "")
+    assert_same(state_of(other, of_other), state_of(model, optim))
+    assert len(of_other.state) == len(list(model.student.parameters())) - 1
+    assert sorted(file.name for file in path.iterdir()) == sorted([TENSORS, NUMBERS])
+
+
+def test_the_newest_are_kept(make, tmp_path):
+    model, optim = make()
+    for step in (1, 5, 30, 200):
+        save_checkpoint(tmp_path, model, optim, Progress(step, ""), keep=2)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000030", "step-000000200"]
+    assert load_newest(tmp_path, model, optim, "") == 200
+
+
+def test_no_checkpoint_is_no_error(make, tmp_path):
+    assert load_newest(tmp_path / "nothing", *make(), "") is None
+
+
+def test_what_a_crash_left_is_never_read_and_goes_with_the_next(make, tmp_path):
+    model, optim = make()
+    newest = save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=2)
+    shutil.copytree(newest, tmp_path / ".step-000000009.tmp")
+    assert load_newest(tmp_path, model, optim, "") == 3
+    save_checkpoint(tmp_path, model, optim, Progress(4, ""), keep=2)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000003", "step-000000004"]
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+DAMAGES = {
+    "weights cut short": lambda path: truncate(path / TENSORS),
+    "weights empty": lambda path: (path / TENSORS).write_bytes(b""),
+    "weights missing": lambda path: (path / TENSORS).unlink(),
+    "numbers cut short": lambda path: truncate(path / NUMBERS),
+    "numbers without a step": lambda path: (path / NUMBERS).write_text("{}"),
+    "numbers that are none": lambda path: (path / NUMBERS).write_text("[]"),
+    "everything missing": lambda path: [file.unlink() for file in path.iterdir()],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_is_reported_and_the_one_before_is_taken(make, tmp_path, caplog, damage):
+    model, optim = make()
+    save_checkpoint(tmp_path, model, optim, Progress(3, "me"), keep=2)
+    DAMAGES[damage](save_checkpoint(tmp_path, model, optim, Progress(6, "me"), keep=2))
+    other, of_other = make(seed=1)
+    assert load_newest(tmp_path, other, of_other, "me") == 3
+    assert_same(state_of(other, of_other), state_of(model, optim))
+    [warning] = caplog.records
+    assert "step-000000006 is damaged" in warning.message
+    # A damaged one must not push a whole one out.
+    save_checkpoint(tmp_path, other, of_other, Progress(4, "me"), keep=1)
+    assert load_newest(tmp_path, other, of_other, "me") == 4
+    assert "damaged-step-000000006" in {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_run_does_not_start_over_because_all_are_damaged(make, tmp_path):
+    model, optim = make()
+    truncate(save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=2) / TENSORS)
+    for _ in range(2):
+        with pytest.raises(SSLKitError, match="none of 1 checkpoints is whole"):
+            load_newest(tmp_path, model, optim, "")
+
+
+def test_another_recipes_checkpoint_is_refused_and_nothing_loaded(make, tmp_path):
+    save_checkpoint(tmp_path, *make(), Progress(3, "me"), keep=2)
+    other, of_other = make(seed=1)
+    before = {name: value.clone() for name, value in state_of(other, of_other).items()}
+    with pytest.raises(SSLKitError, match="written by another recipe"):
+        load_newest(tmp_path, other, of_other, "you")
+    assert_same(state_of(other, of_other), before)
+
+
+def test_another_model_is_refused_by_name_and_nothing_loaded(make, tmp_path):
+    save_checkpoint(tmp_path, *make(), Progress(3, ""), keep=2)
+    other, of_other = make(num_prototypes=12, seed=1)
+    before = {name: value.clone() for name, value in state_of(other, of_other).items()}
+    with pytest.raises(
+        SSLKitError, match=r"does not fit the model: collapse\.center, student\.head\.prototypes\.weight"
+    ):
+        load_newest(tmp_path, other, of_other, "")
+    assert_same(state_of(other, of_other), before)
+
+
+def test_a_checkpoint_is_plain_safetensors_and_json(make, tiny, tmp_path):
+    model, optim = make()
+    steps(model, optim, tiny, 0, 1)
+    path = save_checkpoint(tmp_path, model, optim, Progress(1, "me"), keep=1)
+    numbers = json.loads((path / NUMBERS).read_text())
+    assert (numbers["step"], numbers["identity"]) == (1, "me")
+    assert (path / TENSORS).read_bytes()[8:9] == b"{"

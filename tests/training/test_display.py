@@ -1,0 +1,78 @@
+"""A run in progress: plain lines into a pipe, one live line in a terminal."""
+
+import re
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from sslkit.clock import Clock
+from sslkit.training.display import PLAIN_LINES, Display
+from sslkit.training.stopwatch import Stopwatch
+
+ROW = {"loss": 1.2345, "images_per_second": 1234.5, "data_wait_fraction": 0.126}
+
+
+def played(total_steps, first, log_every, **console):
+    file = StringIO()
+    clock = Clock(first, total_steps, 4)
+    with Display(clock, first, Console(file=file, width=200, **console)) as display:
+        for step in range(first, total_steps):
+            display.step(clock.at(step))
+            if (step + 1) % log_every == 0 or step + 1 == total_steps:
+                display.show(clock.at(step), ROW)
+        display.say("knn [bold] 12.3")
+    return file.getvalue(), display
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    text, _ = played(total_steps=9, first=0, log_every=3)
+    assert text.splitlines() == [
+        "epoch 1/3 · step 3/9 · loss 1.234 · 1,234 images/s · data wait 13%",
+        "epoch 2/3 · step 6/9 · loss 1.234 · 1,234 images/s · data wait 13%",
+        "epoch 3/3 · step 9/9 · loss 1.234 · 1,234 images/s · data wait 13%",
+        "knn [bold] 12.3",
+    ]
+
+
+@pytest.mark.parametrize(("total", "first"), [(1, 0), (1000, 0), (1000, 990), (999, 500)])
+def test_a_long_run_prints_few_lines_and_its_end(total, first):
+    lines = [line for line in played(total, first, log_every=1)[0].splitlines() if "step" in line]
+    assert 1 <= len(lines) <= PLAIN_LINES + 1
+    assert f"step {total}/{total}" in lines[-1]
+    assert int(re.search(r"step (\d+)/", lines[0])[1]) > first
+
+
+def test_a_live_line_in_a_terminal():
+    text, display = played(total_steps=6, first=2, log_every=2, force_terminal=True)
+    assert "step 6/6" not in text
+    assert "loss 1.234" in text
+    assert "knn" in text
+    task = display.progress.tasks[0]
+    assert (task.completed, task.total, task.fields["epoch"]) == (6, 6, "2/2")
+
+
+def test_a_resumed_run_starts_where_it_stands():
+    console = Console(file=StringIO(), force_terminal=True, width=200)
+    with Display(Clock(6, 8, 4), 6, console) as display:
+        assert display.progress.tasks[0].percentage == 75
+
+
+def test_the_live_line_is_gone_after_an_error():
+    console = Console(file=StringIO(), force_terminal=True)
+    with pytest.raises(ZeroDivisionError), Display(Clock(0, 8, 4), 0, console) as display:
+        1 / 0  # noqa: B018
+    assert not display.progress.live.is_started
+
+
+def test_the_stopwatch_counts_waiting_and_leaves_pauses_out(monkeypatch):
+    now = iter([0.0, 1.0, 3.0, 3.0, 13.0, 20.0, 20.0, 20.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    watch = Stopwatch(step=5)  # 0
+    with watch.waiting():  # 1 .. 3
+        pass
+    with watch.paused():  # 3 .. 13
+        pass
+    # Ten seconds of the twenty count; two of them were spent waiting.
+    assert watch.read(step=8, batch_size=4) == {"images_per_second": 12 / 10, "data_wait_fraction": 0.2}
+    assert watch.read(step=8, batch_size=4)["data_wait_fraction"] == 0

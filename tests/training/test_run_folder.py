@@ -1,0 +1,125 @@
+"""A run folder says what the run was, refuses to be another one's, and is whole at every moment."""
+
+import json
+
+import pytest
+import torch
+
+from sslkit.contracts import Backbone
+from sslkit.errors import SSLKitError
+from sslkit.training.run_folder import STACK, Record, RunFolder
+from sslkit.types import DataStatistics
+
+STATISTICS = DataStatistics(2, [0.5, 0.4], [0.2, 0.1], None, 32, 36)
+RECORD = Record("some", "seed: 1\n", "abc", [{"name": "sslkit", "origin": "sslkit 0.1", "hooks": ["losses"]}])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder(tmp_path / "runs" / "one")
+
+
+def contents(path):
+    return {file.relative_to(path): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_a_new_folder_says_what_the_run_is(folder):
+    folder.start(RECORD, STATISTICS, resume=False)
+    assert sorted(path.name for path in folder.path.iterdir()) == ["data.json", "environment.json", "recipe.yaml"]
+    assert (folder.path / "recipe.yaml").read_text() == "seed: 1\n"
+    said = json.loads((folder.path / "environment.json").read_text())
+    assert set(said) == {
+        "recipe", "identity", "plugins", "versions", "python", "platform", "commit", "processor", "gpu", "threads",
+        "world_size",
+    }  # fmt: skip
+    assert (said["recipe"], said["identity"], said["plugins"]) == ("some", "abc", list(RECORD.plugins))
+    assert set(said["versions"]) == set(STACK)
+    assert said["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
+    assert (said["world_size"], said["threads"]) == (1, torch.get_num_threads())
+    assert DataStatistics(**json.loads((folder.path / "data.json").read_text())) == STATISTICS
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "checkpoints"])
+def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(folder, name):
+    folder.path.mkdir(parents=True)
+    (folder.path / name).write_text("kept")
+    with pytest.raises(SSLKitError, match=r"already holds a run; add --resume"):
+        folder.start(RECORD, STATISTICS, resume=False)
+    assert {str(path): text for path, text in contents(folder.path).items()} == {name: b"kept"}
+
+
+def test_a_folder_with_other_files_is_no_run(folder):
+    folder.path.mkdir(parents=True)
+    (folder.path / "notes.txt").write_text("kept")
+    folder.start(RECORD, STATISTICS, resume=False)
+    assert (folder.path / "notes.txt").read_text() == "kept"
+
+
+def test_going_on_keeps_the_first_recipe(folder):
+    folder.start(RECORD, STATISTICS, resume=True)
+    folder.start(Record("some", "runtime: other\n", "abc"), STATISTICS, resume=True)
+    assert (folder.path / "recipe.yaml").read_text() == "seed: 1\n"
+
+
+def test_going_on_with_another_recipe_is_refused_and_changes_nothing(folder):
+    folder.start(RECORD, STATISTICS, resume=False)
+    before = contents(folder.path)
+    with pytest.raises(SSLKitError, match="holds the run of another recipe"):
+        folder.start(Record("some", "seed: 2\n", "xyz"), STATISTICS, resume=True)
+    assert contents(folder.path) == before
+
+
+@pytest.mark.parametrize("left", ["", "[1", "{}"])
+def test_a_folder_that_does_not_say_whose_it_is_can_go_on(folder, left):
+    folder.start(RECORD, STATISTICS, resume=False)
+    (folder.path / "environment.json").write_text(left)
+    folder.start(RECORD, STATISTICS, resume=True)
+    assert json.loads((folder.path / "environment.json").read_text())["identity"] == "abc"
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(SSLKitError, match=r"--run-dir: .* cannot be written: "):
+        RunFolder(tmp_path / place).start(RECORD, STATISTICS, resume=False)
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+class Writing(Backbone):
+    """Writes a word, then perhaps breaks off."""
+
+    def __init__(self, word, breaks=False):
+        super().__init__()
+        self.word, self.breaks = word, breaks
+
+    def forward(self, images, mask=None):
+        raise NotImplementedError
+
+    def save(self, folder):
+        (folder / "weights").write_text(self.word)
+        if self.breaks:
+            raise OSError("no space left")
+
+
+class Unsaved(Writing):
+    save = Backbone.save
+
+
+def test_backbones_are_written_whole_or_not_at_all(folder):
+    folder.path.mkdir(parents=True)
+    folder.save_backbones({"teacher": Writing("a"), "student": Writing("b")})
+    folder.save_backbones({"teacher": Writing("c")})
+    with pytest.raises(OSError, match="no space left"):
+        folder.save_backbones({"student": Writing("d", breaks=True)})
+    assert [(folder.path / name / "weights").read_text() for name in ("teacher", "student")] == ["c", "b"]
+    folder.save_backbones({"student": Writing("e")})
+    assert sorted(path.name for path in folder.path.iterdir()) == ["student", "teacher"]
+
+
+def test_a_backbone_that_cannot_be_saved_costs_a_warning(folder, caplog):
+    folder.path.mkdir(parents=True)
+    folder.save_backbones({"teacher": Unsaved(""), "student": Writing("b")})
+    assert [path.name for path in folder.path.iterdir()] == ["student"]
+    assert [record.message for record in caplog.records] == [
+        "teacher/ is not written: Unsaved cannot be saved by itself"
+    ]
