@@ -168,6 +168,11 @@ class Runtime:
 
     def __post_init__(self) -> None:
         _duration("runtime.checkpoint_every", self.checkpoint_every)
+        least = {"num_workers": 0, "accumulation": 1, "log_every": 1, "keep_checkpoints": 1, "threads": 1}
+        for name, number in least.items():
+            value = getattr(self, name)
+            if value is not None and value < number:
+                raise RecipeError(f"runtime.{name} is at least {number}, not {value}")
 
 
 @dataclass

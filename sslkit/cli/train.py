@@ -2,11 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from sslkit.cli.arguments import read_recipe_arguments
 from sslkit.cli.screen import Screen
 from sslkit.plugins import active
 from sslkit.registry import class_fields
+
+if TYPE_CHECKING:
+    from sslkit.training.loop import Run
 
 OPTIONS = {
     "--run-dir DIR": "where the run is written; runs/<recipe>/<date-time> without it",
@@ -53,8 +59,29 @@ def run(argv: Sequence[str]) -> int:
     from sslkit.recipe.execution import train
 
     folder = words.options.get("--run-dir")
-    run = train(recipe, Path(folder) if folder else None, "--resume" in words.options)
-    return 130 if run.interrupted else 0
+    done = train(recipe, Path(folder) if folder else None, "--resume" in words.options)
+    return _report(done)
+
+
+def _report(done: "Run") -> int:
+    """Print what a run measured and where it lies; for an interrupted one, how to go on."""
+    from sslkit.cli.results import show_results
+
+    path, step, total = done.folder.path, done.clock.step, done.clock.total_steps
+    if not done.is_main:
+        return 130 if done.interrupted else 0
+    console = Console(highlight=False)
+    if done.interrupted:
+        console.print(f"Stopped after step {step} of {total}; everything is saved. To go on:", soft_wrap=True)
+        console.print(f"  sslkit train {path / 'recipe.yaml'} --run-dir {path} --resume", soft_wrap=True)
+        return 130
+    test = done.parts.data.test
+    labels = None if test is None else test.labels
+    show_results(done.results, None if labels is None else len(labels.unique()), console)
+    console.print(f"Run folder: {path}", soft_wrap=True)
+    if (picture := path / "summary.png").exists():
+        console.print(f"Picture:    {picture}", soft_wrap=True)
+    return 0
 
 
 def _key_help(words: Sequence[str]) -> int:

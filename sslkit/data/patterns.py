@@ -55,7 +55,7 @@ def blobs(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
         phase = 97 * (k + 1) ** 2 * periods
         along = x * math.cos(angle) + y * math.sin(angle)
         total += torch.cos(2 * math.pi * (frequency * along + phase))
-    return _soft((total - 0.7) / 10, periods)
+    return _soft(total / 10, periods)
 
 
 def rings(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class Textures(ImageSource):
                 f"Textures needs num_images >= 1, size >= 8 and channels 1 or 3, not {num_images}, {size}, {channels}"
             )
         self.size, self.layout, self.channels = size, layout, channels
-        self.stream = f"textures {layout} {split} {seed}"
+        self.stream = f"textures v1 {layout} {split} {seed}"
         self.name = f"textures {split}"
         self.keys = row_keys(self.stream, num_images)
         self.labels: Tensor = torch.arange(num_images) % len(PATTERNS)

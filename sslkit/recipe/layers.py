@@ -11,10 +11,15 @@ from typing import Any, NamedTuple
 import yaml
 
 from sslkit.errors import RecipeError
+from sslkit.plugins import active
 from sslkit.recipe.files import Layer, YamlLoader
+from sslkit.recipe.signature import parameters
 
 COMMAND_LINE = "command line"
 """The origin of overrides."""
+
+FROM_A_PATH = "HuggingFaceImages"
+"""What reads a folder where the recipe's own source cannot."""
 
 CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w*[.:])*[A-Z]\w*")
 
@@ -108,18 +113,28 @@ def _nested(parts: Sequence[str], value: Any) -> Any:
 
 
 def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again."""
+    """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again.
+
+    Where the recipe's images do not come from a path (the quickstart draws them), the folder replaces them, and no test
+    images are left: nothing says which of the folder's they would be.
+    """
     folder = layer.get("data")
     if not isinstance(folder, str):
         return layer
     held = lower.get("data")
-    paths = [_path(held.get(part)) if isinstance(held, Mapping) else None for part in ("train", "test")]
+    train, test = (as_component(held.get(part)) if isinstance(held, Mapping) else None for part in ("train", "test"))
+    if train and not _takes_path(train):
+        replaced = {"train": {FROM_A_PATH: {"path": folder}}, "test": None, "num_images": None}
+        return {**layer, "data": replaced}
     sources: dict[str, Any] = {"train": {"path": folder}}
-    if paths[1] is not None and paths[0] == paths[1]:
+    if train and test and test.arguments.get("path") and test.arguments["path"] == train.arguments.get("path"):
         sources["test"] = {"path": folder}
     return {**layer, "data": {**sources, "num_images": None}}
 
 
-def _path(source: Any) -> Any:
-    component = as_component(source)
-    return component.arguments.get("path") if component else None
+def _takes_path(source: Component) -> bool:
+    registry = active().registry
+    name = source.name.rpartition(".")[2]
+    if not registry.find("image_sources", name):
+        return True
+    return "path" in parameters(registry.get("image_sources", name))

@@ -114,8 +114,9 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         root = fill(Parts, values, "", registry)
     except Misfit as error:
-        written = [origin for origin in origins_of(error.key, layers) if origin != COMMAND_LINE]
-        raise RecipeError(f"{error} ({written[-1]})" if written else str(error)) from None
+        written = origins_of(error.key, layers)[-1:]
+        place = "" if written in ([], [COMMAND_LINE]) else f" ({written[0]})"
+        raise RecipeError(f"{error}{place}") from None
     _check_sections(root)
     return Recipe(title, tuple(layers), values, root, registry)
 

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,8 @@ from sslkit.data.substitution import read_or_substitute
 from sslkit.errors import UnreadableImage
 
 MAX_WORKERS = 8
+GRACE = 30
+"""Seconds that a reading process lives on after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,11 @@ class StepBatches(Dataset[Batch]):
 
 def load_batches(
     batches: StepBatches, first_step: int, num_workers: int, pin_memory: bool = False
-) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch) from ``first_step`` to the run's end, read ahead by ``num_workers`` processes."""
+) -> Generator[tuple[int, Batch], None, None]:
+    """Yield (step, batch) from ``first_step`` to the run's end, read ahead by ``num_workers`` processes.
+
+    The processes end with the generator: close it.
+    """
     steps = range(first_step, len(batches))
     loader = DataLoader(
         batches,
@@ -103,14 +108,16 @@ def load_batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_ignore_interrupt if num_workers else None,
+        worker_init_fn=_outlive_interruption if num_workers else None,
     )
-    return zip(steps, loader, strict=True)
+    yield from zip(steps, loader, strict=True)
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to every process, to the training process: it still needs its batch."""
+def _outlive_interruption(worker: int) -> None:
+    """Go on when a terminal or a scheduler signals every process: the training process needs to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
 
 
 def default_workers(source: ImageSource, world_size: int = 1) -> int:

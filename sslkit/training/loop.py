@@ -1,10 +1,10 @@
 """A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
 
-import copy
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
@@ -74,13 +74,13 @@ class Run:
         console: Console | None = None,
     ) -> None:
         self.parts = parts
-        self.record = record
         self.folder = RunFolder(folder)
         self.console = console or Console(stderr=True)
         self.device = choose_device(parts.runtime.device)
         if parts.runtime.threads is not None:
             torch.set_num_threads(parts.runtime.threads)
         precision = choose_precision(parts.precision, self.device)
+        self.record = replace(record, device=str(self.device), precision=precision)
         self.clock = self._start_clock()
         self.model = self._build_model(teacher).to(self.device).to(memory_format=torch.channels_last)
         # accelerate keeps one state a process; a second run in it may have another precision.
@@ -140,22 +140,24 @@ class Run:
         if self.clock.step:
             self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
-        steps = self._batches()
-        while self.clock.step < self.clock.total_steps and not self.interrupted:
-            with stopwatch.waiting():
-                _, batch = next(steps)
-            self.unreadable.record(len(batch.keys), batch.unreadable)
-            output = self._step(batch)
-            display.step(self.clock)
-            if self._is_logged():
-                row = self._row(output, stopwatch)
-                metrics.write(row)
-                display.show(self.clock, row)
-                for callback in self.parts.runtime.callbacks:
-                    callback.on_step_end(self, row)
-            self.clock = self.clock.at(self.clock.step + 1)
-            with stopwatch.paused():
-                self._at_cadence(display)
+        with closing(self._batches()) as steps:
+            while self.clock.step < self.clock.total_steps and not self.interrupted:
+                with stopwatch.waiting():
+                    _, batch = next(steps)
+                self.unreadable.record(len(batch.keys), batch.unreadable)
+                output = self._step(batch)
+                display.step(self.clock)
+                if self._is_logged():
+                    self._log(self._row(output, stopwatch), display, metrics)
+                self.clock = self.clock.at(self.clock.step + 1)
+                with stopwatch.paused():
+                    self._at_cadence(display)
+
+    def _log(self, row: Mapping[str, float], display: Display, metrics: MetricsFile) -> None:
+        metrics.write(row)
+        display.show(self.clock, row)
+        for callback in self.parts.runtime.callbacks:
+            callback.on_step_end(self, row)
 
     def _step(self, batch: Batch) -> StepOutput:
         plan, clock = self.parts.optimization, self.clock
@@ -191,7 +193,7 @@ class Run:
             world_size(),
         )
 
-    def _batches(self) -> Iterator[tuple[int, Batch]]:
+    def _batches(self) -> Generator[tuple[int, Batch], None, None]:
         workers = self.parts.runtime.num_workers
         if workers is None:
             workers = default_workers(self.parts.data.train, world_size())
@@ -215,7 +217,7 @@ class Run:
     def _is_logged(self) -> bool:
         """Whether the step just taken gets a row: every so many, the first and the last."""
         done = self.clock.step + 1
-        return done in (1, self.clock.total_steps) or done % max(1, self.parts.runtime.log_every) == 0
+        return done in (1, self.clock.total_steps) or done % self.parts.runtime.log_every == 0
 
     def _at_cadence(self, display: Display) -> None:
         """Save and evaluate between steps where it is time."""
@@ -287,7 +289,7 @@ class Run:
             return
         for name in self.parts.evaluation.baselines:
             if name == "untrained":
-                self._evaluate(copy.deepcopy(self.model.student.backbone), name)
+                self._evaluate(self.model.student.backbone, name)
             else:
                 for variant in RawPixels.VARIANTS:
                     self._evaluate(RawPixels(variant, self.statistics.channels), f"{name} ({variant})")

@@ -33,13 +33,17 @@ class Record:
         name: the recipe's.
         recipe: the resolved recipe as YAML.
         identity: hash of everything that decides what is learned.
-        plugins: name, version and origin of what offered the parts.
+        plugins: name, origin with version, and hooks of what offered the parts.
+        device: that the run chose.
+        precision: that the run chose.
     """
 
     name: str
     recipe: str
     identity: str
     plugins: Sequence[Mapping[str, Any]] = ()
+    device: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class RunFolder:
             try:
                 backbone.save(temporary)
             except NotSupported as error:
-                temporary.rmdir()
+                shutil.rmtree(temporary)
                 logger.warning("%s/ is not written: %s", name, error)
                 continue
             shutil.rmtree(final, ignore_errors=True)
@@ -128,6 +132,8 @@ def environment(record: Record) -> dict[str, Any]:
         "platform": platform.platform(),
         "commit": _commit(),
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "device": record.device,
+        "precision": record.precision,
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
         "world_size": world_size(),

@@ -9,6 +9,7 @@ import pytest
 
 import sslkit
 from sslkit.cli import main as program
+from sslkit.cli import train as train_command
 from sslkit.cli.arguments import read_recipe_arguments, take_option
 from sslkit.cli.main import COMMANDS, main
 from sslkit.errors import SSLKitError
@@ -198,6 +199,7 @@ def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
         return SimpleNamespace(interrupted=len(calls) == 2)
 
     monkeypatch.setattr(execution, "train", train)
+    monkeypatch.setattr(train_command, "_report", lambda done: 130 if done.interrupted else 0)
     words = ["train", recipe, "--plugin", TINY, "--seed", "3"]
     assert main(words) == 0
     assert main([*words, "--run-dir", str(tmp_path / "run"), "--resume"]) == 130

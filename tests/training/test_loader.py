@@ -1,6 +1,7 @@
 """Which images make each batch: every image once an epoch, one order for any number of processes and workers."""
 
 import logging
+import multiprocessing
 import os
 import signal
 
@@ -120,18 +121,27 @@ def test_workers_change_nothing_and_hand_errors_over(caplog):
     assert any(batch.unreadable for _, batch in helped)
 
 
-def test_workers_leave_ctrl_c_to_the_training_process():
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_workers_leave_interruptions_to_the_training_process(number):
 
     class Interrupting(Numbered):
         def read(self, index):
             if os.getpid() != parent:
-                os.kill(os.getpid(), signal.SIGINT)
+                os.kill(os.getpid(), number)
             return super().read(index)
 
     parent = os.getpid()
     clock = Clock(0, 2, PER_EPOCH)
     source = StepBatches(Interrupting(), AsTheyAre(), clock, BATCH, seed=5)
     assert len(list(load_batches(source, 0, num_workers=1))) == 2
+
+
+def test_workers_end_with_the_generator():
+    loading = load_batches(batches(), 0, num_workers=2)
+    next(loading)
+    assert len(multiprocessing.active_children()) == 2
+    loading.close()
+    assert multiprocessing.active_children() == []
 
 
 def test_images_in_memory_need_no_workers(monkeypatch):

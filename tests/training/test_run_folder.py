@@ -29,8 +29,8 @@ def test_a_new_folder_says_what_the_run_is(folder):
     assert (folder.path / "recipe.yaml").read_text() == "seed: 1\n"
     said = json.loads((folder.path / "environment.json").read_text())
     assert set(said) == {
-        "recipe", "identity", "plugins", "versions", "python", "platform", "commit", "processor", "gpu", "threads",
-        "world_size",
+        "recipe", "identity", "plugins", "versions", "python", "platform", "commit", "processor", "device",
+        "precision", "gpu", "threads", "world_size",
     }  # fmt: skip
     assert (said["recipe"], said["identity"], said["plugins"]) == ("some", "abc", list(RECORD.plugins))
     assert set(said["versions"]) == set(STACK)
