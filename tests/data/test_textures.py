@@ -36,7 +36,7 @@ def test_an_image_depends_on_split_seed_layout_and_nothing_else():
 
 def test_known_pixels_on_every_machine():
     images = Textures(8).pictures[0].int()
-    assert (images[:, 0, 3, 5] - torch.tensor([68, 91, 106, 186, 82, 50, 79, 29])).abs().max() <= 1
+    assert (images[:, 0, 3, 5] - torch.tensor([79, 190, 139, 194, 127, 123, 182, 76])).abs().max() <= 1
 
 
 def test_full_textures_fill_the_picture_and_objects_lie_on_a_plain_ground():

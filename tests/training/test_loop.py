@@ -22,6 +22,7 @@ from sslkit.schedules import Cosine
 from sslkit.training.log import read_metrics, read_results
 from sslkit.training.loop import Run
 from sslkit.training.run_folder import Record
+from sslkit.views import MultiCrop
 
 RECIPE = """\
 method:
@@ -546,3 +547,25 @@ def test_a_showcase_shows_what_the_networks_see(place, tmp_path):
     assert looks.labels.shape == (10,)
     run.model.eval()
     torch.testing.assert_close(looks.features, run.model.teacher.backbone(looks.images).cls.detach())
+
+
+def test_views_are_drawn_anew_each_epoch(place, tmp_path, monkeypatch):
+    made, make = [], MultiCrop.make
+
+    def recorded(self, prepared, keys, epoch, seed):
+        made.append((epoch, seed))
+        return make(self, prepared, keys, epoch, seed)
+
+    monkeypatch.setattr(MultiCrop, "make", recorded)
+    go(place, tmp_path / "run", "--seed", "3", "--evaluation.evaluators", "[]")
+    assert made == [(0, 3)] * 4 + [(1, 3)] * 4
+
+
+@pytest.mark.parametrize("init", ["copy", "independent"])
+def test_the_teacher_starts_as_the_recipe_says(place, tmp_path, init):
+    run = go(place, tmp_path / "run", "--method.init", init, *stop("on_run_start"))
+    same = torch.equal(
+        run.model.student.head.projector[0].weight,
+        run.model.teacher.head.projector[0].weight,
+    )
+    assert same == (init == "copy")
