@@ -49,3 +49,11 @@ class AccelerateExecutor(Executor):
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         self.accelerator.unscale_gradients(optimizer)
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        scaler = self.accelerator.scaler
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()

@@ -30,3 +30,7 @@ class Executor:
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         """Undo the scaling of the gradients, where the precision scales them."""
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move the parameters, unless scaled gradients overflowed."""
+        optimizer.step()

@@ -81,13 +81,17 @@ class Run:
             torch.set_num_threads(parts.runtime.threads)
         precision = choose_precision(parts.precision, self.device)
         self.record = replace(record, device=str(self.device), precision=precision)
-        self.clock = self._start_clock()
-        self.model = self._build_model(teacher).to(self.device).to(memory_format=torch.channels_last)
-        # accelerate keeps one state a process; a second run in it may have another precision.
+        # Before anything asks how many processes there are. accelerate keeps one state a process; a second run in it
+        # may have another precision.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
             cpu=self.device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision
         )
+        self.clock = self._start_clock()
+        self.model = self._build_model(teacher).to(self.device).to(memory_format=torch.channels_last)
+        if parts.runtime.compile:
+            for branch in self.branches().values():
+                branch.backbone.compile()
         self.executor = AccelerateExecutor(self.accelerator, self.model.student)
         method = parts.optimization.optimizer
         self.optimizer = method.build(

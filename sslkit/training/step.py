@@ -103,7 +103,7 @@ def train_step(
             parameter.grad = None
 
     model.teacher_update.before_step(model.student, model.teacher, clock)
-    optimizer.step()
+    run.step(optimizer)
     if model.collapse is not None:
         model.collapse.update(teacher, clock)
     model.teacher_update.after_step(model.student, model.teacher, clock)

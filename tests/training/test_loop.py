@@ -202,6 +202,13 @@ def test_watching_changes_nothing_that_is_learned(place, whole, tmp_path):
     assert read_results(other / "results.json") == []
 
 
+def test_compile_compiles_both_backbones(place, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    run = go(place, tmp_path / "run", "--runtime.compile", "true", "--optimization.steps", "1")
+    assert compiled == [run.model.teacher.backbone, run.model.student.backbone]
+
+
 def test_the_written_recipe_repeats_the_run(whole, tmp_path):
     recipe = load(whole / "recipe.yaml")
     assert recipe.to_yaml() == (whole / "recipe.yaml").read_text()

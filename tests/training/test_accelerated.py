@@ -1,0 +1,46 @@
+"""Steps by accelerate in one process: the scaled gradients of fp16."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from sslkit.training.accelerated import AccelerateExecutor
+from sslkit.training.executor import Executor
+
+
+@pytest.fixture
+def scaled():
+    scaler = torch.amp.GradScaler("cpu")
+    accelerator = SimpleNamespace(
+        num_processes=1,
+        scaler=scaler,
+        backward=lambda loss: scaler.scale(loss).backward(),
+        unscale_gradients=lambda optimizer: scaler.unscale_(optimizer),
+    )
+    model = torch.nn.Linear(2, 1)
+    torch.nn.init.zeros_(model.weight)  # so that whole numbers move without rounding
+    return AccelerateExecutor(accelerator, model), model, scaler
+
+
+def step(executor, model, value):
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    before = model.weight.detach().clone()
+    optimizer.zero_grad()
+    executor.backward(model(torch.full((1, 2), value)).sum())
+    executor.unscale(optimizer)
+    executor.step(optimizer)
+    return (model.weight - before).tolist()
+
+
+def test_scaled_gradients_move_parameters_as_far_as_plain_ones(scaled):
+    executor, model, _ = scaled
+    assert step(executor, model, 3.0) == step(Executor(), model, 3.0) == [[-3.0, -3.0]]
+
+
+def test_an_overflow_moves_nothing_and_halves_the_scale(scaled):
+    executor, model, scaler = scaled
+    before = scaler.get_scale()
+    assert step(executor, model, float("inf")) == [[0.0, 0.0]]
+    assert scaler.get_scale() == before / 2
+    assert step(executor, model, 1.0) == [[-1.0, -1.0]]
