@@ -32,6 +32,7 @@ def accelerator():
         no_sync=lambda wrapped: wrapped.no_sync(),
         backward=lambda loss: loss.backward(),
         unscale_gradients=lambda optimizer: None,
+        scaler=None,
     )
 
 
