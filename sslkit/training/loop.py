@@ -1,12 +1,9 @@
 """A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
 
-import logging
-import signal
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 import torch
@@ -14,41 +11,34 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 
-from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.clock import Clock, Duration
-from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import rank, world_size
-from sslkit.errors import RecipeError, UnknownName
-from sslkit.evaluate import evaluate, evaluation_data
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.student_teacher import Branch
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
 from sslkit.training.device import choose_device, choose_precision, seed_step
 from sslkit.training.diagnostics import diagnose
 from sslkit.training.display import Display
+from sslkit.training.interruption import interruptible
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
 from sslkit.training.log import (
     MetricsFile,
-    append_results,
     as_numbers,
     drop_results,
     read_metrics,
     read_results,
 )
+from sslkit.training.measurements import Measurements
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.run_folder import Record, RunFolder
+from sslkit.training.setup import build_model, check_step, data_statistics, start_clock
 from sslkit.training.showcase import Showcase
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
-from sslkit.types import DataStatistics, ViewGroup, Views
-
-logger = logging.getLogger("sslkit.training")
-
-BASELINES = ("raw-pixels", "untrained")
-"""What a recipe can have measured beside its networks."""
+from sslkit.types import Views
 
 
 class Run:
@@ -87,8 +77,8 @@ class Run:
         self.accelerator = Accelerator(
             cpu=self.device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision
         )
-        self.clock = self._start_clock()
-        self.model = self._build_model(teacher).to(self.device).to(memory_format=torch.channels_last)
+        self.clock = start_clock(parts)
+        self.model = build_model(parts.method, teacher).to(self.device).to(memory_format=torch.channels_last)
         if parts.runtime.compile:
             for branch in self.branches().values():
                 branch.backbone.compile()
@@ -97,11 +87,13 @@ class Run:
         self.optimizer = method.build(
             [{**group, "lr": 0.0} for group in parameter_groups(self.model.student, method.decays_vectors)]
         )
-        self.statistics = self._statistics()
+        self.statistics = data_statistics(parts)
+        self.measurements = Measurements(
+            parts.evaluation, parts.data, self.statistics, self.device, self.folder.results
+        )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
-        self.evaluators = list(parts.evaluation.evaluators)
         self.interrupted = False
-        self._check()
+        check_step(parts, self.model)
 
     @property
     def is_main(self) -> bool:
@@ -128,12 +120,17 @@ class Run:
         metrics = MetricsFile(self.folder.metrics, after=first)
         for callback in self.parts.runtime.callbacks:
             callback.on_run_start(self)
-        self._measure_baselines()
-        with Display(self.clock, first, self.console) as display, self._interruptible():
+        if first == 0:
+            self.measurements.measure_baselines(self.model.student.backbone)
+        with Display(self.clock, first, self.console) as display, interruptible(self.interrupt):
             self._train(display, metrics)
             self._finish()
         for callback in self.parts.runtime.callbacks:
             callback.on_run_end(self)
+
+    def interrupt(self) -> None:
+        """Ask the run to stop after the step that it is in, with everything saved."""
+        self.interrupted = True
 
     @property
     def showcase(self) -> Showcase:
@@ -267,95 +264,10 @@ class Run:
         rows: list[Mapping[str, Any]] = []
         branches = self.branches()
         for name in self.parts.evaluation.networks:
-            rows += self._evaluate(branches[name].backbone, name)
+            rows += self.measurements.measure(branches[name].backbone, name, self.clock.step)
         for callback in self.parts.runtime.callbacks if rows else ():
             callback.on_evaluate_end(self, rows)
         return rows
-
-    def _evaluate(self, backbone: Backbone, network: str) -> Sequence[Mapping[str, Any]]:
-        data, batch_size = self.parts.data, self.parts.evaluation.batch_size
-        if self.evaluators and data.test is None:
-            logger.warning("%s skipped: data.test is null", ", ".join(each.command for each in self.evaluators))
-            self.evaluators = []
-        if not self.evaluators or data.test is None or not self.is_main:
-            return []
-        images = evaluation_data(data.train, data.test, self.statistics, batch_size, self.device)
-        rows = evaluate(backbone, self.evaluators, images, network=network, step=self.clock.step)
-        append_results(self.folder.results, rows)
-        # One that was skipped has said so and need not say it again.
-        measured = {row["evaluator"] for row in rows}
-        self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
-        return rows
-
-    def _measure_baselines(self) -> None:
-        """Measure, once and before the first step, what needs no training."""
-        if self.clock.step:
-            return
-        for name in self.parts.evaluation.baselines:
-            if name == "untrained":
-                self._evaluate(self.model.student.backbone, name)
-            else:
-                for variant in RawPixels.VARIANTS:
-                    self._evaluate(RawPixels(variant, self.statistics.channels), f"{name} ({variant})")
-
-    def _check(self) -> None:
-        """Refuse now, while no folder exists, what the first step or the first evaluation would refuse."""
-        ids = tuple(range(len(self.parts.views.sizes)))
-        self.model.assign(Views((ViewGroup(torch.empty(len(ids), 0), ids),), self.parts.views.num_globals))
-        for part in self.parts.optimization.freeze:
-            self.model.student.part(part)
-        for name in self.parts.evaluation.baselines:
-            if name not in BASELINES:
-                raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
-
-    def _start_clock(self) -> Clock:
-        plan, images = self.parts.optimization, len(self.parts.data.train)
-        if plan.batch_size > images:
-            raise RecipeError(
-                f"optimization.batch_size: {plan.batch_size} is more than the {images} images of "
-                f"{self.parts.data.train.name}; take at most that many"
-            )
-        if plan.batch_size % world_size():
-            raise RecipeError(
-                f"optimization.batch_size: {plan.batch_size} cannot be shared by {world_size()} processes"
-            )
-        return plan.clock(images)
-
-    def _build_model(self, teacher: Branch | None) -> StudentTeacher:
-        method = self.parts.method
-        return StudentTeacher(
-            Branch(method.backbone, method.head, method.predictor),
-            teacher_update=method.teacher,
-            collapse=method.collapse,
-            loss=method.loss,
-            teacher=teacher,
-            student_views=method.student_views,
-            teacher_views=method.teacher_views,
-        )
-
-    def _statistics(self) -> DataStatistics:
-        data, section = self.parts.data, self.parts.evaluation
-        size = section.view_size or max(self.parts.views.sizes)
-        return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, section.resize or size)
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Let the first SIGINT or SIGTERM finish the step and save; a second one stops at once."""
-
-        def request(number: int, frame: Any) -> None:
-            self.interrupted = True
-            signal.signal(number, before[signal.Signals(number)])
-
-        # Python gives signals to the main thread alone; a run in another one is stopped by `interrupted`.
-        numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
-        before = {number: signal.getsignal(number) for number in numbers}
-        for number in before:
-            signal.signal(number, request)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _one_line(row: Mapping[str, Any], clock: Clock) -> str:

@@ -1,0 +1,63 @@
+"""Contrast with negatives."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.contracts import Loss
+from sslkit.distributed import gather_over_processes, rank
+from sslkit.errors import RecipeError
+from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
+
+NEGATIVES = ("targets", "batch", "both")
+
+
+class InfoNCE(Loss):
+    """Each image must be told from the negatives by its other view. MoCo §3.1 equation 1 (arXiv:1911.05722):
+
+        scores = cosines(student[s], [targets[t] of the same image, negatives]) / temperature
+        terms = [-log_softmax(scores)[same image].mean()
+                 for t in teacher views for s in student views if s is not t]
+        return mean(terms)
+
+    MoCo-v2 (arXiv:2003.04297) sees one student view and one teacher view; both directions are a choice of views.
+
+    In-batch negatives are the other images of the same teacher view, of all processes. No gradient flows through
+    targets, so an image's gradient depends on its own student view and on the targets of the whole batch. A
+    micro-batch holds fewer of those, so in-batch negatives refuse accumulation.
+
+    Args:
+        temperature: above 0 (0.2 in MoCo-v2, 0.07 in MoCo).
+        negatives: ``targets`` takes those that the collapse operator gives (``NegativeQueue``), ``batch`` the other
+            images, ``both`` both.
+
+    Raises:
+        ValueError: a temperature that is not above 0.
+        RecipeError: an unknown kind of negatives.
+    """
+
+    accepts: ClassVar[frozenset[TargetKind]] = frozenset({"embedding"})
+
+    def __init__(self, temperature: float = 0.2, negatives: Literal["targets", "batch", "both"] = "targets") -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"the temperature of InfoNCE is above 0, not {temperature}")
+        if negatives not in NEGATIVES:
+            raise RecipeError(f"InfoNCE: negatives is one of {', '.join(NEGATIVES)}, not {negatives!r}")
+        self.temperature = temperature
+        self.needs_negatives = negatives != "batch"
+        self.couples_batch = negatives != "targets"
+
+    def forward(self, student: Projection, targets: Targets) -> Tensor:
+        """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D)."""
+        mine, theirs = _unit(student.embedding), _unit(targets.values)
+        near, same_image = self._positives(mine, theirs)
+        far = self._negatives(mine, targets)
+        pairs = matching_pairs(targets.view_ids, student.view_ids)
+        total = mine.new_zeros(())
+        for t, s in pairs:
+            scores = torch.cat([near(s, t), far[s]], 1) / self.temperature
+            total = total + F.cross_entropy(scores, same_image)
+        return total / len(pairs)

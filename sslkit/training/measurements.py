@@ -1,0 +1,71 @@
+"""What a run measures of its networks, and of what needs no training."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sslkit.backbones.raw_pixels import RawPixels
+from sslkit.contracts import Backbone
+from sslkit.distributed import rank
+from sslkit.errors import UnknownName
+from sslkit.evaluate import evaluate, evaluation_data
+from sslkit.sections import Data, Evaluation
+from sslkit.training.log import append_results
+from sslkit.types import DataStatistics
+
+logger = logging.getLogger("sslkit.training")
+
+BASELINES = ("raw-pixels", "untrained")
+"""What a recipe can have measured beside its networks."""
+
+
+class Measurements:
+    """A recipe's evaluators over its data; the main process measures, the others wait for nothing.
+
+    Args:
+        section: what to measure.
+        data: the images.
+        statistics: how evaluators see them.
+        device: where the networks are.
+        path: results.json.
+
+    Raises:
+        UnknownName: a baseline that nobody knows.
+    """
+
+    def __init__(
+        self, section: Evaluation, data: Data, statistics: DataStatistics, device: torch.device, path: Path
+    ) -> None:
+        for name in section.baselines:
+            if name not in BASELINES:
+                raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
+        self.section, self.data, self.statistics, self.device, self.path = section, data, statistics, device, path
+        self.evaluators = list(section.evaluators)
+
+    def measure(self, backbone: Backbone, network: str, step: int) -> Sequence[Mapping[str, Any]]:
+        """Run every evaluator that the data allow, add the rows to results.json and return them."""
+        train, test = self.data.train, self.data.test
+        if self.evaluators and test is None:
+            logger.warning("%s skipped: data.test is null", ", ".join(each.command for each in self.evaluators))
+            self.evaluators = []
+        if not self.evaluators or test is None or rank() != 0:
+            return []
+        images = evaluation_data(train, test, self.statistics, self.section.batch_size, self.device)
+        rows = evaluate(backbone, self.evaluators, images, network=network, step=step)
+        append_results(self.path, rows)
+        # One that was skipped has said so and need not say it again.
+        measured = {row["evaluator"] for row in rows}
+        self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
+        return rows
+
+    def measure_baselines(self, untrained: Backbone) -> None:
+        """Measure what needs no training, given the networks' backbone before its first step."""
+        for name in self.section.baselines:
+            if name == "untrained":
+                self.measure(untrained, name, step=0)
+            else:
+                for variant in RawPixels.VARIANTS:
+                    self.measure(RawPixels(variant, self.statistics.channels), f"{name} ({variant})", step=0)

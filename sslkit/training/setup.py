@@ -1,0 +1,64 @@
+"""From a filled recipe to what a run starts with, refusing early what a later moment would refuse."""
+
+import torch
+
+from sslkit.clock import Clock
+from sslkit.distributed import world_size
+from sslkit.errors import RecipeError
+from sslkit.sections import Method, Parts
+from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.types import DataStatistics, ViewGroup, Views
+
+
+def build_model(method: Method, teacher: Branch | None) -> StudentTeacher:
+    """Return student and teacher with the parts of a recipe between them.
+
+    Args:
+        method: the slots.
+        teacher: a branch to start the teacher from; None copies the student.
+    """
+    return StudentTeacher(
+        Branch(method.backbone, method.head, method.predictor),
+        teacher_update=method.teacher,
+        collapse=method.collapse,
+        loss=method.loss,
+        teacher=teacher,
+        student_views=method.student_views,
+        teacher_views=method.teacher_views,
+    )
+
+
+def start_clock(parts: Parts) -> Clock:
+    """Return the run's time at its start.
+
+    Raises:
+        RecipeError: a batch is more than the images, or cannot be shared by the processes.
+    """
+    plan, images = parts.optimization, len(parts.data.train)
+    if plan.batch_size > images:
+        raise RecipeError(
+            f"optimization.batch_size: {plan.batch_size} is more than the {images} images of "
+            f"{parts.data.train.name}; take at most that many"
+        )
+    if plan.batch_size % world_size():
+        raise RecipeError(f"optimization.batch_size: {plan.batch_size} cannot be shared by {world_size()} processes")
+    return plan.clock(images)
+
+
+def data_statistics(parts: Parts) -> DataStatistics:
+    """Return how evaluators see the images: as large as the global views unless the recipe says otherwise."""
+    data, section = parts.data, parts.evaluation
+    size = section.view_size or max(parts.views.sizes)
+    return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, section.resize or size)
+
+
+def check_step(parts: Parts, model: StudentTeacher) -> None:
+    """Refuse now, while no folder exists, what the first step would refuse.
+
+    Raises:
+        SSLKitError: views that are not made, or frozen parts that the student has not.
+    """
+    ids = tuple(range(len(parts.views.sizes)))
+    model.assign(Views((ViewGroup(torch.empty(len(ids), 0), ids),), parts.views.num_globals))
+    for part in parts.optimization.freeze:
+        model.student.part(part)
