@@ -5,6 +5,7 @@ from sslkit.backbones.timm_backbone import TimmBackbone as TimmBackbone
 from sslkit.clock import Clock as Clock
 from sslkit.collapse.batch_softmax import BatchSoftmax as BatchSoftmax
 from sslkit.collapse.centering import Centering as Centering
+from sslkit.collapse.negative_queue import NegativeQueue as NegativeQueue
 from sslkit.collapse.sinkhorn_knopp import SinkhornKnopp as SinkhornKnopp
 from sslkit.contracts import Backbone as Backbone
 from sslkit.contracts import Callback as Callback
@@ -21,9 +22,13 @@ from sslkit.data.hugging_face import HuggingFaceImages as HuggingFaceImages
 from sslkit.data.textures import Textures as Textures
 from sslkit.evaluators.knn import KNN as KNN
 from sslkit.heads.dino_head import DINOHead as DINOHead
+from sslkit.heads.mlp_head import MLPHead as MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor as MLPPredictor
+from sslkit.heads.swav_head import SwAVHead as SwAVHead
 from sslkit.hookspecs import hookimpl as hookimpl
 from sslkit.losses.cross_entropy import CrossEntropy as CrossEntropy
+from sslkit.losses.info_nce import InfoNCE as InfoNCE
+from sslkit.losses.mse import MSE as MSE
 from sslkit.recipe import load as load
 from sslkit.recipe import train as train
 from sslkit.schedules import Constant as Constant

@@ -12,7 +12,7 @@ def backbones() -> Offers:
 @hookimpl
 def heads() -> Offers:
     """Projectors and prototypes."""
-    return ["sslkit.heads.dino_head:DINOHead"]
+    return ["sslkit.heads.dino_head:DINOHead", "sslkit.heads.mlp_head:MLPHead", "sslkit.heads.swav_head:SwAVHead"]
 
 
 @hookimpl
@@ -45,13 +45,14 @@ def collapse_operators() -> Offers:
         "sslkit.collapse.centering:Centering",
         "sslkit.collapse.sinkhorn_knopp:SinkhornKnopp",
         "sslkit.collapse.batch_softmax:BatchSoftmax",
+        "sslkit.collapse.negative_queue:NegativeQueue",
     ]
 
 
 @hookimpl
 def losses() -> Offers:
     """Distances to the targets."""
-    return ["sslkit.losses.cross_entropy:CrossEntropy"]
+    return ["sslkit.losses.cross_entropy:CrossEntropy", "sslkit.losses.info_nce:InfoNCE", "sslkit.losses.mse:MSE"]
 
 
 @hookimpl

@@ -153,11 +153,11 @@ class Loss(nn.Module, ABC):
     accepts: ClassVar[frozenset[TargetKind]]
     """The kinds of targets it can take."""
 
-    needs_negatives: ClassVar[bool] = False
+    needs_negatives: bool = False
     """Whether the targets must carry negatives."""
 
-    couples_batch: ClassVar[bool] = False
-    """Whether one image's gradient depends on the student's other images; refuses gradient accumulation."""
+    couples_batch: bool = False
+    """Whether one image's gradient depends on the batch's other images; refuses gradient accumulation."""
 
     @abstractmethod
     def forward(self, student: Projection, targets: Targets) -> Tensor:

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from sslkit.clock import Clock
+from sslkit.clock import Clock, Duration
+from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import max_over_processes, sum_over_processes
 from sslkit.types import Projection, Targets, at_least_float32
@@ -36,24 +37,70 @@ def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
 class SinkhornKnopp(CollapseOperator):
     """Soft clusters of equal size, by Sinkhorn-Knopp. SwAV §3.1 (arXiv:2006.09882), DINO table 7 row 3.
 
+    With a queue (SwAV §4.1), for batches too small to be balanced by themselves, the embeddings of earlier images are
+    scored with the current prototypes and balanced together with the batch, whose rows alone are the targets. The
+    queue is used once it is full, and as it was before this batch; it takes whole batches only.
+
     Args:
         epsilon: entropy weight, above 0; smaller is sharper (0.05 in the paper).
         num_iters: alternating scalings of prototypes and images, at least 1 (3 in the paper).
+        queue_size: images a view in the queue, over all processes; 0 for none (3840 in the paper, batches of 256).
+        embed_dim: D, needed with a queue.
+        num_views: views that the teacher sees, each with a queue of its own.
+        start: when the queue begins to fill, such as ``15 epochs``.
 
     Raises:
-        ValueError: epsilon or num_iters out of range.
+        ValueError: epsilon, num_iters or queue_size out of range, or a queue without embed_dim.
+        RecipeError: start is no duration; later, a queue that holds no batch, or other teacher views than num_views.
     """
 
-    def __init__(self, epsilon: float = 0.05, num_iters: int = 3) -> None:
+    def __init__(
+        self,
+        epsilon: float = 0.05,
+        num_iters: int = 3,
+        queue_size: int = 0,
+        embed_dim: int | None = None,
+        num_views: int = 2,
+        start: str = "15 epochs",
+    ) -> None:
         super().__init__()
         if epsilon <= 0:
             raise ValueError(f"the epsilon of SinkhornKnopp is above 0, not {epsilon}")
         if num_iters < 1:
             raise ValueError(f"the num_iters of SinkhornKnopp is at least 1, not {num_iters}")
+        if queue_size < 0:
+            raise ValueError(f"the queue_size of SinkhornKnopp is not negative, as {queue_size} is")
+        if queue_size and embed_dim is None:
+            raise ValueError("the queue of SinkhornKnopp needs embed_dim, the width of the head's embedding")
         self.epsilon = epsilon
         self.num_iters = num_iters
+        self.start = Duration.parse(start)
+        self.queue = ViewQueue(num_views, queue_size, embed_dim) if queue_size and embed_dim is not None else None
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
         """Balance (T, B, K) logits, view by view."""
         assert teacher.logits is not None
-        return Targets(balance(teacher.logits, self.epsilon, self.num_iters), "probabilities", teacher.view_ids)
+        logits = at_least_float32(teacher.logits)
+        queued = self._queued_logits(teacher, clock)
+        if queued is not None:
+            logits = torch.cat([queued, logits], 1)
+        codes = balance(logits, self.epsilon, self.num_iters)[:, -teacher.logits.shape[1] :]
+        return Targets(codes, "probabilities", teacher.view_ids)
+
+    def _queued_logits(self, teacher: Projection, clock: Clock) -> Tensor | None:
+        """Return the scores (T, rows, K) of this process's share of the queue, or None while it is not in use."""
+        if self.queue is None:
+            return None
+        num_views, batch_size, _ = teacher.embedding.shape
+        self.queue.check(num_views, batch_size)
+        if not self._has_started(clock) or not self.queue.is_full(batch_size):
+            return None
+        assert teacher.score is not None
+        return teacher.score(self.queue.share(batch_size).to(teacher.embedding.dtype))
+
+    def update(self, teacher: Projection, clock: Clock = START) -> None:
+        if self.queue is not None and self._has_started(clock):
+            self.queue.push(teacher.embedding.detach())
+
+    def _has_started(self, clock: Clock) -> bool:
+        return clock.step >= self.start.steps(clock)

@@ -15,7 +15,9 @@ NEGATIVES = ("targets", "batch", "both")
 
 
 class InfoNCE(Loss):
-    """Each image must be told from the negatives by its other view. MoCo §3.1 equation 1 (arXiv:1911.05722):
+    """Each image must be told from the negatives by its other view.
+
+    MoCo §3.1 equation 1 (arXiv:1911.05722):
 
         scores = cosines(student[s], [targets[t] of the same image, negatives]) / temperature
         terms = [-log_softmax(scores)[same image].mean()
@@ -53,11 +55,33 @@ class InfoNCE(Loss):
     def forward(self, student: Projection, targets: Targets) -> Tensor:
         """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D)."""
         mine, theirs = _unit(student.embedding), _unit(targets.values)
-        near, same_image = self._positives(mine, theirs)
-        far = self._negatives(mine, targets)
+        queued = self._queued(mine, targets)
+        batch = gather_over_processes(theirs, dim=1) if self.couples_batch else None
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         total = mine.new_zeros(())
         for t, s in pairs:
-            scores = torch.cat([near(s, t), far[s]], 1) / self.temperature
-            total = total + F.cross_entropy(scores, same_image)
+            scores = [(mine[s] * theirs[t]).sum(-1, keepdim=True)]
+            if queued is not None:
+                scores.append(queued[s])
+            if batch is not None:
+                scores.append(_others(mine[s], batch[t]))
+            total = total - (torch.cat(scores, 1) / self.temperature).log_softmax(1)[:, 0].mean()
         return total / len(pairs)
+
+    def _queued(self, mine: Tensor, targets: Targets) -> Tensor | None:
+        """Return the cosines (S, B, Q) with the operator's negatives, once for all teacher views."""
+        if not self.needs_negatives:
+            return None
+        assert targets.negatives is not None
+        return mine @ _unit(targets.negatives.to(mine.dtype)).T
+
+
+def _others(mine: Tensor, batch: Tensor) -> Tensor:
+    """Return the cosines of (B, D) with the (N, D) targets of all processes, -inf where the image is the same."""
+    images = torch.arange(len(mine), device=mine.device) + rank() * len(mine)
+    same = images[:, None] == torch.arange(len(batch), device=mine.device)
+    return (mine @ batch.T).masked_fill(same, -torch.inf)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return F.normalize(at_least_float32(rows), dim=-1)

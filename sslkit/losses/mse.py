@@ -13,7 +13,9 @@ REDUCTIONS = ("mean", "sum")
 
 
 class MSE(Loss):
-    """2 - 2 cosine from each teacher view to every other student view. BYOL §3.1 equation 2 (arXiv:2006.07733):
+    """2 - 2 cosine from each teacher view to every other student view.
+
+    BYOL §3.1 equation 2 (arXiv:2006.07733):
 
         terms = [((student[s] / norm - targets[t] / norm) ** 2).sum(-1).mean()
                  for t in teacher views for s in student views if s is not t]

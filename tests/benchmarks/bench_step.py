@@ -37,31 +37,35 @@ class Bf16(Executor):
         return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
-def crops() -> Views:
+def crops(batch: int = BATCH, device: torch.device | str = "cpu") -> Views:
+    """Return 2 global and 6 local views of noise."""
     torch.manual_seed(0)
-    return Views(
-        (
-            ViewGroup(torch.randn(2, BATCH, 3, 224, 224), (0, 1)),
-            ViewGroup(torch.randn(6, BATCH, 3, 96, 96), (2, 3, 4, 5, 6, 7)),
-        )
-    )
+    sides = [(2, 224, (0, 1)), (6, 96, (2, 3, 4, 5, 6, 7))]
+    return Views(tuple(ViewGroup(torch.randn(v, batch, 3, s, s, device=device), ids) for v, s, ids in sides))
 
 
-def our_step(executor: Executor) -> Callable[[], None]:
-    backbone = TimmBackbone(BACKBONE)
+def dino(name: str, device: torch.device | str = "cpu") -> tuple[StudentTeacher, torch.optim.Optimizer]:
+    """Return DINO on a timm backbone, and its optimizer."""
+    backbone = TimmBackbone(name)
     model = StudentTeacher(
         Branch(backbone, DINOHead(backbone.embed_dim, num_prototypes=PROTOTYPES)),
         teacher_update=EMA(0.996),
         collapse=Centering(PROTOTYPES),
         loss=CrossEntropy(),
-    )
+    ).to(device)
     optimizer = AdamW().build(parameter_groups(model.student))
     set_rates(optimizer, 1e-4, 0.04)
-    views = crops()
+    return model, optimizer
+
+
+def our_step(executor: Executor) -> Callable[[], None]:
+    """Return our whole step on crops that are there."""
+    (model, optimizer), views = dino(BACKBONE), crops()
     return lambda: void(train_step(model, views, optimizer, clip=Clip(3.0), executor=executor))
 
 
 def bare_work(executor: Executor) -> Callable[[], None]:
+    """Return the work that no implementation can do without."""
     student, teacher = TimmBackbone(BACKBONE), TimmBackbone(BACKBONE).requires_grad_(False)
     groups = [group.images.flatten(0, 1) for group in crops().groups]
 
@@ -109,6 +113,7 @@ def _three_steps() -> float:
 
 
 def main() -> None:
+    """Print the table."""
     torch.set_num_threads(1)
     works = {"bare fp32": bare_work(Executor()), "step fp32": our_step(Executor())}
     if torch.cpu.get_capabilities().get("avx512_bf16"):

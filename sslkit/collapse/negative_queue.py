@@ -1,0 +1,67 @@
+"""Embeddings of earlier images as negatives."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sslkit.clock import Clock
+from sslkit.contracts import START, CollapseOperator
+from sslkit.distributed import gather_over_processes
+from sslkit.types import Projection, TargetKind, Targets
+
+
+class NegativeQueue(CollapseOperator):
+    """The teacher's embeddings, and those of the steps before as negatives. MoCo §3.2 (arXiv:1911.05722).
+
+    The queue starts with random unit vectors from torch's generator, so the loss of a healthy run rises at first, as
+    real embeddings replace them. The negatives of a step are the queue before the step's own embeddings enter, which
+    would else be positive and negative at once.
+
+    Every step the embeddings of all teacher views and all processes, view by view and in the order of the batch,
+    replace the oldest ones. Where they reach the end of the queue they go on at its start, so any size will do; the
+    reference asks for a multiple of the batch, for which both are the same. Of more embeddings than the queue holds,
+    the last ones stay. The queue is the same on every process.
+
+    Args:
+        embed_dim: D.
+        size: Q, at least 1 (65536 in the paper). Near the number of images, images meet themselves as negatives.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    reads: ClassVar[TargetKind] = "embedding"
+    queue: Tensor
+    pointer: Tensor
+
+    def __init__(self, embed_dim: int, size: int = 65536) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"the size of NegativeQueue is at least 1, not {size}")
+        self.register_buffer("queue", F.normalize(torch.randn(size, embed_dim), dim=-1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+
+    @property
+    def yields(self) -> TargetKind:
+        return "embedding"
+
+    @property
+    def gives_negatives(self) -> bool:
+        return True
+
+    def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
+        """Hand on (T, B, D) embeddings with a copy of the queue."""
+        return Targets(teacher.embedding, "embedding", teacher.view_ids, negatives=self.queue.clone())
+
+    @torch.no_grad()
+    def update(self, teacher: Projection, clock: Clock = START) -> None:
+        new = gather_over_processes(teacher.embedding, dim=1).flatten(0, 1)
+        size = len(self.queue)
+        # The state takes the wider dtype, so that float64 inputs keep their precision.
+        self.queue = self.queue.to(torch.promote_types(self.queue.dtype, new.dtype))
+        first = max(0, len(new) - size)
+        places = (self.pointer + torch.arange(first, len(new), device=new.device)) % size
+        self.queue[places] = new[first:].to(self.queue.dtype)
+        self.pointer.add_(len(new)).remainder_(size)

@@ -1,0 +1,66 @@
+"""Embeddings of earlier images, one queue a view."""
+
+import torch
+from torch import Tensor, nn
+
+from sslkit.distributed import gather_over_processes, rank, world_size
+from sslkit.errors import RecipeError
+
+
+class ViewQueue(nn.Module):
+    """The newest embeddings of each teacher view, newest batch first. SwAV §4.1 (arXiv:2006.09882).
+
+    It counts in whole batches of all processes and has no use for the rest of ``size``, as the reference. Every
+    process holds all of it, so that a checkpoint does; each scores only its own share, the images that it put in.
+
+    Args:
+        num_views: T.
+        size: Q, images a view, over all processes.
+        embed_dim: D.
+    """
+
+    rows: Tensor
+
+    def __init__(self, num_views: int, size: int, embed_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.zeros(num_views, size, embed_dim))
+
+    def check(self, num_views: int, batch_size: int) -> None:
+        """Refuse answers that this queue cannot take.
+
+        Raises:
+            RecipeError: other views than the queue has, or not even one batch fits.
+        """
+        views, size, _ = self.rows.shape
+        if num_views != views:
+            raise RecipeError(
+                f"method.collapse: the queue is for {views} teacher views, but the teacher sees {num_views}; set "
+                f"num_views to {num_views}"
+            )
+        if size < batch_size * world_size():
+            raise RecipeError(
+                f"method.collapse: a queue_size of {size} is less than a batch of {batch_size * world_size()}; take a "
+                "multiple of the batch, or 0 for no queue"
+            )
+
+    def is_full(self, batch_size: int) -> bool:
+        """Whether the last row of every view is in use, for batches (T, B, D) of B images in this process."""
+        last = self._batches(batch_size)[:, -1, -1, -1]
+        return bool(last.any(-1).all())
+
+    def share(self, batch_size: int) -> Tensor:
+        """Return this process's rows (T, Q / processes, D), newest batch first."""
+        return self._batches(batch_size)[:, :, rank()].flatten(1, 2)
+
+    def push(self, embeddings: Tensor) -> None:
+        """Put the batch (T, B, D) of every process in front; the oldest fall out."""
+        new = gather_over_processes(embeddings, dim=1)
+        rows = torch.cat([new, self.rows], 1)[:, : self.rows.shape[1]]
+        # The state takes the wider dtype, so that float64 inputs keep their precision.
+        self.rows = self.rows.to(rows.dtype).copy_(rows)
+
+    def _batches(self, batch_size: int) -> Tensor:
+        """Return the rows in use as (T, batches, processes, B, D)."""
+        whole_batch = batch_size * world_size()
+        count = self.rows.shape[1] // whole_batch
+        return self.rows[:, : count * whole_batch].unflatten(1, (count, world_size(), batch_size))

@@ -1,0 +1,53 @@
+"""A projector without prototypes."""
+
+from torch import nn
+
+from sslkit.contracts import Head
+from sslkit.errors import RecipeError
+
+
+class MLPHead(Head):
+    """num_layers linear layers, between them [BatchNorm] and ReLU; the branch l2-normalises what comes out.
+
+    ===================================== ================================================================
+    MoCo-v2 (arXiv:2003.04297, reference) the defaults
+    BYOL (arXiv:2006.07733, §3.3)         hidden_dim 4096, embed_dim 256, batch_norm, last_bias false
+    DINO table 14 rows 5-6                num_layers 3, batch_norm
+    ===================================== ================================================================
+
+    Weights start as torch's.
+
+    Args:
+        in_dim: F, the backbone's ``embed_dim``.
+        hidden_dim: width of the hidden layers; null for the backbone's.
+        embed_dim: D.
+        num_layers: linear layers, at least 1.
+        batch_norm: a BatchNorm after each hidden linear layer.
+        last_bias: whether the last linear layer has a bias.
+
+    Raises:
+        RecipeError: fewer than one layer.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int | None = None,
+        embed_dim: int = 128,
+        num_layers: int = 2,
+        batch_norm: bool = False,
+        last_bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_layers < 1:
+            raise RecipeError(f"MLPHead: num_layers is at least 1, not {num_layers}")
+        hidden_dim = hidden_dim or in_dim
+        layers: list[nn.Module] = []
+        width = in_dim
+        for _ in range(num_layers - 1):
+            norm = [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
+            layers += [nn.Linear(width, hidden_dim), *norm, nn.ReLU()]
+            width = hidden_dim
+        self.projector = nn.Sequential(*layers, nn.Linear(width, embed_dim, bias=last_bias))
+        self.prototypes = None
+        self.embed_dim = embed_dim

@@ -1,0 +1,42 @@
+"""SwAV's projection head."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from sslkit.contracts import Head
+
+
+class SwAVHead(Head):
+    """MLP with batch norm, l2, linear prototypes without bias. SwAV §3.1 and appendix A (arXiv:2006.09882).
+
+    projector  = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
+    embedding  = projector(features) / norm                                              by the branch
+    logits     = embedding @ weight.T                                                    (N, K)
+
+    Each prototype is scaled to length 1 at the start of a step, and trains without that constraint, so a saved weight
+    is the optimizer's. The reference keeps the prototypes still at first (``optimization.freeze``). Weights start as
+    torch's.
+
+    Args:
+        in_dim: F, the backbone's ``embed_dim``.
+        num_prototypes: K (3000 in the paper).
+        hidden_dim: width of the hidden layer.
+        embed_dim: D.
+    """
+
+    prototypes: nn.Linear
+
+    def __init__(self, in_dim: int, num_prototypes: int = 3000, hidden_dim: int = 2048, embed_dim: int = 128) -> None:
+        super().__init__()
+        self.projector = nn.Sequential(
+            nn.Linear(in_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim)
+        )
+        self.prototypes = nn.Linear(embed_dim, num_prototypes, bias=False)
+        self.embed_dim = embed_dim
+        self.num_prototypes = num_prototypes
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        weight = self.prototypes.weight
+        weight.copy_(F.normalize(weight, dim=1))

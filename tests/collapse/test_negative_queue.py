@@ -1,0 +1,105 @@
+import pytest
+import torch
+
+from sslkit.collapse import NegativeQueue, negative_queue
+from sslkit.types import Projection
+
+
+def teacher(embedding):
+    return Projection(embedding, embedding, embedding, None, tuple(range(len(embedding))))
+
+
+def slow_enqueue(queue, pointer, embeddings):
+    """One row at a time: view by view, image by image."""
+    queue = list(queue)
+    for view in embeddings:
+        for row in view:
+            queue[pointer] = row
+            pointer = (pointer + 1) % len(queue)
+    return queue, pointer
+
+
+@pytest.mark.parametrize(
+    ("views", "batch", "size"), [(1, 4, 12), (2, 3, 7), (2, 5, 10), (1, 5, 3), (2, 3, 1), (1, 1, 4)]
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_oldest_make_room_for_the_newest(views, batch, size, dtype):
+    operator = NegativeQueue(4, size)
+    queue, pointer = list(operator.queue.to(dtype)), 0
+    for _ in range(7):
+        answers = teacher(torch.randn(views, batch, 4, dtype=dtype))
+        targets = operator(answers)
+        assert targets.kind == operator.yields == operator.reads == "embedding"
+        assert targets.view_ids == answers.view_ids
+        assert torch.equal(targets.values, answers.embedding)
+        assert torch.equal(targets.negatives.to(dtype), torch.stack(queue))
+        operator.update(answers)
+        queue, pointer = slow_enqueue(queue, pointer, answers.embedding)
+        assert torch.equal(operator.queue, torch.stack(queue))
+        assert int(operator.pointer) == pointer
+
+
+def test_by_hand():
+    operator = NegativeQueue(1, 3)
+    operator.queue.copy_(torch.tensor([[7.0], [8.0], [9.0]]))
+    for first, expected in ((1.0, [1, 2, 9]), (3.0, [4, 2, 3]), (5.0, [4, 5, 6])):
+        operator.update(teacher(torch.tensor([[[first], [first + 1]]])))
+        assert operator.queue.flatten().tolist() == expected
+    assert int(operator.pointer) == 0
+
+
+def test_it_starts_with_random_unit_vectors_of_torchs_generator():
+    queues = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        queues.append(NegativeQueue(16, 500).queue)
+    torch.testing.assert_close(queues[0].norm(dim=1), torch.ones(500))
+    assert queues[0].mean().abs() < 0.01
+    assert torch.equal(queues[0], queues[1])
+    assert not torch.equal(queues[0], queues[2])
+
+
+def test_the_negatives_of_a_step_are_the_queue_before_it_and_stay():
+    operator, answers = NegativeQueue(3, 4), teacher(torch.randn(1, 2, 3))
+    before = operator.queue.clone()
+    targets = operator(answers)
+    operator.update(answers)
+    assert torch.equal(targets.negatives, before)
+    assert not torch.equal(operator(answers).negatives, before)
+
+
+def test_queue_and_pointer_are_saved_and_loaded():
+    operator, answers = NegativeQueue(3, 5), teacher(torch.randn(1, 3, 3))
+    operator.update(answers)
+    other = NegativeQueue(3, 5)
+    other.load_state_dict(operator.state_dict())
+    for queue in (operator, other):
+        queue.update(answers)
+    assert set(other.state_dict()) == {"queue", "pointer"}
+    assert torch.equal(other.queue, operator.queue)
+    assert int(other.pointer) == int(operator.pointer) == 1
+
+
+def test_every_process_holds_the_whole_queue(monkeypatch):
+    embedding = torch.randn(2, 4, 3)
+    whole, half = NegativeQueue(3, 9), NegativeQueue(3, 9)
+    half.load_state_dict(whole.state_dict())
+    whole.update(teacher(embedding))
+    monkeypatch.setattr(
+        negative_queue, "gather_over_processes", lambda rows, dim: torch.cat([rows, embedding[:, 2:]], 1)
+    )
+    half.update(teacher(embedding[:, :2]))
+    assert torch.equal(half.queue, whole.queue)
+    assert int(half.pointer) == int(whole.pointer)
+
+
+def test_no_gradient_enters_the_queue():
+    operator = NegativeQueue(3, 4)
+    operator.update(teacher(torch.randn(1, 2, 3, requires_grad=True)))
+    assert not operator.queue.requires_grad
+
+
+def test_what_it_gives():
+    assert NegativeQueue(3, 4).gives_negatives
+    with pytest.raises(ValueError, match="size of NegativeQueue is at least 1, not 0"):
+        NegativeQueue(3, 0)

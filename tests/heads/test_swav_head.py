@@ -1,0 +1,52 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sslkit.heads.swav_head import SwAVHead
+from sslkit.student_teacher import Branch
+
+
+def test_the_papers_head():
+    head = SwAVHead(24)
+    assert {name: tuple(p.shape) for name, p in head.named_parameters()} == {
+        "projector.0.weight": (2048, 24),
+        "projector.0.bias": (2048,),
+        "projector.1.weight": (2048,),
+        "projector.1.bias": (2048,),
+        "projector.3.weight": (128, 2048),
+        "projector.3.bias": (128,),
+        "prototypes.weight": (3000, 128),
+    }
+    assert [type(layer) for layer in head.projector] == [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
+    assert (head.embed_dim, head.num_prototypes, head.normalize) == (128, 3000, True)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-6)])
+def test_logits(tiny, dtype, tolerance):
+    head = SwAVHead(5, num_prototypes=9, hidden_dim=7, embed_dim=3)
+    branch = Branch(tiny.Backbone(), head).to(dtype)
+    answers = branch(tiny.views(batch=6, num_local=2, dtype=dtype))
+    features = answers.features.flatten(0, 1).double()
+    first, norm, _, last = (copy.deepcopy(layer).double() for layer in head.projector)
+    hidden = features @ first.weight.T + first.bias
+    hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt() * norm.weight + norm.bias
+    z = hidden.clamp(min=0) @ last.weight.T + last.bias
+    z = z / z.square().sum(1, keepdim=True).sqrt()
+    expected = z @ head.prototypes.weight.double().T
+    assert (answers.logits.flatten(0, 1).double() - expected).norm() <= tolerance * expected.norm()
+    assert answers.logits.dtype == dtype
+
+
+def test_prototypes_are_scaled_to_1_before_a_step_and_stay_the_parameter():
+    head = SwAVHead(4, num_prototypes=3, hidden_dim=4, embed_dim=2).double()
+    parameter = head.prototypes.weight
+    with torch.no_grad():
+        parameter.copy_(torch.tensor([[3.0, 4.0], [0.0, -2.0], [0.6, 0.8]]))
+    head.before_step()
+    expected = torch.tensor([[0.6, 0.8], [0.0, -1.0], [0.6, 0.8]], dtype=torch.float64)
+    torch.testing.assert_close(parameter.detach(), expected, rtol=1e-15, atol=0)
+    assert head.prototypes.weight is parameter
+    assert parameter.requires_grad
+    assert parameter.grad_fn is None
