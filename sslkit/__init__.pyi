@@ -41,6 +41,9 @@ from sslkit.teachers.copy import Copy as Copy
 from sslkit.teachers.ema import EMA as EMA
 from sslkit.teachers.previous_epoch import PreviousEpoch as PreviousEpoch
 from sslkit.teachers.previous_step import PreviousStep as PreviousStep
+from sslkit.training.layerwise import LARC as LARC
+from sslkit.training.layerwise import LARS as LARS
+from sslkit.training.optimizers import SGD as SGD
 from sslkit.training.optimizers import AdamW as AdamW
 from sslkit.training.step import train_step as train_step
 from sslkit.types import Projection as Projection

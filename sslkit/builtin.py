@@ -58,7 +58,12 @@ def losses() -> Offers:
 @hookimpl
 def optimizers() -> Offers:
     """Gradients to steps."""
-    return ["sslkit.training.optimizers:AdamW"]
+    return [
+        "sslkit.training.optimizers:AdamW",
+        "sslkit.training.layerwise:LARC",
+        "sslkit.training.layerwise:LARS",
+        "sslkit.training.optimizers:SGD",
+    ]
 
 
 @hookimpl

@@ -25,6 +25,28 @@ class AdamW(Optimizer):
         return torch.optim.AdamW([dict(group) for group in groups], betas=self.betas, eps=self.eps, fused=True)
 
 
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient.
+
+    Args:
+        momentum: of the running sum of gradients, in [0, 1).
+        decays_vectors: whether biases and one-dimensional parameters are decayed too (MoCo's published code; DINO's
+            does not).
+
+    Raises:
+        ValueError: a momentum out of range.
+    """
+
+    def __init__(self, momentum: float = 0.9, decays_vectors: bool = True) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f"the momentum of SGD lies in [0, 1), not {momentum}")
+        self.momentum = momentum
+        self.decays_vectors = decays_vectors
+
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.SGD([dict(group) for group in groups], momentum=self.momentum)
+
+
 def parameter_groups(module: nn.Module, decays_vectors: bool = False) -> list[dict[str, Any]]:
     """Return the trainable parameters in two groups, the decayed and the others.
 

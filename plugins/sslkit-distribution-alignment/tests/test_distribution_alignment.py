@@ -1,6 +1,9 @@
+import json
 import math
 import subprocess
 import sys
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 import sslkit_distribution_alignment
@@ -8,6 +11,7 @@ import torch
 from sslkit_distribution_alignment.alignment import DistributionAlignment
 from torch import nn
 
+from sslkit.cli.main import main
 from sslkit.clock import Clock
 from sslkit.contracts import Backbone, Head
 from sslkit.losses import CrossEntropy
@@ -172,3 +176,18 @@ def test_the_hook_names_the_class():
 def test_listing_imports_no_torch():
     code = "import sys, sslkit_distribution_alignment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_recipe_trains_from_the_command_line(tmp_path, capsys):
+    installed = [point.value for point in entry_points(group="sslkit", name="distribution-alignment")]
+    if installed != ["sslkit_distribution_alignment"]:
+        pytest.skip("the package is not installed: its entry point is what this test is about")
+    recipe = Path(__file__).parents[1] / "recipes/dino-textures-alignment.yaml"
+    small = "--data.train.num_images 32 --data.test.num_images 16 --optimization.batch_size 8 --optimization.steps 3"
+    words = ["train", str(recipe), "--run-dir", str(tmp_path / "run"), *small.split(), "--runtime.callbacks", "[]"]
+    assert main([*words, "--evaluation.baselines", "[]"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 3]
+    assert 0 < rows[-1]["use_entropy"] <= math.log(256)
+    assert "distribution-alignment" in (tmp_path / "run/environment.json").read_text()
+    assert "teacher" in capsys.readouterr().out
