@@ -160,7 +160,7 @@ class Targets:
         kind: what the values are: ``probabilities`` over prototypes, or the teacher's ``embedding`` or
             ``logits``, to be matched as they are.
         view_ids: the teacher view of each entry of the first axis.
-        negatives: (Q, D) embeddings that no image of this batch should match, or None.
+        negatives: (Q, D) embeddings of length 1 that no image of this batch should match, or None.
     """
 
     values: Tensor

@@ -8,14 +8,16 @@ import torch
 from torch import nn
 
 from sslkit.clock import Clock
-from sslkit.collapse import Centering, SinkhornKnopp, sinkhorn_knopp
+from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp, sinkhorn_knopp, view_queue
 from sslkit.heads.dino_head import DINOHead
-from sslkit.losses import CrossEntropy, cross_entropy
+from sslkit.heads.swav_head import SwAVHead
+from sslkit.losses import MSE, CrossEntropy, InfoNCE, cross_entropy
 from sslkit.schedules import Cosine, value_at
 from sslkit.student_teacher import Branch, StudentTeacher
-from sslkit.teachers import EMA
+from sslkit.teachers import EMA, Copy
 from sslkit.training.executor import Executor
-from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
+from sslkit.training.layerwise import LARC, LARS
+from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
 from sslkit.training.step import Clip, train_step
 from sslkit.types import Projection, Targets
 
@@ -202,6 +204,168 @@ def test_codes_taken_from_local_views(tiny):
     passes_and_fails(check, "globals", "all")
 
 
+def scored(embedding, prototypes):
+    score = lambda rows: rows @ prototypes.T  # noqa: E731
+    return Projection(embedding, embedding, embedding, score(embedding), (0, 1), score)
+
+
+def test_sinkhorn_without_all_reduce_when_there_is_a_queue(monkeypatch):
+    old, new, prototypes = (torch.rand(*shape, dtype=DOUBLE) for shape in ((2, 8, 3), (2, 8, 3), (5, 3)))
+    alone = SinkhornKnopp(queue_size=8, embed_dim=3, start="0 steps")
+    alone.update(scored(old, prototypes))
+    whole = alone(scored(new, prototypes)).values
+
+    def check(reduces):
+        world = TwoProcesses()
+        monkeypatch.setattr(view_queue, "world_size", lambda: 2)
+        monkeypatch.setattr(view_queue, "rank", lambda: world.rank.number)
+        gathered = lambda t, dim: world.reduce(t, lambda both: torch.cat([*both], dim))  # noqa: E731
+        monkeypatch.setattr(view_queue, "gather_over_processes", gathered)
+        for name, how in (("max", lambda both: both.amax(0)), ("sum", lambda both: both.sum(0))):
+            reduced = (lambda t, how=how: world.reduce(t, how)) if reduces else (lambda t: t)
+            monkeypatch.setattr(sinkhorn_knopp, f"{name}_over_processes", reduced)
+
+        def process(rank):
+            operator, mine = SinkhornKnopp(queue_size=8, embed_dim=3, start="0 steps"), slice(4 * rank, 4 * rank + 4)
+            operator.update(scored(old[:, mine], prototypes))
+            return operator(scored(new[:, mine], prototypes)).values
+
+        assert torch.allclose(torch.cat(world.run(process), 1), whole, rtol=1e-12, atol=0)
+
+    passes_and_fails(check, True, False)
+
+
+class QueueCreatedLate(SinkhornKnopp):
+    """The queue comes into being when it is first filled, which is after the checkpoint was loaded."""
+
+    def __init__(self):
+        super().__init__(queue_size=4, embed_dim=3, start="2 steps")
+        self.queue = None
+
+    def update(self, teacher, clock=None):
+        if self.queue is None and self._has_started(clock):
+            self.queue = view_queue.ViewQueue(2, 4, 3)
+        super().update(teacher, clock)
+
+
+def test_a_queue_created_after_the_checkpoint_was_loaded():
+    def check(operator):
+        first, resumed, prototypes = operator(), operator(), torch.randn(5, 3)
+        for step in range(4):
+            first.update(scored(torch.randn(2, 4, 3), prototypes), Clock(step, 9, 9))
+        resumed.load_state_dict(first.state_dict(), strict=False)
+        answers = scored(torch.randn(2, 4, 3), prototypes)
+        assert torch.equal(resumed(answers, Clock(4, 9, 9)).values, first(answers, Clock(4, 9, 9)).values)
+
+    passes_and_fails(check, lambda: SinkhornKnopp(queue_size=4, embed_dim=3, start="2 steps"), QueueCreatedLate)
+
+
+class BatchPushedBeforeCodes(SinkhornKnopp):
+    def forward(self, teacher, clock=None):
+        self.queue.push(teacher.embedding)
+        return super().forward(teacher, clock)
+
+
+class QueueOfScores(SinkhornKnopp):
+    """Old images keep the scores that the prototypes of their own step gave them."""
+
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.scores = None
+
+    def forward(self, teacher, clock=None):
+        stale = lambda rows: self.scores  # noqa: E731
+        return super().forward(Projection(*[teacher.embedding] * 3, teacher.logits, (0, 1), stale), clock)
+
+    def update(self, teacher, clock=None):
+        super().update(teacher, clock)
+        self.scores = teacher.logits
+
+
+class QueueUsedHalfFull(SinkhornKnopp):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.queue.is_full = lambda batch_size: True
+
+
+class OldestFirst(SinkhornKnopp):
+    """The first rows of the joined batch are taken for the batch, but the queue comes first."""
+
+    def forward(self, teacher, clock=None):
+        queued = self._queued_logits(teacher, clock)
+        joined = teacher.logits if queued is None else torch.cat([queued, teacher.logits], 1)
+        return Targets(sinkhorn_knopp.balance(joined, 0.05, 3)[:, :4], "probabilities", (0, 1))
+
+
+@pytest.mark.parametrize("mistake", [BatchPushedBeforeCodes, QueueOfScores, QueueUsedHalfFull, OldestFirst])
+def test_the_queue_of_sinkhorn(mistake):
+    batches, prototypes = torch.randn(4, 2, 4, 3, dtype=DOUBLE), torch.randn(4, 5, 3, dtype=DOUBLE) / 9
+
+    def check(operator):
+        operator = operator(queue_size=8, embed_dim=3, start="0 steps")
+        for step in range(4):
+            rows = torch.cat([batches[step - 1], batches[step - 2], batches[step]], 1) if step > 1 else batches[step]
+            codes = sinkhorn_knopp.balance(rows @ prototypes[step].T, 0.05, 3)[:, -4:]
+            answers = scored(batches[step], prototypes[step])
+            assert torch.allclose(operator(answers, Clock(step, 4, 4)).values, codes, rtol=1e-11, atol=0)
+            operator.update(answers, Clock(step, 4, 4))
+
+    passes_and_fails(check, SinkhornKnopp, mistake)
+
+
+class NeverNormalises(SwAVHead):
+    def before_step(self):
+        pass
+
+
+def test_swavs_prototypes_are_scaled_to_1_at_the_start_of_every_step(tiny):
+    def check(head):
+        student = Branch(tiny.Backbone(), head(5, num_prototypes=11, hidden_dim=7, embed_dim=6)).double()
+        model = StudentTeacher(student, teacher_update=Copy(), collapse=SinkhornKnopp(), loss=CrossEntropy())
+        optimizer = adamw(model)
+        set_rates(optimizer, 0.1, 0.0)
+        for _ in range(2):
+            output = train_step(model, tiny.views(), optimizer)
+            # The score of a prototype with itself, had it been an image: the logits are cosines.
+            weight = torch.linalg.lstsq(output.student.embedding.flatten(0, 1), output.student.logits.flatten(0, 1))
+            assert torch.allclose(weight.solution.norm(dim=0), torch.ones(11, dtype=DOUBLE), rtol=1e-6, atol=0)
+
+    passes_and_fails(check, SwAVHead, NeverNormalises)
+
+
+def test_codes_of_scores_divided_by_the_students_temperature():
+    logits = torch.rand(2, 4, 5, dtype=DOUBLE)
+
+    def check(temperature):
+        weights = torch.exp(logits[0] / 0.05)
+        for _ in range(3):
+            weights = weights / weights.sum(0)
+            weights = weights / weights.sum(1, keepdim=True)
+        assert torch.allclose(SinkhornKnopp()(answers(logits / temperature)).values[0], weights, rtol=1e-11, atol=0)
+
+    passes_and_fails(check, 1.0, 0.1)
+
+
+def test_who_is_decayed_and_adapted():
+    """SwAV's published code decays and adapts every parameter; BYOL's leaves out biases and norms, of both."""
+
+    def check(kind, moved):
+        linear = nn.Linear(2, 2).double()
+        with torch.no_grad():
+            linear.bias.copy_(torch.tensor([3.0, 4.0]))
+        optimizer = kind.build(parameter_groups(linear, kind.decays_vectors))
+        set_rates(optimizer, 1.0, 0.5)
+        linear.bias.grad = torch.tensor([2.0, 0.0], dtype=DOUBLE)
+        optimizer.step()
+        assert linear.bias.tolist() == pytest.approx(moved, rel=1e-6)
+
+    everyone, left_out = [3.0 - 0.1 * 3.5 * 5 / 4.5, 4.0 - 0.1 * 2.0 * 5 / 4.5], [1.0, 4.0]
+    passes_and_fails(lambda kind: check(kind, everyone), LARC(trust=0.1), LARS(trust=0.1))
+    passes_and_fails(lambda kind: check(kind, left_out), LARS(trust=0.1), LARC(trust=0.1))
+    # MoCo's published code decays everything, and adapts nothing.
+    passes_and_fails(lambda kind: check(kind, [3.0 - 2.0 - 1.5, 4.0 - 2.0]), SGD(), SGD(decays_vectors=False))
+
+
 def test_a_view_matched_with_itself(monkeypatch):
     probabilities = torch.rand(2, 3, 5, dtype=DOUBLE).softmax(-1)
     logits = torch.randn(4, 3, 5, dtype=DOUBLE)
@@ -215,6 +379,79 @@ def test_a_view_matched_with_itself(monkeypatch):
 
     every_pair = lambda teacher, student: [(t, s) for t in range(len(teacher)) for s in range(len(student))]  # noqa: E731
     passes_and_fails(check, cross_entropy.matching_pairs, every_pair)
+
+
+# MoCo.
+
+
+class EnqueuedBeforeLogits(NegativeQueue):
+    def forward(self, teacher, clock=None):
+        self.update(teacher)
+        return super().forward(teacher)
+
+
+class EnqueuedTwice(NegativeQueue):
+    """Once more in the forward pass, after the negatives were taken."""
+
+    def forward(self, teacher, clock=None):
+        targets = super().forward(teacher)
+        self.update(teacher)
+        return targets
+
+
+class SharedQueue(NegativeQueue):
+    """The targets hold the queue itself, which the update then changes."""
+
+    def forward(self, teacher, clock=None):
+        return Targets(teacher.embedding, "embedding", teacher.view_ids, negatives=self.queue)
+
+
+@pytest.mark.parametrize("mistake", [EnqueuedBeforeLogits, EnqueuedTwice, SharedQueue])
+def test_the_keys_of_this_step_are_not_its_negatives(tiny, mistake):
+    def check(operator):
+        slots = {"teacher_update": EMA(), "collapse": operator(6, 8), "loss": InfoNCE()}
+        model = StudentTeacher(tiny.branch(num_prototypes=None), student_views=[0], teacher_views=[1], **slots)
+        model.double()
+        for step in range(3):
+            before = model.collapse.queue.clone()
+            output = train_step(model, tiny.views(num_local=0), adamw(model))
+            assert torch.equal(output.targets.negatives, before)
+            assert int(model.collapse.pointer) == (4, 0, 4)[step]
+            new = model.collapse.queue[4 * (step % 2) :][:4]
+            assert torch.allclose(new, output.teacher.embedding[0], rtol=1e-12, atol=0)
+
+    passes_and_fails(check, NegativeQueue, mistake)
+
+
+class QueueAsAttribute(NegativeQueue):
+    def __init__(self, embed_dim, size):
+        super().__init__(embed_dim, size)
+        queue = self._buffers.pop("queue")
+        self.queue = queue
+
+
+def test_queue_lost_on_resume():
+    def check(operator):
+        first, resumed = operator(3, 6), operator(3, 6)
+        first.update(answers(torch.randn(1, 4, 3), (1,)))
+        resumed.load_state_dict(first.state_dict())
+        assert torch.equal(resumed.queue, first.queue)
+
+    passes_and_fails(check, NegativeQueue, QueueAsAttribute)
+
+
+# BYOL.
+
+
+def test_byols_loss_halved():
+    def check(reduction):
+        one, other = torch.eye(2, dtype=DOUBLE)[:, None]
+        student = answers(torch.stack([one, other]), (0, 1))
+        # View 0 meets its opposite and costs 4, view 1 an answer at a right angle and costs 2.
+        targets = Targets(torch.stack([one, -one]), "embedding", (0, 1))
+        assert MSE(reduction)(student, targets).item() == pytest.approx(6.0, rel=1e-14)
+
+    passes_and_fails(check, "sum", "mean")
 
 
 # DINO.

@@ -6,29 +6,32 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 NETWORKS = ("teacher", "student")
 SEVERAL = "raw-pixels"
+BEST = "raw pixels*"
 
 
 def show_results(results: Sequence[Mapping[str, Any]], num_classes: int | None, console: Console) -> None:
-    """Print the last figures of every network, baselines first, one table an evaluator and protocol."""
+    """Print the last figures, a table an evaluator: a row a metric, a column a network, baselines first."""
     for evaluator, protocol in dict.fromkeys((row["evaluator"], row["protocol"]) for row in results):
         rows = [row for row in results if (row["evaluator"], row["protocol"]) == (evaluator, protocol)]
-        last = {row["network"]: row["metrics"] for row in rows}
-        metrics = list(dict.fromkeys(name for numbers in last.values() for name in numbers))
+        columns = _with_best_variant({row["network"]: row["metrics"] for row in rows})
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("features of")
-        for name in metrics:
-            table.add_column(name.removeprefix(f"{evaluator}/"), justify="right")
+        table.add_column("")
         if num_classes:
-            table.add_row("chance", *(_chance(name, num_classes) for name in metrics), style="dim")
-        for name, numbers in _with_best_variant(last).items():
-            style = "bold green" if name in NETWORKS else ""
-            table.add_row(Text(name, style), *(_cell(numbers.get(metric), style) for metric in metrics))
-        console.print(f"[bold]{evaluator} on {rows[-1]['dataset']}[/], in percent  [dim]{protocol}[/]", highlight=False)
+            table.add_column("chance", justify="right", style="dim")
+        for network in columns:
+            table.add_column(network, justify="right", style="bold green" if network in NETWORKS else "")
+        for metric in dict.fromkeys(name for numbers in columns.values() for name in numbers):
+            guessed = [_chance(metric, num_classes)] if num_classes else []
+            cells = (numbers.get(metric) for numbers in columns.values())
+            table.add_row(metric, *guessed, *("" if value is None else f"{value:.1f}" for value in cells))
+        console.print(f"[bold]{evaluator} on {rows[-1]['dataset']}[/], in percent", highlight=False)
+        console.print(f"[dim]{protocol}[/]", highlight=False)
         console.print(table)
+        if BEST in columns:
+            console.print("[dim]* the best of plain, centered and gray-centered pixels, metric by metric[/]")
 
 
 def _with_best_variant(last: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
@@ -36,7 +39,7 @@ def _with_best_variant(last: Mapping[str, Mapping[str, float]]) -> dict[str, Map
     variants = [numbers for name, numbers in last.items() if name.startswith(SEVERAL)]
     shown: dict[str, Mapping[str, float]] = {}
     if variants:
-        shown["raw pixels, best variant"] = {k: max(v[k] for v in variants) for k in variants[0]}
+        shown[BEST] = {k: max(v[k] for v in variants) for k in variants[0]}
     shown |= {name: numbers for name, numbers in last.items() if not name.startswith((SEVERAL, *NETWORKS))}
     return shown | {name: last[name] for name in NETWORKS[::-1] if name in last}
 
@@ -53,7 +56,3 @@ def _leading_digits(text: str) -> Iterable[str]:
         if not character.isdigit():
             return
         yield character
-
-
-def _cell(value: float | None, style: str) -> Text:
-    return Text("" if value is None else f"{value:.1f}", style)

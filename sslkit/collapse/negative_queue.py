@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
-from sslkit.types import Projection, TargetKind, Targets
+from sslkit.types import Projection, TargetKind, Targets, at_least_float32
 
 
 class NegativeQueue(CollapseOperator):
@@ -19,10 +19,10 @@ class NegativeQueue(CollapseOperator):
     real embeddings replace them. The negatives of a step are the queue before the step's own embeddings enter, which
     would else be positive and negative at once.
 
-    Every step the embeddings of all teacher views and all processes, view by view and in the order of the batch,
-    replace the oldest ones. Where they reach the end of the queue they go on at its start, so any size will do; the
-    reference asks for a multiple of the batch, for which both are the same. Of more embeddings than the queue holds,
-    the last ones stay. The queue is the same on every process.
+    Every step the embeddings of all teacher views and all processes, scaled to length 1, view by view and in the order
+    of the batch, replace the oldest ones. Where they reach the end of the queue they go on at its start, so any size
+    will do; the reference asks for a multiple of the batch, for which both are the same. Of more embeddings than the
+    queue holds, the last ones stay. The queue is the same on every process.
 
     Args:
         embed_dim: D.
@@ -57,7 +57,8 @@ class NegativeQueue(CollapseOperator):
 
     @torch.no_grad()
     def update(self, teacher: Projection, clock: Clock = START) -> None:
-        new = gather_over_processes(teacher.embedding, dim=1).flatten(0, 1)
+        embedding = F.normalize(at_least_float32(teacher.embedding), dim=-1)
+        new = gather_over_processes(embedding, dim=1).flatten(0, 1)
         size = len(self.queue)
         # The state takes the wider dtype, so that float64 inputs keep their precision.
         self.queue = self.queue.to(torch.promote_types(self.queue.dtype, new.dtype))

@@ -53,7 +53,7 @@ class InfoNCE(Loss):
         self.couples_batch = negatives != "targets"
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:
-        """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D)."""
+        """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D) of length 1."""
         mine, theirs = _unit(student.embedding), _unit(targets.values)
         queued = self._queued(mine, targets)
         batch = gather_over_processes(theirs, dim=1) if self.couples_batch else None
@@ -73,7 +73,7 @@ class InfoNCE(Loss):
         if not self.needs_negatives:
             return None
         assert targets.negatives is not None
-        return mine @ _unit(targets.negatives.to(mine.dtype)).T
+        return mine @ targets.negatives.to(mine.dtype).T
 
 
 def _others(mine: Tensor, batch: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ def slow_enqueue(queue, pointer, embeddings):
     queue = list(queue)
     for view in embeddings:
         for row in view:
-            queue[pointer] = row
+            queue[pointer] = row / row.square().sum().sqrt()
             pointer = (pointer + 1) % len(queue)
     return queue, pointer
 
@@ -22,8 +22,8 @@ def slow_enqueue(queue, pointer, embeddings):
 @pytest.mark.parametrize(
     ("views", "batch", "size"), [(1, 4, 12), (2, 3, 7), (2, 5, 10), (1, 5, 3), (2, 3, 1), (1, 1, 4)]
 )
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_the_oldest_make_room_for_the_newest(views, batch, size, dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
+def test_the_oldest_make_room_for_the_newest(views, batch, size, dtype, tolerance):
     operator = NegativeQueue(4, size)
     queue, pointer = list(operator.queue.to(dtype)), 0
     for _ in range(7):
@@ -32,19 +32,21 @@ def test_the_oldest_make_room_for_the_newest(views, batch, size, dtype):
         assert targets.kind == operator.yields == operator.reads == "embedding"
         assert targets.view_ids == answers.view_ids
         assert torch.equal(targets.values, answers.embedding)
-        assert torch.equal(targets.negatives.to(dtype), torch.stack(queue))
+        torch.testing.assert_close(targets.negatives.to(dtype), torch.stack(queue), rtol=tolerance, atol=0)
         operator.update(answers)
         queue, pointer = slow_enqueue(queue, pointer, answers.embedding)
-        assert torch.equal(operator.queue, torch.stack(queue))
+        torch.testing.assert_close(operator.queue, torch.stack(queue), rtol=tolerance, atol=0)
         assert int(operator.pointer) == pointer
 
 
 def test_by_hand():
-    operator = NegativeQueue(1, 3)
-    operator.queue.copy_(torch.tensor([[7.0], [8.0], [9.0]]))
-    for first, expected in ((1.0, [1, 2, 9]), (3.0, [4, 2, 3]), (5.0, [4, 5, 6])):
-        operator.update(teacher(torch.tensor([[[first], [first + 1]]])))
-        assert operator.queue.flatten().tolist() == expected
+    operator = NegativeQueue(2, 3)
+    operator.queue.copy_(torch.tensor([[7.0, 0.0], [8.0, 0.0], [9.0, 0.0]]))
+    expected = [[[0.6, 0.8], [-1, 0], [9, 0]], [[0.8, -0.6], [-1, 0], [0, 1]], [[0.8, -0.6], [1, 0], [0, -1]]]
+    batches = [[[3.0, 4.0], [-2.0, 0.0]], [[0.0, 5.0], [4.0, -3.0]], [[1.0, 0.0], [0.0, -9.0]]]
+    for batch, rows in zip(batches, expected, strict=True):
+        operator.update(teacher(torch.tensor([batch])))
+        torch.testing.assert_close(operator.queue, torch.tensor(rows))
     assert int(operator.pointer) == 0
 
 
@@ -81,7 +83,7 @@ def test_queue_and_pointer_are_saved_and_loaded():
 
 
 def test_every_process_holds_the_whole_queue(monkeypatch):
-    embedding = torch.randn(2, 4, 3)
+    embedding = torch.nn.functional.normalize(torch.randn(2, 4, 3), dim=-1)
     whole, half = NegativeQueue(3, 9), NegativeQueue(3, 9)
     half.load_state_dict(whole.state_dict())
     whole.update(teacher(embedding))
@@ -89,7 +91,7 @@ def test_every_process_holds_the_whole_queue(monkeypatch):
         negative_queue, "gather_over_processes", lambda rows, dim: torch.cat([rows, embedding[:, 2:]], 1)
     )
     half.update(teacher(embedding[:, :2]))
-    assert torch.equal(half.queue, whole.queue)
+    torch.testing.assert_close(half.queue, whole.queue)
     assert int(half.pointer) == int(whole.pointer)
 
 

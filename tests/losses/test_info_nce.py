@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from sslkit.errors import RecipeError
 from sslkit.losses import InfoNCE, info_nce
@@ -39,7 +40,7 @@ def test_loss_and_gradient(teacher_ids, student_ids, batch, width, queue_size, k
     mine = torch.randn(len(student_ids), batch, width, dtype=dtype, requires_grad=True)
     slow = mine.detach().double().requires_grad_()
     theirs = torch.randn(len(teacher_ids), batch, width, dtype=dtype)
-    queue = torch.randn(queue_size, width, dtype=dtype)
+    queue = F.normalize(torch.randn(queue_size, width, dtype=dtype), dim=-1)
     loss = InfoNCE(0.3, kind)(student(mine, student_ids), Targets(theirs, "embedding", teacher_ids, queue))
     expected = slow_loss(slow, student_ids, theirs.double(), teacher_ids, queue.double(), 0.3, kind)
     loss.backward()
@@ -54,7 +55,7 @@ def test_by_hand():
     # Cosine 1 with the key; 0 and -1 with the queue; temperature 1 / ln 2: weights 2, 1 and 1/2.
     mine = torch.tensor([[[2.0, 0.0]]], dtype=torch.float64)
     key = torch.tensor([[[3.0, 0.0]]], dtype=torch.float64)
-    queue = torch.tensor([[0.0, 1.0], [-5.0, 0.0]], dtype=torch.float64)
+    queue = torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     loss = InfoNCE(1 / math.log(2))(student(mine, (0,)), Targets(key, "embedding", (1,), queue))
     assert loss.item() == pytest.approx(math.log(3.5 / 2), rel=1e-14)
     # Two images at a right angle, each other's only negative: weights 2 and 1.
@@ -65,7 +66,7 @@ def test_by_hand():
 
 def test_equal_answers_cost_the_log_of_the_candidates():
     same = torch.ones(2, 5, 3, dtype=torch.float64)
-    targets = Targets(same, "embedding", (0, 1), torch.ones(7, 3))
+    targets = Targets(same, "embedding", (0, 1), F.normalize(same[0, :1], dim=-1).expand(7, 3))
     for kind, candidates in (("targets", 8), ("batch", 5), ("both", 12)):
         assert InfoNCE(0.1, kind)(student(same), targets).item() == pytest.approx(math.log(candidates), rel=1e-14)
 
@@ -74,7 +75,7 @@ def test_the_first_images_number_is_that_of_its_process(monkeypatch):
     """The second of two processes finds its own images behind those of the first."""
     mine, theirs = torch.randn(2, 4, 3, dtype=torch.float64), torch.randn(2, 4, 3, dtype=torch.float64)
     whole = InfoNCE(0.2, "batch")(student(mine), Targets(theirs, "embedding", (0, 1)))
-    everyone = torch.nn.functional.normalize(theirs, dim=-1)
+    everyone = F.normalize(theirs, dim=-1)
     monkeypatch.setattr(info_nce, "gather_over_processes", lambda rows, dim: everyone)
     halves = []
     for number, part in enumerate((slice(0, 2), slice(2, 4))):

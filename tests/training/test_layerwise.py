@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -145,7 +146,7 @@ def test_a_run_goes_on_from_its_state(name):
             twin = Net()
             twin.load_state_dict(net.state_dict())
             resumed = built(kind(), twin)
-            resumed.load_state_dict(optimizer.state_dict())
+            resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
         set_rates(optimizer, 0.5, 0.1)
         gradients(net, step)
         drawn.append([p.grad for p in net.parameters()])

@@ -11,8 +11,8 @@ import torch
 import torch.distributed as dist
 
 from sslkit.clock import Clock
-from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
-from sslkit.losses import CrossEntropy
+from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnopp
+from sslkit.losses import CrossEntropy, InfoNCE
 from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
@@ -20,7 +20,15 @@ from sslkit.training.executor import Executor
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.training.step import Clip, train_step
 
-OPERATORS = {"centering": lambda: Centering(11), "sinkhorn": SinkhornKnopp, "batch softmax": BatchSoftmax}
+OPERATORS = {
+    "centering": lambda: (Centering(11), CrossEntropy()),
+    "sinkhorn": lambda: (SinkhornKnopp(), CrossEntropy()),
+    # Batches of 8: the queue is full, and used, from the third step on.
+    "sinkhorn with a queue": lambda: (SinkhornKnopp(queue_size=18, embed_dim=6, start="0 steps"), CrossEntropy()),
+    "batch softmax": lambda: (BatchSoftmax(), CrossEntropy()),
+    "negative queue": lambda: (NegativeQueue(6, 20), InfoNCE()),
+    "negatives of queue and batch": lambda: (NegativeQueue(6, 20), InfoNCE(negatives="both")),
+}
 
 
 def accelerator():
@@ -39,8 +47,9 @@ def accelerator():
 def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, rank=None):
     """The state after 3 steps on the whole batch, or on a rank's half of it."""
     torch.manual_seed(3)
-    student, operator = tiny.branch(batch_norm=batch_norm), OPERATORS[operator]()
-    model = StudentTeacher(student, teacher_update=rule(), collapse=operator, loss=CrossEntropy())
+    operator, loss = OPERATORS[operator]()
+    student = tiny.branch(None if operator.yields == "embedding" else 11, batch_norm)
+    model = StudentTeacher(student, teacher_update=rule(), collapse=operator, loss=loss)
     optimizer = AdamW().build(parameter_groups(model.student))
     set_rates(optimizer, lr, weight_decay=0.1)
     executor = AccelerateExecutor(accelerator(), model.student) if dist.is_initialized() else Executor()
@@ -48,7 +57,7 @@ def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, rank=
     for step in range(3):
         views = tiny.views(batch=8, num_local=1)
         mine = views if rank is None else views.narrow(4 * rank, 4 * rank + 4)
-        frozen = ["prototypes"] if step == 0 else []
+        frozen = ["prototypes"] if step == 0 and "prototypes" in student.parts() else []
         train_step(model, mine, optimizer, Clock(step, 3, 3), frozen=frozen, **options)
     return {name: value.tolist() for name, value in model.state_dict().items()}
 
@@ -89,7 +98,15 @@ needs_fork = pytest.mark.skipif(
 @needs_fork
 @pytest.mark.parametrize(
     ("operator", "rule", "accumulation"),
-    [("centering", EMA, 1), ("centering", EMA, 3), ("sinkhorn", Copy, 1), ("batch softmax", EMA, 2)],
+    [
+        ("centering", EMA, 1),
+        ("centering", EMA, 3),
+        ("sinkhorn", Copy, 1),
+        ("sinkhorn with a queue", Copy, 1),
+        ("batch softmax", EMA, 2),
+        ("negative queue", EMA, 2),
+        ("negatives of queue and batch", EMA, 1),
+    ],
 )
 def test_two_processes_are_one(tiny, tmp_path, operator, rule, accumulation):
     case = (tiny, operator, rule, accumulation)
