@@ -1,8 +1,12 @@
 """What several processes say to one another. Alone, every function is the identity."""
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Thing = TypeVar("Thing")
 
 
 def world_size() -> int:
@@ -36,6 +40,21 @@ def max_over_processes(tensor: Tensor) -> Tensor:
 def mean_over_processes(tensor: Tensor) -> Tensor:
     """Return the mean of every process's tensor, without gradient; each process counts the same."""
     return sum_over_processes(tensor) / world_size()
+
+
+def from_main(thing: Thing) -> Thing:
+    """Return what the main process has, on every process; any picklable thing."""
+    if world_size() == 1:
+        return thing
+    things = [thing]
+    dist.broadcast_object_list(things)
+    return things[0]
+
+
+def wait_for_all() -> None:
+    """Wait until every process is here."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def gather_over_processes(tensor: Tensor, dim: int = 0) -> Tensor:

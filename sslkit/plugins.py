@@ -48,6 +48,11 @@ class Plugin:
     error: str = ""
     disabled: bool = False
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a single file of ``--plugin`` rather than an installed one."""
+        return self.name.endswith(".py")
+
 
 @dataclass
 class Plugins:

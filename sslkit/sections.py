@@ -4,6 +4,7 @@
 rounding and speed only; `evaluation` watches.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -83,6 +84,7 @@ class Data:
     value_range: list[float] | None = None
 
     def __post_init__(self) -> None:
+        _at_least(1, "data", self, "num_images", "channels")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise RecipeError(
@@ -120,8 +122,9 @@ class Optimization:
     freeze: dict[StudentPart, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.epochs < 0 or (self.steps or 0) < 0:
-            raise RecipeError("optimization: batch_size is at least 1, epochs and steps are not negative")
+        _at_least(1, "optimization", self, "batch_size", "steps", "lr_reference_batch")
+        _above_zero("optimization", self, "epochs", "clip_grad_norm")
+        _at_least(0, "optimization", self, "lr", "weight_decay")
         for part, duration in self.freeze.items():
             _duration(f"optimization.freeze.{part}", duration)
 
@@ -167,12 +170,9 @@ class Runtime:
     callbacks: list[Callback] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _duration("runtime.checkpoint_every", self.checkpoint_every)
-        least = {"num_workers": 0, "accumulation": 1, "log_every": 1, "keep_checkpoints": 1, "threads": 1}
-        for name, number in least.items():
-            value = getattr(self, name)
-            if value is not None and value < number:
-                raise RecipeError(f"runtime.{name} is at least {number}, not {value}")
+        _interval("runtime.checkpoint_every", self.checkpoint_every)
+        _at_least(0, "runtime", self, "num_workers", "unreadable_limit")
+        _at_least(1, "runtime", self, "accumulation", "log_every", "keep_checkpoints", "threads")
 
 
 @dataclass
@@ -199,7 +199,13 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if self.every is not None:
-            _duration("evaluation.every", self.every)
+            _interval("evaluation.every", self.every)
+        _at_least(1, "evaluation", self, "batch_size", "view_size", "resize")
+        if self.resize is not None and self.view_size is not None and self.resize < self.view_size:
+            raise RecipeError(
+                f"evaluation.resize is at least evaluation.view_size, {self.view_size}, not {self.resize}: the view is "
+                "cut out of the resized image"
+            )
 
 
 @dataclass
@@ -212,7 +218,7 @@ class Parts:
         data: the images.
         optimization: how the student learns.
         precision: arithmetic of the networks; auto takes bf16 where the device does it well.
-        seed: of everything random.
+        seed: of everything random, 0 to 2**63 - 1.
         runtime: what may change speed and rounding only.
         evaluation: what is measured along the way.
     """
@@ -226,9 +232,33 @@ class Parts:
     runtime: Runtime = field(default_factory=Runtime)
     evaluation: Evaluation = field(default_factory=Evaluation)
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise RecipeError(f"seed is between 0 and 2**63 - 1, not {self.seed}")
 
-def _duration(key: str, text: str) -> None:
+
+def _at_least(least: int, section: str, values: object, *names: str) -> None:
+    """Refuse plain numbers that are smaller, infinite or not a number; null and schedules are let through."""
+    for name in names:
+        value = getattr(values, name)
+        if isinstance(value, int | float) and not least <= value < math.inf:
+            raise RecipeError(f"{section}.{name} is at least {least}, not {value}")
+
+
+def _above_zero(section: str, values: object, *names: str) -> None:
+    for name in names:
+        value = getattr(values, name)
+        if value is not None and not 0 < value < math.inf:
+            raise RecipeError(f"{section}.{name} is above 0, not {value}")
+
+
+def _duration(key: str, text: str) -> Duration:
     try:
-        Duration.parse(text)
+        return Duration.parse(text)
     except RecipeError as error:
         raise RecipeError(f"{key}: {error}") from None
+
+
+def _interval(key: str, text: str) -> None:
+    if not _duration(key, text).amount:
+        raise RecipeError(f"{key} is longer than nothing, not {text!r}")

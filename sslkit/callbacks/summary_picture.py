@@ -120,6 +120,9 @@ def _draw_ceiling(axis: Axes, num_prototypes: int | None) -> None:
 
 def _draw_results(axis: Axes, results: Sequence[Mapping[str, Any]], metric: str) -> None:
     _style(axis, f"{metric}, last step")
+    named = [name for row in results for name in row["metrics"]]
+    metric = metric if metric in named or not named else named[0]
+    axis.set_title(f"{metric}, last step")
     last = {row["network"]: row["metrics"][metric] for row in results if metric in row["metrics"]}
     if not last:
         axis.text(0.5, 0.5, "no labelled evaluation", ha="center", color=GRAY, transform=axis.transAxes)

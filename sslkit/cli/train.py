@@ -1,5 +1,6 @@
 """``sslkit train``: run a recipe."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from sslkit.cli.arguments import read_recipe_arguments
 from sslkit.cli.screen import Screen
+from sslkit.errors import SSLKitError
 from sslkit.plugins import active
 from sslkit.registry import class_fields
 
@@ -56,6 +58,8 @@ def run(argv: Sequence[str]) -> int:
     if "--print-config" in words.options:
         print(recipe.to_yaml(), end="")
         return 0
+    if "--resume" in words.options and "--run-dir" not in words.options:
+        raise SSLKitError("--resume needs --run-dir DIR: the folder of the run to go on with, or to start")
     from sslkit.recipe.execution import train
 
     folder = words.options.get("--run-dir")
@@ -73,7 +77,9 @@ def _report(done: "Run") -> int:
     console = Console(highlight=False)
     if done.interrupted:
         console.print(f"Stopped after step {step} of {total}; everything is saved. To go on:", soft_wrap=True)
-        console.print(f"  sslkit train {path / 'recipe.yaml'} --run-dir {path} --resume", soft_wrap=True)
+        files = [word for plugin in active().found if plugin.is_file for word in ("--plugin", plugin.name)]
+        words = ["sslkit", "train", str(path / "recipe.yaml"), "--run-dir", str(path), "--resume", *files]
+        console.print(f"  {shlex.join(words)}", soft_wrap=True, markup=False)
         return 130
     test = done.parts.data.test
     labels = None if test is None else test.labels

@@ -1,5 +1,6 @@
 """Weighted nearest-neighbour classification."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
@@ -21,8 +22,8 @@ class KNN(Evaluator):
 
     The protocol of DINO, arXiv:2104.14294, §3.2, after instance discrimination, arXiv:1805.01978.
 
-    similarity = cosine of the features of a frozen backbone in eval mode, images not augmented
-    vote       = sum of exp(similarity / temperature) over the k nearest training images, class by class
+        similarity = cosine of the features of a frozen backbone in eval mode, images not augmented
+        vote       = sum of exp(similarity / temperature) over the k nearest training images, class by class
 
     top1 is the share of test images, in percent, whose label has the largest vote. top5: whose label is among
     the five largest; a class without any of the k neighbours is never among them, however few classes voted.
@@ -45,7 +46,7 @@ class KNN(Evaluator):
     command: ClassVar[str] = "knn"
 
     def __init__(self, k: Sequence[int] = (10, 20, 100, 200), temperature: float = 0.07, chunk: int = 16384) -> None:
-        if not k or min(k) < 1 or chunk < 1 or temperature <= 0:
+        if not k or min(k) < 1 or chunk < 1 or not 0 < temperature < math.inf:
             raise RecipeError(f"KNN: k={tuple(k)}, temperature={temperature:g}, chunk={chunk}: all must be above 0")
         self.k, self.temperature, self.chunk = tuple(sorted(set(k))), temperature, chunk
         self.protocol = f"knn-v1: cosine, exp(sim/{temperature:g}), eval-mode features without augmentation"

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from sslkit.contracts import Head
 from sslkit.errors import RecipeError
 from sslkit.heads.weight_norm import WeightNormPrototypes
+from sslkit.heads.widths import check_widths
 from sslkit.types import at_least_float32
 
 Activation = Literal["gelu", "relu"]
@@ -17,9 +18,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 class DINOHead(Head):
     """MLP, l2 bottleneck, weight-normalised prototypes. DINO §3.1 and appendix C, arXiv:2104.14294.
 
-    projector  = Linear, [BatchNorm], activation, ... , Linear(hidden_dim, embed_dim)    num_layers linears
-    embedding  = projector(features) / norm                                              by the branch
-    logits     = embedding @ (weight_g * weight_v / norm(weight_v)).T                    (N, K)
+        projector  = Linear, [BatchNorm], activation, ... , Linear(hidden_dim, embed_dim)    num_layers linears
+        embedding  = projector(features) / norm                                              by the branch
+        logits     = embedding @ (weight_g * weight_v / norm(weight_v)).T                    (N, K)
 
     Linear weights of the MLP start truncated normal of std 0.02 with zero bias; ``weight_v`` starts as torch's
     ``nn.Linear`` does, ``weight_g`` at 1.
@@ -42,7 +43,7 @@ class DINOHead(Head):
             trainable it is (K, 1), two-dimensional, so weight decay acts on it, as in the reference.
 
     Raises:
-        RecipeError: an unknown activation or an impossible number of layers.
+        RecipeError: an unknown activation, a width below 1 or an impossible number of layers.
     """
 
     projector: nn.Sequential
@@ -60,6 +61,9 @@ class DINOHead(Head):
         freeze_prototype_norm: bool = True,
     ) -> None:
         super().__init__()
+        check_widths(
+            "DINOHead", in_dim=in_dim, num_prototypes=num_prototypes, hidden_dim=hidden_dim, embed_dim=embed_dim
+        )
         if activation not in ACTIVATIONS:
             raise RecipeError(f"DINOHead: activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}")
         if num_layers < int(l2_bottleneck):

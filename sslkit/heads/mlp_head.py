@@ -3,7 +3,7 @@
 from torch import nn
 
 from sslkit.contracts import Head
-from sslkit.errors import RecipeError
+from sslkit.heads.widths import check_widths
 
 
 class MLPHead(Head):
@@ -26,7 +26,7 @@ class MLPHead(Head):
         last_bias: whether the last linear layer has a bias.
 
     Raises:
-        RecipeError: fewer than one layer.
+        RecipeError: a width below 1, or fewer than one layer.
     """
 
     def __init__(
@@ -39,8 +39,7 @@ class MLPHead(Head):
         last_bias: bool = True,
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise RecipeError(f"MLPHead: num_layers is at least 1, not {num_layers}")
+        check_widths("MLPHead", in_dim=in_dim, hidden_dim=hidden_dim, embed_dim=embed_dim, num_layers=num_layers)
         hidden_dim = hidden_dim or in_dim
         layers: list[nn.Module] = []
         width = in_dim

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from sslkit.contracts import Predictor
+from sslkit.heads.widths import check_widths
 
 
 class MLPPredictor(Predictor):
@@ -12,10 +13,14 @@ class MLPPredictor(Predictor):
         dim: D, the projector's output and its own.
         hidden_dim: width of the hidden layer (4096 in the paper).
         batch_norm: whether the hidden layer is batch-normalised.
+
+    Raises:
+        RecipeError: a width below 1.
     """
 
     def __init__(self, dim: int, hidden_dim: int = 4096, batch_norm: bool = True) -> None:
         super().__init__()
+        check_widths("MLPPredictor", dim=dim, hidden_dim=hidden_dim)
         norm = [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
         self.layers = nn.Sequential(
             nn.Linear(dim, hidden_dim), *norm, nn.ReLU(), nn.Linear(hidden_dim, dim, bias=False)

@@ -5,14 +5,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from sslkit.contracts import Head
+from sslkit.heads.widths import check_widths
 
 
 class SwAVHead(Head):
     """MLP with batch norm, l2, linear prototypes without bias. SwAV §3.1 and appendix A (arXiv:2006.09882).
 
-    projector  = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
-    embedding  = projector(features) / norm                                              by the branch
-    logits     = embedding @ weight.T                                                    (N, K)
+        projector  = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
+        embedding  = projector(features) / norm                                              by the branch
+        logits     = embedding @ weight.T                                                    (N, K)
 
     Each prototype is scaled to length 1 at the start of a step, and trains without that constraint, so a saved weight
     is the optimizer's. The reference keeps the prototypes still at first (``optimization.freeze``). Weights start as
@@ -23,12 +24,18 @@ class SwAVHead(Head):
         num_prototypes: K (3000 in the paper).
         hidden_dim: width of the hidden layer.
         embed_dim: D.
+
+    Raises:
+        RecipeError: a width below 1.
     """
 
     prototypes: nn.Linear
 
     def __init__(self, in_dim: int, num_prototypes: int = 3000, hidden_dim: int = 2048, embed_dim: int = 128) -> None:
         super().__init__()
+        check_widths(
+            "SwAVHead", in_dim=in_dim, num_prototypes=num_prototypes, hidden_dim=hidden_dim, embed_dim=embed_dim
+        )
         self.projector = nn.Sequential(
             nn.Linear(in_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim)
         )

@@ -37,6 +37,9 @@ class _ScaledScores(torch.autograd.Function):
     gradient are the largest temporaries of a whole DINO step. The gradient of row k of weight_v is
 
         scale_k * (grad_k @ embedding) - weight_v_k * (grad_k . scores_k) / norm_k ** 2
+
+    The gradient of weight_g_k is (grad_k . scores_k) / weight_g_k, which a weight_g of 0 forbids: where weight_g
+    trains, the scores before scaling are made again.
     """
 
     @staticmethod
@@ -64,5 +67,6 @@ class _ScaledScores(torch.autograd.Function):
             grad_v = (scaled.T @ embedding.flatten(0, -2)).to(v.dtype)
             grad_v.addcmul_(v, (along / norm.square()).unsqueeze(1), value=-1)
         if ctx.needs_input_grad[2]:
-            grad_g = (along / (scale * norm)).unsqueeze(1)
+            unscaled = at_least_float32(F.linear(embedding, v.to(embedding.dtype))).flatten(0, -2)
+            grad_g = ((rows * unscaled).sum(0) / norm).unsqueeze(1)
         return grad_embedding, grad_v, grad_g

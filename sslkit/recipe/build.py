@@ -52,7 +52,7 @@ class Builder:
         except SSLKitError as error:
             error.args = (_at(node.key, error),)
             raise
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(_at(node.key, error)) from error
 
     def _linked(self, node: Node) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A recipe to a run."""
 
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     Raises:
         SSLKitError: the recipe, the data or the folder cannot be used; nothing is lost or half-written.
     """
-    folder = run_dir or Path("runs") / recipe.name / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    folder = run_dir or fresh_folder(Path("runs") / recipe.name)
     RunFolder(folder).check_free(resume)
     parts = recipe.build()
     teacher = None
@@ -40,3 +41,10 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     run = Run(parts, record, folder, teacher, console)
     run.execute(resume)
     return run
+
+
+def fresh_folder(place: Path) -> Path:
+    """Return a folder in ``place``, named after the time, that does not exist."""
+    name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    names = (name if attempt == 1 else f"{name}-{attempt}" for attempt in count(1))
+    return next(place / name for name in names if not (place / name).exists())

@@ -71,10 +71,12 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a recipe file as it is written.
 
     Raises:
-        RecipeError: it is not YAML, says a key twice, or is not a mapping.
+        RecipeError: it is not text, not YAML, says a key twice, or is not a mapping.
     """
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), YamlLoader)
+    except (OSError, UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise RecipeError(f"{file} cannot be read: a recipe is text in UTF-8 ({error})") from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise RecipeError(f"{file}{line}: not valid YAML: {error.problem}") from None

@@ -123,7 +123,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _check_sections(root: Node) -> None:
     """Let every section judge its own numbers now, before the parts exist."""
-    for section in root.given.values():
+    for section in (*root.given.values(), root):
         if isinstance(section, Node) and not section.name:
             section.cls(**{name: _without_parts(section.at(name)) for name in parameters(section.cls)})
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
+from sslkit.errors import RecipeError
 from sslkit.schedules import Schedule, value_at
 from sslkit.teachers.pairing import paired_parameters
 
@@ -18,9 +19,14 @@ class EMA(TeacherUpdate):
     Args:
         momentum: m in [0, 1], a number or a schedule; DINO and BYOL go from 0.996 to 1 along a cosine, MoCo
             keeps 0.999.
+
+    Raises:
+        RecipeError: a number outside [0, 1].
     """
 
     def __init__(self, momentum: float | Schedule = 0.996) -> None:
+        if not isinstance(momentum, Schedule) and not 0 <= momentum <= 1:
+            raise RecipeError(f"the momentum of EMA lies in [0, 1], not {momentum}")
         self.momentum = momentum
 
     @torch.no_grad()

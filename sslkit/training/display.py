@@ -1,6 +1,9 @@
 """How a run in progress looks: a live line in a terminal, plain lines elsewhere."""
 
+import math
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from types import TracebackType
 
 from rich.console import Console
@@ -8,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sslkit.clock import Clock
 
-PLAIN_LINES = 20
-"""Lines that a whole run prints where there is no terminal."""
+SECONDS_BETWEEN_LINES = 10.0
+"""Where there is no terminal."""
 
 
 class Display:
@@ -24,11 +27,12 @@ class Display:
     def __init__(self, clock: Clock, first_step: int, console: Console) -> None:
         self.clock = clock
         self.console = console
-        self.every = max(1, clock.total_steps // PLAIN_LINES)
-        self.last_line = first_step
+        self.first_step = first_step
+        self.start = time.monotonic()
+        self.last_line = -math.inf
         self.progress = Progress(
             TextColumn("[bold]epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if console.width >= 96 else 8),
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[numbers]}", style="cyan"),
             TimeRemainingColumn(),
@@ -58,10 +62,16 @@ class Display:
             f"data wait {row['data_wait_fraction']:.0%}"
         )
         self.progress.update(self.task, numbers=numbers)
-        done = clock.step + 1
-        if not self.console.is_terminal and (done - self.last_line >= self.every or done == clock.total_steps):
-            self.last_line = done
-            self.console.print(f"epoch {_epoch(clock)} · step {done}/{clock.total_steps} · {numbers}", highlight=False)
+        if not self.console.is_terminal:
+            self._print_line(clock, numbers)
+
+    def _print_line(self, clock: Clock, numbers: str) -> None:
+        done, now = clock.step + 1, time.monotonic()
+        if now - self.last_line >= SECONDS_BETWEEN_LINES or done == clock.total_steps:
+            self.last_line = now
+            left = (now - self.start) / max(1, done - self.first_step) * (clock.total_steps - done)
+            where = f"epoch {_epoch(clock)} · step {done}/{clock.total_steps}"
+            self.say(f"{where} · {numbers} · {timedelta(seconds=round(left))} left")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

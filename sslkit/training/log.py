@@ -1,6 +1,7 @@
 """The rows of metrics.jsonl, and results.json."""
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,18 +16,22 @@ class MetricsFile:
     Args:
         path: the file; rows are appended.
         after: rows of later steps, left by a crash after the checkpoint resumed from, are dropped.
+        writes: whether this process is the one that writes.
     """
 
-    def __init__(self, path: Path, after: int = 0) -> None:
-        self.path = path
-        if path.exists():
+    def __init__(self, path: Path, after: int = 0, writes: bool = True) -> None:
+        self.path, self.writes = path, writes
+        if writes and path.exists():
             kept = [line for line in path.read_text().splitlines() if _step_of(line) <= after]
             write_text(path, "".join(f"{line}\n" for line in kept))
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append a row and hand it to the system."""
+        """Append a row and hand it to the system; JSON knows no NaN, so what is not finite becomes null."""
+        if not self.writes:
+            return
+        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(finite) + "\n")
 
 
 def _step_of(line: str) -> float:

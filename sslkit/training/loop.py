@@ -3,24 +3,26 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from rich.console import Console
 
 from sslkit.clock import Clock, Duration
 from sslkit.data.substitution import UnreadableLog
-from sslkit.distributed import rank, world_size
+from sslkit.distributed import from_main, max_over_processes, mean_over_processes, rank, wait_for_all, world_size
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
 from sslkit.student_teacher import Branch
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
 from sslkit.training.device import choose_device, choose_precision, seed_step
-from sslkit.training.diagnostics import diagnose
+from sslkit.training.diagnostics import check_finite, diagnose
 from sslkit.training.display import Display
 from sslkit.training.interruption import interruptible
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
@@ -39,6 +41,9 @@ from sslkit.training.showcase import Showcase
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
 from sslkit.types import Views
+
+LONGEST_EVALUATION = timedelta(hours=12)
+"""The main process evaluates alone; the others wait this long for it."""
 
 
 class Run:
@@ -64,7 +69,6 @@ class Run:
         console: Console | None = None,
     ) -> None:
         self.parts = parts
-        self.folder = RunFolder(folder)
         self.console = console or Console(stderr=True)
         self.device = choose_device(parts.runtime.device)
         if parts.runtime.threads is not None:
@@ -75,8 +79,12 @@ class Run:
         # may have another precision.
         AcceleratorState._reset_state()
         self.accelerator = Accelerator(
-            cpu=self.device.type == "cpu", mixed_precision="no" if precision == "fp32" else precision
+            cpu=self.device.type == "cpu",
+            mixed_precision="no" if precision == "fp32" else precision,
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)],
         )
+        # Processes start at different moments, so that a folder named after the time is the main one's to choose.
+        self.folder = RunFolder(from_main(folder))
         self.clock = start_clock(parts)
         self.model = build_model(parts.method, teacher).to(self.device).to(memory_format=torch.channels_last)
         if parts.runtime.compile:
@@ -88,8 +96,10 @@ class Run:
             [{**group, "lr": 0.0} for group in parameter_groups(self.model.student, method.decays_vectors)]
         )
         self.statistics = data_statistics(parts)
+        workers = parts.runtime.num_workers
+        self.num_workers = default_workers(parts.data.train, world_size()) if workers is None else workers
         self.measurements = Measurements(
-            parts.evaluation, parts.data, self.statistics, self.device, self.folder.results
+            parts.evaluation, parts.data, self.statistics, self.device, self.folder.results, self.num_workers
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
         self.interrupted = False
@@ -112,16 +122,22 @@ class Run:
 
     def execute(self, resume: bool = False) -> None:
         """Train to the end, or to an interruption, from the newest checkpoint if there is one and ``resume``."""
-        self.folder.start(self.record, self.statistics, resume)
+        if self.is_main:
+            self.folder.start(self.record, self.statistics, resume)
+        else:
+            self.console.quiet = True
+        wait_for_all()
         first = load_newest(self.folder.checkpoints, self.model, self.optimizer, self.record.identity) or 0
         self.clock = self.clock.at(first)
         # What followed the checkpoint is done again: its evaluation, or the baselines before the first step.
-        drop_results(self.folder.results, since=first)
-        metrics = MetricsFile(self.folder.metrics, after=first)
+        if self.is_main:
+            drop_results(self.folder.results, since=first)
+        metrics = MetricsFile(self.folder.metrics, after=first, writes=self.is_main)
         for callback in self.parts.runtime.callbacks:
             callback.on_run_start(self)
         if first == 0:
             self.measurements.measure_baselines(self.model.student.backbone)
+            wait_for_all()
         with Display(self.clock, first, self.console) as display, interruptible(self.interrupt):
             self._train(display, metrics)
             self._finish()
@@ -131,6 +147,7 @@ class Run:
     def interrupt(self) -> None:
         """Ask the run to stop after the step that it is in, with everything saved."""
         self.interrupted = True
+        self.console.print("finishing this step, then saving; once more stops at once", highlight=False)
 
     @property
     def showcase(self) -> Showcase:
@@ -142,7 +159,7 @@ class Run:
             self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
         with closing(self._batches()) as steps:
-            while self.clock.step < self.clock.total_steps and not self.interrupted:
+            while self.clock.step < self.clock.total_steps and not self._is_asked_to_stop():
                 with stopwatch.waiting():
                     _, batch = next(steps)
                 self.unreadable.record(len(batch.keys), batch.unreadable)
@@ -154,9 +171,18 @@ class Run:
                 with stopwatch.paused():
                     self._at_cadence(display)
 
+    def _is_asked_to_stop(self) -> bool:
+        """Whether any process was interrupted. Several agree where rows are written, to wait for nothing else."""
+        if world_size() > 1 and (self.clock.step == 0 or self.clock.step % self.parts.runtime.log_every == 0):
+            asked = torch.tensor(float(self.interrupted), device=self.device)
+            self.interrupted = bool(max_over_processes(asked))
+            return self.interrupted
+        return self.interrupted and world_size() == 1
+
     def _log(self, row: Mapping[str, float], display: Display, metrics: MetricsFile) -> None:
         metrics.write(row)
         display.show(self.clock, row)
+        check_finite(row, self.folder.checkpoints)
         for callback in self.parts.runtime.callbacks:
             callback.on_step_end(self, row)
 
@@ -195,10 +221,7 @@ class Run:
         )
 
     def _batches(self) -> Generator[tuple[int, Batch], None, None]:
-        workers = self.parts.runtime.num_workers
-        if workers is None:
-            workers = default_workers(self.parts.data.train, world_size())
-        return load_batches(self.batches(), self.clock.step, workers, pin_memory=self.device.type == "cuda")
+        return load_batches(self.batches(), self.clock.step, self.num_workers, pin_memory=self.device.type == "cuda")
 
     def _row(self, output: StepOutput, stopwatch: Stopwatch) -> dict[str, float]:
         """Return the row of the step just taken; reading it is the loop's only wait for the device."""
@@ -206,7 +229,7 @@ class Run:
         values = {
             "step": clock.step + 1,
             "epoch": (clock.step + 1) / clock.steps_per_epoch,
-            "loss": output.loss,
+            "loss": mean_over_processes(output.loss),
             "lr": plan.learning_rate(clock),
             "weight_decay": value_at(plan.weight_decay, clock),
             **method.teacher.metrics(clock),
@@ -265,6 +288,7 @@ class Run:
         branches = self.branches()
         for name in self.parts.evaluation.networks:
             rows += self.measurements.measure(branches[name].backbone, name, self.clock.step)
+        wait_for_all()
         for callback in self.parts.runtime.callbacks if rows else ():
             callback.on_evaluate_end(self, rows)
         return rows

@@ -31,18 +31,26 @@ class Measurements:
         statistics: how evaluators see them.
         device: where the networks are.
         path: results.json.
+        num_workers: processes that read images.
 
     Raises:
         UnknownName: a baseline that nobody knows.
     """
 
     def __init__(
-        self, section: Evaluation, data: Data, statistics: DataStatistics, device: torch.device, path: Path
+        self,
+        section: Evaluation,
+        data: Data,
+        statistics: DataStatistics,
+        device: torch.device,
+        path: Path,
+        num_workers: int = 0,
     ) -> None:
         for name in section.baselines:
             if name not in BASELINES:
                 raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
         self.section, self.data, self.statistics, self.device, self.path = section, data, statistics, device, path
+        self.num_workers = num_workers
         self.evaluators = list(section.evaluators)
 
     def measure(self, backbone: Backbone, network: str, step: int) -> Sequence[Mapping[str, Any]]:
@@ -53,7 +61,8 @@ class Measurements:
             self.evaluators = []
         if not self.evaluators or test is None or rank() != 0:
             return []
-        images = evaluation_data(train, test, self.statistics, self.section.batch_size, self.device)
+        batch_size, workers = self.section.batch_size, self.num_workers
+        images = evaluation_data(train, test, self.statistics, batch_size, self.device, workers)
         rows = evaluate(backbone, self.evaluators, images, network=network, step=step)
         append_results(self.path, rows)
         # One that was skipped has said so and need not say it again.

@@ -8,9 +8,12 @@ from torch import nn
 
 from sslkit.contracts import Optimizer
 
+FUSED_ON = ("cpu", "cuda", "mps")
+"""Types of devices on which torch takes AdamW's whole step in one kernel."""
+
 
 class AdamW(Optimizer):
-    """AdamW (arXiv:1711.05101), fused where the device has it. Biases and 1-d parameters are not decayed.
+    """AdamW (arXiv:1711.05101), fused where torch has that. Biases and 1-d parameters are not decayed.
 
     Args:
         betas: decay rates of the two moments.
@@ -22,7 +25,9 @@ class AdamW(Optimizer):
         self.eps = eps
 
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        return torch.optim.AdamW([dict(group) for group in groups], betas=self.betas, eps=self.eps, fused=True)
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        fused = all(p.is_floating_point() and p.device.type in FUSED_ON for p in parameters)
+        return torch.optim.AdamW([dict(group) for group in groups], betas=self.betas, eps=self.eps, fused=fused)
 
 
 class SGD(Optimizer):

@@ -8,6 +8,7 @@ from sslkit.errors import RecipeError
 from sslkit.sections import Method, Parts
 from sslkit.student_teacher import Branch, StudentTeacher
 from sslkit.types import DataStatistics, ViewGroup, Views
+from sslkit.views.evaluation import EvaluationView
 
 
 def build_model(method: Method, teacher: Branch | None) -> StudentTeacher:
@@ -46,10 +47,19 @@ def start_clock(parts: Parts) -> Clock:
 
 
 def data_statistics(parts: Parts) -> DataStatistics:
-    """Return how evaluators see the images: as large as the global views unless the recipe says otherwise."""
+    """Return how evaluators see the images: as large as the global views unless the recipe says otherwise.
+
+    Raises:
+        RecipeError: a size that no image could be cut to.
+    """
     data, section = parts.data, parts.evaluation
     size = section.view_size or max(parts.views.sizes)
-    return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, section.resize or size)
+    resize = section.resize or size
+    try:
+        EvaluationView(size, resize, data.channels, data.mean, data.std)
+    except RecipeError as error:
+        raise RecipeError(f"evaluation.view_size {size}, evaluation.resize {resize}: {error}") from error
+    return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, resize)
 
 
 def check_step(parts: Parts, model: StudentTeacher) -> None:

@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -7,6 +8,10 @@ from torch.nn import functional as F
 
 from sslkit.errors import RecipeError
 from sslkit.heads.dino_head import DINOHead
+from sslkit.heads.mlp_head import MLPHead
+from sslkit.heads.mlp_predictor import MLPPredictor
+from sslkit.heads.swav_head import SwAVHead
+from sslkit.heads.weight_norm import WeightNormPrototypes
 
 
 def rows(n, dim, dtype=torch.float64):
@@ -76,6 +81,22 @@ def test_values_and_gradients_are_those_of_torchs_weight_norm(frozen):
     assert head.prototypes.weight_g.requires_grad is not frozen
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (2, 4, 3)])
+def test_a_prototype_of_length_0_has_a_gradient(shape):
+    layer = WeightNormPrototypes(3, 5, freeze_norm=False).double()
+    embedding = rows(math.prod(shape[:-1]), 3).view(shape).requires_grad_()
+    v = layer.weight_v.detach().clone().requires_grad_()
+    g = torch.tensor([[0.0], [1.0], [-2.0], [0.0], [0.3]], dtype=torch.float64, requires_grad=True)
+
+    def scores(embedding, v, g):
+        return torch.func.functional_call(layer, {"weight_v": v, "weight_g": g}, (embedding,))
+
+    assert torch.autograd.gradcheck(scores, (embedding, v, g))
+    (slope,) = torch.autograd.grad(scores(embedding, v, g).sum(), g)
+    expected = (embedding.flatten(0, -2) @ F.normalize(v, dim=1).T).sum(0)
+    torch.testing.assert_close(slope.squeeze(1), expected, rtol=1e-12, atol=1e-14)
+
+
 def test_prototypes_by_hand():
     head = DINOHead(2, 2, embed_dim=2, num_layers=1)
     with torch.no_grad():
@@ -139,3 +160,19 @@ def test_impossible_heads_are_refused():
         DINOHead(4, num_prototypes=4, num_layers=-1, l2_bottleneck=False)
     with pytest.raises(RecipeError, match="one of gelu, relu, not 'tanh'"):
         DINOHead(4, num_prototypes=4, activation="tanh")
+
+
+@pytest.mark.parametrize(
+    ("head", "width"),
+    [
+        *((DINOHead, width) for width in ("in_dim", "num_prototypes", "hidden_dim", "embed_dim")),
+        *((SwAVHead, width) for width in ("in_dim", "num_prototypes", "hidden_dim", "embed_dim")),
+        *((MLPHead, width) for width in ("in_dim", "hidden_dim", "embed_dim", "num_layers")),
+        *((MLPPredictor, width) for width in ("dim", "hidden_dim")),
+    ],
+)
+@pytest.mark.parametrize("number", [0, -3])
+def test_widths_below_1_are_refused(head, width, number):
+    first = "dim" if head is MLPPredictor else "in_dim"
+    with pytest.raises(RecipeError, match=f"^{head.__name__}: {width} is at least 1, not {number}$"):
+        head(**{first: 4, width: number})

@@ -79,3 +79,9 @@ def test_adamw_by_hand():
     parameter.grad = torch.tensor([[3.0, -7.0]], dtype=torch.float64)
     optimizer.step()
     torch.testing.assert_close(parameter.detach(), torch.tensor([[1.4, -3.3]], dtype=torch.float64), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("meta", False)])
+def test_adamw_is_fused_where_torch_has_that(device, fused):
+    optimizer = AdamW().build(parameter_groups(Odd().to(device)))
+    assert [group["fused"] for group in optimizer.param_groups] == [fused, fused]
