@@ -228,11 +228,13 @@ class ViewMaker(ABC):
         num_globals: how many views are global; their ids come first.
         sizes: the side of each view in pixels, by view id.
         channels: channels of the images it was built for.
+        prepares_cheaply: whether ``prepare`` costs next to nothing, so that it alone needs no worker processes.
     """
 
     num_globals: int
     sizes: Sequence[int]
     channels: int = 3
+    prepares_cheaply: bool = False
 
     @abstractmethod
     def prepare(self, sample: Sample, epoch: int, seed: int) -> tuple[Tensor, ...]:

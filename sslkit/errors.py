@@ -2,10 +2,20 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
+
+DEBUG = "SSLKIT_DEBUG"
+"""Environment variable: set, a user's mistake also shows its traceback."""
 
 
 class SSLKitError(Exception):
-    """Base of every error that is the user's to mend: one message, no traceback, exit code 2."""
+    """Base of every error that is the user's to mend: one message, no traceback, exit code 2.
+
+    It pickles whatever its ``__init__`` takes, so that it survives the way back from a loader worker.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self.args), self.__dict__
 
 
 class RecipeError(SSLKitError):
@@ -31,6 +41,20 @@ class DataError(SSLKitError):
     """Images that cannot be found or read."""
 
 
+class NoSuchSplit(DataError):
+    """Images have no part of this name.
+
+    Args:
+        owner: what the images are, for people.
+        split: the part that was asked for.
+        splits: those that there are.
+    """
+
+    def __init__(self, owner: str, split: str, splits: Iterable[str]) -> None:
+        self.owner, self.split, self.splits = owner, split, tuple(splits)
+        super().__init__(f"{owner} has no split {split!r}.{did_you_mean(split, self.splits)}")
+
+
 class UnreadableImage(DataError):
     """One image that cannot be decoded without loss.
 
@@ -44,10 +68,6 @@ class UnreadableImage(DataError):
         self.name = name
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type["UnreadableImage"], tuple[str, str]]:
-        # Exceptions pickle through their message; this one must survive the way back from a loader worker.
-        return type(self), (self.name, self.reason)
-
 
 class NotSupported(SSLKitError):
     """A component was asked for something that it does not have (attention of a convolutional network)."""
@@ -60,3 +80,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     guess = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"{guess} Choices: {', '.join(choices) or 'none'}."
+
+
+def _made_again(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:
+    return kind.__new__(kind, *args)

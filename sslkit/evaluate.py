@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from sslkit.backbones.loading import LoadedModel, load_model
 from sslkit.contracts import Backbone, Evaluator, ImageSource
+from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
-from sslkit.errors import DataError, UnreadableImage
+from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import DataStatistics, EvaluationData, Labelled
 from sslkit.views.evaluation import EvaluationView
 
@@ -43,7 +44,7 @@ def evaluate(
         One row an evaluator: step, network, evaluator, protocol, dataset, metrics.
     """
     rows = []
-    unlabelled = [part.name for part in (data.train, data.test) if part.num_classes is None]
+    unlabelled = list(dict.fromkeys(part.name for part in (data.train, data.test) if part.num_classes is None))
     for evaluator in evaluators:
         if evaluator.needs_labels and unlabelled:
             logger.warning("%s skipped: no labels in %s", evaluator.command, " and ".join(unlabelled))
@@ -70,7 +71,11 @@ def evaluation_data(
     num_workers: int = 0,
     limit: int | None = None,
 ) -> EvaluationData:
-    """Return both parts of the data as the evaluation view shows them; arguments as for `labelled`."""
+    """Return both parts of the data as the evaluation view shows them; arguments as for `labelled`.
+
+    Raises:
+        DataError: test images are of a class that the training images do not name.
+    """
     view = EvaluationView(
         statistics.size,
         statistics.resize,
@@ -79,8 +84,10 @@ def evaluation_data(
         statistics.std,
         None if statistics.value_range is None else (statistics.value_range[0], statistics.value_range[1]),
     )
-    parts = [labelled(source, view, batch_size, device, num_workers, limit) for source in (train, test)]
-    return EvaluationData(*parts)
+    return EvaluationData(
+        labelled(train, view, batch_size, device, num_workers, limit),
+        labelled(test, view, batch_size, device, num_workers, limit, labels_as_in_training(train, test)),
+    )
 
 
 def labelled(
@@ -90,6 +97,7 @@ def labelled(
     device: torch.device | str = "cpu",
     num_workers: int = 0,
     limit: int | None = None,
+    labels: Tensor | None = None,
 ) -> Labelled:
     """Return a source's images in batches, in order.
 
@@ -102,12 +110,14 @@ def labelled(
         device: where the batches go.
         num_workers: reading processes; 0 reads in this one.
         limit: take this many images, always the same ones.
+        labels: (N,) in place of the source's own.
     """
     indices = list(range(len(source)))
     if limit is not None and limit < len(indices):
         # Keyed, not every n-th: labels are often periodic in the order of a source.
         indices = sorted(permuted(range(limit), len(source), seed=0, epoch=0).tolist())
-    labels = None if source.labels is None else source.labels[indices]
+    labels = source.labels if labels is None else labels
+    labels = None if labels is None else labels[indices]
     if labels is not None and bool((labels < 0).all()):
         labels = None
     images = _Images(source, view, indices, labels)
@@ -116,8 +126,8 @@ def labelled(
     return Labelled(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 
 
-class _Images(Dataset[tuple[Tensor, int | None] | str]):
-    """View and label of each image, or why it cannot be read."""
+class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
+    """View and label of each image, or why there is none: as a value, since torch adds its traceback to an error."""
 
     def __init__(
         self,
@@ -131,12 +141,12 @@ class _Images(Dataset[tuple[Tensor, int | None] | str]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, int | None] | str:
+    def __getitem__(self, position: int) -> tuple[Tensor, int | None] | SSLKitError:
         try:
-            image = self.source.read(self.indices[position]).image
-        except UnreadableImage as error:
-            return str(error)
-        return self.view(image), None if self.labels is None else int(self.labels[position])
+            image = self.view(self.source.read(self.indices[position]).image)
+        except SSLKitError as error:
+            return error
+        return image, None if self.labels is None else int(self.labels[position])
 
 
 class _Passes:
@@ -148,8 +158,11 @@ class _Passes:
     def __call__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         left_out: list[str] = []
         found = 0
-        for images, labels, unreadable in self.loader:
-            left_out += unreadable
+        for images, labels, errors in self.loader:
+            for error in errors:
+                if not isinstance(error, UnreadableImage):
+                    raise error
+                left_out.append(str(error))
             if images is not None:
                 found += len(images)
                 yield images.to(self.device, non_blocking=True), None if labels is None else labels.to(self.device)
@@ -165,11 +178,11 @@ class _Passes:
 
 
 def _collate(
-    items: Sequence[tuple[Tensor, int | None] | str],
-) -> tuple[Tensor | None, Tensor | None, list[str]]:
-    unreadable = [item for item in items if isinstance(item, str)]
-    pairs = [item for item in items if not isinstance(item, str)]
+    items: Sequence[tuple[Tensor, int | None] | SSLKitError],
+) -> tuple[Tensor | None, Tensor | None, list[SSLKitError]]:
+    errors = [item for item in items if isinstance(item, SSLKitError)]
+    pairs = [item for item in items if not isinstance(item, SSLKitError)]
     if not pairs:
-        return None, None, unreadable
+        return None, None, errors
     images, labels = zip(*pairs)
-    return torch.stack(images), None if labels[0] is None else torch.tensor(labels), unreadable
+    return torch.stack(images), None if labels[0] is None else torch.tensor(labels), errors

@@ -17,7 +17,7 @@ from pathlib import Path
 import pluggy
 
 from sslkit import __version__, hookspecs
-from sslkit.errors import SSLKitError, did_you_mean
+from sslkit.errors import DEBUG, SSLKitError, did_you_mean
 from sslkit.hookspecs import GROUP, KINDS
 from sslkit.registry import Entry, Registry
 
@@ -39,6 +39,7 @@ class Plugin:
         origin: the distribution and version that it came with, or its file.
         hooks: the hooks that it implements.
         error: what went wrong, with the traceback; empty where it loaded.
+        cause: the exception behind it, if there was one.
         disabled: whether `SSLKIT_DISABLE_PLUGINS` left it out.
     """
 
@@ -46,6 +47,7 @@ class Plugin:
     origin: str
     hooks: tuple[str, ...] = ()
     error: str = ""
+    cause: Exception | None = None
     disabled: bool = False
 
     @property
@@ -71,7 +73,7 @@ class Plugins:
         try:
             entries = self._offers(plugin, module())
         except Exception as error:
-            plugin.error = _readable(error)
+            plugin.error, plugin.cause = _readable(error), error
             return plugin
         for entry in entries:
             other = self.registry.find(entry.kind, entry.name)
@@ -141,7 +143,7 @@ def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
             name = stack.enter_context(importable(Path(file)))
             plugin = plugins.load(Plugin(str(file), str(file)), partial(importlib.import_module, name))
             if plugin.error:
-                raise SSLKitError(f"--plugin {file}: {plugin.error.strip().splitlines()[-1]}")
+                raise SSLKitError(f"--plugin {file}: {_in_one_line(plugin)}") from plugin.cause
         stack.callback(_active.reset, _active.set(plugins))
         yield plugins
 
@@ -210,3 +212,16 @@ def _distribution(point: EntryPoint) -> str:
 def _readable(error: Exception) -> str:
     """Return a user's mistake as its sentence, anything else with its traceback."""
     return str(error) if isinstance(error, SSLKitError) else "".join(traceback.format_exception(error))
+
+
+def _in_one_line(plugin: Plugin) -> str:
+    """Say what went wrong in a plugin file, and on which of its lines."""
+    if plugin.cause is None or isinstance(plugin.cause, SSLKitError):
+        return plugin.error
+    file = Path(plugin.origin).expanduser().resolve()
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(plugin.cause.__traceback__)]
+    if isinstance(plugin.cause, SyntaxError):
+        frames.append((plugin.cause.filename or "", plugin.cause.lineno))
+    line = next((f"{file.name}:{line}: " for name, line in reversed(frames) if Path(name) == file), "")
+    what = traceback.format_exception_only(plugin.cause)[-1].splitlines()[0]
+    return f"{line}{what} ({DEBUG}=1 shows all)"

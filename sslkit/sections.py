@@ -242,7 +242,8 @@ def _at_least(least: int, section: str, values: object, *names: str) -> None:
     for name in names:
         value = getattr(values, name)
         if isinstance(value, int | float) and not least <= value < math.inf:
-            raise RecipeError(f"{section}.{name} is at least {least}, not {value}")
+            finite = "" if value < least else " and finite"
+            raise RecipeError(f"{section}.{name} is at least {least}{finite}, not {value}")
 
 
 def _above_zero(section: str, values: object, *names: str) -> None:

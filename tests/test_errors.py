@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName, UnreadableImage, did_you_mean
+from sslkit.errors import DataError, NoSuchSplit, RecipeError, SSLKitError, UnknownName, UnreadableImage, did_you_mean
 
 
 def test_an_unknown_name_is_named_with_the_likely_intention_and_the_choices():
@@ -25,10 +25,21 @@ def test_nothing_to_choose_from():
 
 
 def test_every_error_is_the_users_to_mend():
-    for kind in (RecipeError, UnknownName, DataError, UnreadableImage):
+    for kind in (RecipeError, UnknownName, DataError, NoSuchSplit, UnreadableImage):
         assert issubclass(kind, SSLKitError)
 
 
-def test_an_unreadable_image_comes_back_from_a_worker_whole():
-    error = pickle.loads(pickle.dumps(UnreadableImage("a/b.jpg", "truncated")))
-    assert (error.name, error.reason, str(error)) == ("a/b.jpg", "truncated", "a/b.jpg: truncated")
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("no images"),
+        UnreadableImage("a/b.jpg", "truncated"),
+        UnknownName("loss", "mes", ["MSE"], where="method.loss"),
+        NoSuchSplit("photos", "test", ["train"]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_back_from_a_worker_whole(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))

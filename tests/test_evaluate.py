@@ -18,7 +18,8 @@ from sslkit.types import DataStatistics, Sample
 class Squares(ImageSource):
     """Image i is filled with i; a damaged one cannot be read."""
 
-    def __init__(self, num_images, labels=None, damaged=(), name="squares"):
+    def __init__(self, num_images, labels=None, damaged=(), name="squares", class_names=None):
+        self.class_names = class_names
         self.keys, self.labels, self.name, self.damaged = torch.arange(num_images), labels, name, damaged
 
     def read(self, index):
@@ -119,8 +120,44 @@ def test_evaluators_of_labels_skip_unlabelled_images_with_one_line(caplog):
     data = evaluation_data(Squares(4, name="wild"), Squares(4, torch.arange(4)), statistics)
     with caplog.at_level(logging.WARNING, "sslkit.evaluate"):
         rows = evaluate(RawPixels(), [KNN(), Brightness()], data, network="teacher")
+        evaluate(RawPixels(), [KNN()], evaluation_data(Squares(4), Squares(4), statistics), network="teacher")
     assert [row["evaluator"] for row in rows] == ["brightness"]
-    assert caplog.messages == ["knn skipped: no labels in wild"]
+    assert caplog.messages == ["knn skipped: no labels in wild", "knn skipped: no labels in squares"]
+
+
+ANIMALS = Squares(6, torch.arange(6) % 3, name="animals", class_names=["ant", "bee", "cat"])
+PLAIN = DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
+
+
+def test_classes_meet_by_name_where_two_folders_number_them_apart():
+    test = Squares(4, torch.tensor([1, 0, 1, -1]), name="others", class_names=["ant", "cat"])
+    data = evaluation_data(ANIMALS, test, PLAIN, batch_size=9)
+    assert contents(data.train)[1][0].tolist() == [0, 1, 2, 0, 1, 2]
+    assert contents(data.test)[1][0].tolist() == [2, 0, 2, -1]
+    assert test.labels.tolist() == [1, 0, 1, -1]
+    limited = evaluation_data(ANIMALS, test, PLAIN, batch_size=9, limit=2).test
+    ((images, labels),) = limited.batches()
+    numbers = ((images[:, 0, 0, 0] * 0.5 + 0.5) * 255).round().int().tolist()
+    assert labels.tolist() == [[2, 0, 2, -1][number] for number in numbers]
+
+
+def test_numbers_count_where_a_source_has_no_class_names():
+    data = evaluation_data(ANIMALS, Squares(2, torch.tensor([7, 0])), PLAIN)
+    assert contents(data.test)[1][0].tolist() == [7, 0]
+
+
+def test_a_class_that_training_does_not_know_is_named():
+    test = Squares(3, torch.tensor([0, 1, 1]), name="others", class_names=["ant", "bea", "unused"])
+    with pytest.raises(DataError, match=r"others: the class 'bea' is unknown to animals\. Did you mean 'bee'\?"):
+        evaluation_data(ANIMALS, test, PLAIN)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_what_the_view_refuses_is_one_message(num_workers):
+    statistics = DataStatistics(4, (0.5,) * 4, (0.5,) * 4, None, size=4, resize=4)
+    data = evaluation_data(Squares(2), Squares(2), statistics, num_workers=num_workers)
+    with pytest.raises(DataError, match=r"^an image has 3 channels, the views were built for 4: see data\.channels$"):
+        contents(data.train)
 
 
 @pytest.fixture

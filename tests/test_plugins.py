@@ -168,7 +168,9 @@ def test_a_file_with_hooks_offers_what_they_say(tmp_path):
     [
         (None, "there is no such file"),
         ("x = 1", "offers nothing"),
-        ("raise RuntimeError('broken here')", "RuntimeError: broken here"),
+        ("\nraise RuntimeError('broken here\\nand there')", "cannot.py:2: RuntimeError: broken here (SSLKIT_DEBUG=1"),
+        ("\nimport json\njson.loads('x')", "cannot.py:3: json.decoder.JSONDecodeError: Expecting value"),
+        ("x = 1\ndef y(:\n", "cannot.py:2: SyntaxError: invalid syntax"),
         (offering("los", "[]"), "no hook 'los'"),
     ],
 )

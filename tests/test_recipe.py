@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from sslkit import plugins
 from sslkit.clock import Clock
@@ -14,6 +15,7 @@ from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.hints import phrase
 from sslkit.recipe.layers import merge, read_overrides
 from sslkit.recipe.links import LINKS
+from sslkit.recipe.loading import load_data
 from sslkit.recipe.signature import parameters, takes_anything
 from sslkit.schedules import Cosine, Schedule
 from sslkit.sections import Parts
@@ -112,7 +114,9 @@ def test_words_that_are_no_override_are_refused(words):
 
 @pytest.mark.parametrize("text", ["1e-3", "1E3", "1.5e+2", "-.5", "3.", "+1.0", ".inf"])
 def test_numbers_are_numbers(text, base):
-    assert base("--optimization.lr", text).root.at("optimization.lr") == float(text.replace(".inf", "inf"))
+    assert base("--method.loss.temperature", text).root.at("method.loss.temperature") == float(
+        text.replace(".inf", "inf")
+    )
 
 
 # Overlays
@@ -130,6 +134,13 @@ def test_a_base_is_overlaid_by_a_chain_relative_to_each_file(write):
     assert [Path(origin).name for origin in recipe.origins("seed")] == ["middle.yaml", "command line"]
     assert [Path(origin).name for origin in recipe.origins("method.teacher")] == ["some.yaml", "middle.yaml"]
     assert recipe.origins("runtime.device") == []
+
+
+@pytest.mark.parametrize("content", [b"seed: 1 # caf\xe9\n", b"\xff\xfe\x00", b"seed: \x00\n"])
+def test_a_file_that_is_no_text_is_refused(content, tmp_path):
+    (tmp_path / "other.yaml").write_bytes(content)
+    with pytest.raises(RecipeError, match=r"other\.yaml cannot be read: a recipe is text in UTF-8"):
+        load(tmp_path / "other.yaml")
 
 
 def test_a_circle_is_refused(write):
@@ -208,7 +219,32 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
         (["--method", "3"], "method is a section with keys backbone, head"),
         (["--optimization.batch_size", "2.5"], "optimization.batch_size must be a whole number, not 2.5"),
         (["--optimization.batch_size", "true"], "optimization.batch_size must be a whole number, not True"),
-        (["--optimization.batch_size", "0"], "optimization: batch_size is at least 1"),
+        (["--optimization.batch_size", "0"], "optimization.batch_size is at least 1, not 0"),
+        (["--optimization.steps", "0"], "optimization.steps is at least 1, not 0"),
+        (["--optimization.epochs", "0"], "optimization.epochs is above 0, not 0"),
+        (["--optimization.epochs", ".nan"], "optimization.epochs is above 0, not nan"),
+        (["--optimization.lr_reference_batch", "0"], "optimization.lr_reference_batch is at least 1, not 0"),
+        (["--optimization.clip_grad_norm", "0"], "optimization.clip_grad_norm is above 0, not 0"),
+        (["--optimization.lr", "-1e-3"], "optimization.lr is at least 0, not -0.001"),
+        (["--optimization.lr", ".inf"], "optimization.lr is at least 0 and finite, not inf"),
+        (["--optimization.weight_decay", "-1"], "optimization.weight_decay is at least 0, not -1"),
+        (["--data.num_images", "0"], "data.num_images is at least 1, not 0"),
+        (["--data.channels", "0"], "data.channels is at least 1, not 0"),
+        (["--runtime.checkpoint_every", "0 epochs"], "runtime.checkpoint_every is longer than nothing, not '0 epochs'"),
+        (["--runtime.log_every", "0"], "runtime.log_every is at least 1, not 0"),
+        (["--evaluation.every", "0 epochs"], "evaluation.every is longer than nothing, not '0 epochs'"),
+        (["--evaluation.batch_size", "0"], "evaluation.batch_size is at least 1, not 0"),
+        (["--evaluation.view_size", "0"], "evaluation.view_size is at least 1, not 0"),
+        (
+            ["--evaluation.view_size", "9", "--evaluation.resize", "8"],
+            "evaluation.resize is at least evaluation.view_size, 9, not 8",
+        ),
+        (["--seed", "99999999999999999999999"], "seed is between 0 and 2**63 - 1, not 99999999999999999999999"),
+        (["--seed", "-1"], "seed is between 0 and 2**63 - 1, not -1"),
+        (["--method.head.num_prototypes", "-3"], "method.head: "),
+        (["--method.teacher", "{EMA: {momentum: 1.5}}"], "method.teacher: the momentum of EMA lies in [0, 1], not 1.5"),
+        (["--evaluation.evaluators", "[{KNN: {k: [0]}}]"], "evaluation.evaluators.0: KNN: k=(0,)"),
+        (["--evaluation.evaluators", "[{KNN: {temperature: 0}}]"], "evaluation.evaluators.0: KNN: k="),
         (["--optimization.optimizer.betas", "[1]"], "optimization.optimizer.betas must be a list of 2, each a number"),
         (
             ["--optimization.freeze.bone", "1 epochs"],
@@ -300,6 +336,96 @@ def test_arguments_are_followed_to_the_parents():
     assert takes_anything(Open)
 
 
+# Images of a folder
+
+IMAGES = BASE.replace("TinyImages: {path: somewhere, num_images: 64}", "HuggingFaceImages: {path: hub/name}").replace(
+    "TinyImages: {split: test}", "HuggingFaceImages: {split: validation}"
+)
+DRAWN = BASE.replace("TinyImages: {path: somewhere, num_images: 64}", "Textures: {num_images: 8}").replace(
+    "TinyImages: {split: test}", "Textures: {num_images: 8, split: test}"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a function that makes a folder of images of these names."""
+
+    def make(*names: str, root: str = "photos") -> str:
+        for name in names:
+            (tmp_path / root / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / root / name)
+        return str(tmp_path / root)
+
+    return make
+
+
+@pytest.mark.parametrize("recipe", [IMAGES, DRAWN], ids=["path", "drawn"])
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [
+        (["train/a.png", "val/b.png"], "validation"),
+        (["train/a.png", "test/b.png"], "test"),
+        (["a.png", "b.png"], None),
+    ],
+)
+def test_data_in_short_takes_the_test_split_that_there_is(recipe, names, split, folder, write, caplog):
+    place = folder(*names)
+    short = load(write(recipe), ["--data", place])
+    test = short.build().data.test
+    assert (test is None) == (split is None)
+    again = load(write(short.to_yaml(), "resolved.yaml"))
+    assert again.resolved == short.resolved
+    written = short.resolved["data"]["test"]
+    if split is None:
+        assert written is None
+        (message,) = caplog.messages
+        assert message.startswith(f"{place} has no test split (only train)")
+        assert "--data.test '{HuggingFaceImages: {split: NAME}}'" in message
+    else:
+        # "val" is another word for the validation split, as the folder has it.
+        assert (written["HuggingFaceImages"]["split"], caplog.messages) == (split, [])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--data", "{place}", "--data.test", "{HuggingFaceImages: {split: validation}}"],
+        ["--data.test.split", "validation", "--data", "{place}"],
+        ["--data.train.path", "{place}"],
+    ],
+)
+def test_a_split_that_was_written_is_not_replaced(words, folder, write):
+    place = folder("a.png")
+    words = [place if word == "{place}" else word for word in words]
+    said = r"^data\.test: .* has no split 'validation'\. Choices: train\. .*--data\.test null\.$"
+    with pytest.raises(DataError, match=said):
+        load(write(IMAGES), words).build()
+
+
+def test_no_test_images_stay_none_in_short(folder, write):
+    place = folder("train/a.png", "test/b.png")
+    assert load(write(DRAWN), ["--data.test", "null", "--data", place]).build().data.test is None
+
+
+def test_a_resolved_recipe_can_be_used_from_any_folder(folder, write, tmp_path, monkeypatch):
+    place = folder("train/a.png", "test/b.png")
+    monkeypatch.chdir(tmp_path)
+    near = load(write(IMAGES), ["--data", "photos"])
+    paths = [near.resolved["data"][part]["HuggingFaceImages"]["path"] for part in ("train", "test")]
+    assert paths == [place, place]
+    assert load(write(IMAGES)).resolved["data"]["train"]["HuggingFaceImages"]["path"] == "hub/name"
+    monkeypatch.chdir("/")
+    far = load(write(IMAGES), ["--data", place])
+    assert near.identity(["ab"]) == far.identity(["ab"])
+
+
+def test_classes_that_training_does_not_know_are_refused_before_training(folder, write):
+    train, test = folder("ant/1.png", "bee/1.png", root="here"), folder("ant/1.png", "fly/1.png", root="there")
+    words = ["--data.train.path", train, "--data.test", f"{{HuggingFaceImages: {{path: {test}, split: train}}}}"]
+    with pytest.raises(DataError, match="the class 'fly' is unknown to here train"):
+        load(write(IMAGES), words).build()
+
+
 # Building
 
 
@@ -374,6 +500,13 @@ def test_a_refusal_in_a_constructor_names_the_key(base):
         base("--method.backbone.width", "0").build()
     with pytest.raises(DataError, match=r"^data\.train: there are no images in nowhere$"):
         base("--data", "nowhere").build()
+
+
+def test_images_are_made_without_the_rest_of_the_recipe(write):
+    file = write(BASE.replace("TinyOperator", "nobody.knows.Operator"))
+    data = load_data(file)
+    assert (data.train.path, data.train.split, data.train.channels) == ("somewhere", "train", 3)
+    assert data.test.split == "test"
 
 
 def test_data_in_short_moves_train_and_test(base):

@@ -37,7 +37,10 @@ def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any])
                 raise
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
     except TypeError as error:
-        raise SSLKitError(f"timm model {name!r} does not take {_refused_argument(error)!r}: {error}") from error
+        refused = _refused_argument(error)
+        raise SSLKitError(
+            f"timm model {name!r} does not take {refused!r}: {_remedy(refused, arguments, error)}"
+        ) from error
     except (RuntimeError, OSError, ValueError, AssertionError) as error:
         raise SSLKitError(f"timm model {name!r} cannot be made: {error}") from error
 
@@ -53,8 +56,8 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
     """
     if not isinstance(model, ResNet):
         raise NotSupported(
-            f"small_image_stem: {name!r} has no ResNet stem to replace. Choose a ResNet (resnet18, resnet50), "
-            "or for a ViT model_args: {img_size: 32, patch_size: 4}."
+            f"small_image_stem: {name!r} has no ResNet stem to replace. Choose a ResNet (resnet18, resnet50), or "
+            "small_image_stem: false; for a ViT with model_args: {img_size: 32, patch_size: 4}."
         )
     resnet: Any = model
     small = nn.Conv2d(resnet.in_chans, resnet.bn1.num_features, 3, padding=1, bias=False)
@@ -80,6 +83,15 @@ def _check_name(name: str) -> None:
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")] if tag else []
     if tag and tag not in tags:
         raise UnknownName(f"pretrained tag of {architecture}", tag, tags)
+
+
+def _remedy(refused: str, arguments: Mapping[str, Any], error: TypeError) -> str:
+    if refused not in arguments or refused in ("in_chans", "drop_path_rate"):
+        return str(error)
+    return (
+        "it stands in model_args, which an override of the name alone leaves as the recipe has them; "
+        "--method.backbone.model_args null drops them"
+    )
 
 
 def _refused_argument(error: TypeError) -> str:

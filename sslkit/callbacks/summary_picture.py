@@ -76,7 +76,7 @@ def _draw_views(figure: SubFigure, run: Any) -> None:
 
 def _draw_neighbours(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
-    bank, queries = run.showcase.looks("train", 5000), run.showcase.looks("test", 500)
+    bank, queries = run.showcase.looks("train", 5000), run.showcase.looks("test", 5000)
     chosen = _spread(queries.labels, len(queries.images))
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
     nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices

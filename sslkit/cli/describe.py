@@ -28,7 +28,7 @@ def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:
     for section in ("Args:", "Raises:", "Attributes:", "Returns:"):
         text = text.partition(f"\n{section}\n")[0]
     # Paragraphs are wrapped anew; indented lines and lists stay as they are.
-    screen.text(re.sub(r"(?<=\S)\n(?=[^\s*-])", " ", text.strip()))
+    screen.text(spoken(re.sub(r"(?m)^(?! )(.*\S)\n(?=[^\s*-])", r"\1 ", text.strip())))
     screen.gap()
     links = {link.target.rpartition(".")[2]: link.source for link in LINKS if _kind_at(link.target) == kind}
     _arguments(screen, found, links, registry)
@@ -43,15 +43,15 @@ def describe_key(screen: Screen, key: str, registry: Registry) -> None:
     hint, doc = _find(key)
     kind = kind_in(hint) or kind_in(item_hint(hint))
     if kind:
-        screen.heading(key, doc)
+        screen.heading(key, spoken(doc))
         screen.columns((entry.name, entry.summary) for entry in registry.entries(kind.hook))
         screen.text(Text(f"sslkit list {kind.command} NAME says what one takes", "dim"))
     elif dataclasses.is_dataclass(hint):
-        screen.heading(key or "a recipe", doc)
+        screen.heading(key or "a recipe", spoken(doc))
         _arguments(screen, hint, {}, registry)
     else:
         screen.heading(key, phrase(hint))
-        screen.text(doc)
+        screen.text(spoken(doc))
 
 
 def kind_at(key: str) -> Kind:
@@ -102,7 +102,12 @@ def _default(parameter: Parameter, links: dict[str, str], registry: Registry) ->
 
 def _meaning(parameter: Parameter) -> Text:
     kind = None if parameter.hint is Any or dataclasses.is_dataclass(parameter.hint) else phrase(parameter.hint)
-    return Text.assemble(parameter.doc, (f" ({kind})" if kind else "", "dim"))
+    return Text.assemble(spoken(parameter.doc), (f" ({kind})" if kind else "", "dim"))
+
+
+def spoken(text: str) -> str:
+    """Return a docstring's text without its backticks."""
+    return text.replace("`", "")
 
 
 def one_line(value: Any) -> str:

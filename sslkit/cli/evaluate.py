@@ -1,6 +1,7 @@
 """``sslkit evaluate``: measure a frozen backbone."""
 
 import ast
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
@@ -37,7 +38,7 @@ MODELS = {
 }
 
 EXAMPLES = """\
-sslkit evaluate knn runs/quickstart/<date-time> --network student
+sslkit evaluate knn RUN_FOLDER --network student
 sslkit evaluate knn timm:vit_small_patch16_224.dino --data ~/imagenette --k 10,20
 sslkit evaluate knn raw-pixels --data ~/images --size 32 --output results.json"""
 
@@ -45,13 +46,15 @@ sslkit evaluate knn raw-pixels --data ~/images --size 32 --output results.json""
 def run(argv: Sequence[str]) -> int:
     """Evaluate a model, or say what that takes."""
     words = list(argv)
-    if not words or any(word in ("-h", "--help") for word in words):
+    if any(word in ("-h", "--help") for word in words):
         return _help([word for word in words if not word.startswith("-")])
     options = {name: values[-1] for name in OPTIONS if (values := take_option(words, name))}
     positional = _take_positional(words)
     if len(positional) != 2:
         raise SSLKitError(f"sslkit evaluate takes an EVALUATOR and a MODEL, not {' '.join(positional) or 'nothing'}")
     evaluator = _make_evaluator(positional[0], words)
+    if "--output" in options:
+        _check_output(Path(options["--output"]))
     rows = [row for spec in _models(positional[1]) for row in _measure(evaluator, spec, options)]
     _show(rows)
     if "--output" in options:
@@ -59,6 +62,20 @@ def run(argv: Sequence[str]) -> int:
 
         append_results(Path(options["--output"]), rows)
     return 0
+
+
+def _check_output(path: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    from sslkit.training.log import read_results
+
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SSLKitError(f"--output {path}: {path.parent} is not a folder that can be written to")
+    try:
+        rows = read_results(path)
+    except (OSError, ValueError):
+        rows = ()
+    if not isinstance(rows, list) and path.exists():
+        raise SSLKitError(f"--output {path} is not a results.json, a list of rows, and stays as it is")
 
 
 def _take_positional(words: list[str]) -> list[str]:
@@ -142,7 +159,7 @@ def _measure(evaluator: "Evaluator", spec: str, options: dict[str, str]) -> list
     from sslkit.training.device import choose_device
     from sslkit.training.loader import default_workers
 
-    device = choose_device(options.get("--device", "auto"))
+    device = choose_device(options.get("--device", "auto"), "--device")
     model = load_model(spec, options.get("--network", "teacher"))
     statistics = model.statistics
     if "--size" in options:
@@ -168,14 +185,13 @@ def _images(spec: str, options: dict[str, str], channels: int) -> "tuple[ImageSo
         parts = (options.get("--train-split", "train"), options.get("--test-split", "test"))
         train, test = (HuggingFaceImages(path, split=split, channels=channels) for split in parts)
         return train, test
-    recipe = next(
-        (file for place in (Path(spec), Path(spec).parent) if (file := place / "recipe.yaml").is_file()), None
-    )
+    here = Path(spec).expanduser()
+    recipe = next((file for place in (here, here.parent) if (file := place / "recipe.yaml").is_file()), None)
     if recipe is None:
         raise SSLKitError("--data is missing: the images to measure on (only a run brings its own)")
-    from sslkit.recipe import load
+    from sslkit.recipe.loading import load_data
 
-    data = load(recipe).builder().part("data")
+    data = load_data(recipe)
     if data.test is None:
         raise SSLKitError(f"{recipe} has no data.test: say --data PATH")
     return data.train, data.test

@@ -50,17 +50,23 @@ def _file(recipe: Recipe) -> str:
 
 
 def _slots(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
-    """Yield the filled slots, and the file that fills them."""
+    """Yield the filled slots, and what changes them on top of the lowest recipe."""
     for key in SLOTS:
         node = recipe.root.at(key)
-        # Worth saying only where a recipe overlays another.
-        written = " + ".join(Path(origin).stem for origin in recipe.origins(key)) if len(recipe.layers) > 1 else ""
+        changes = [origin for origin in recipe.origins(key) if origin != recipe.layers[0].origin]
         if isinstance(node, Node):
-            yield key, _call(node), written
+            yield key, _call(node), " + ".join(Path(origin).stem for origin in changes)
 
 
 def _call(value: Any) -> Text:
-    """Return a component as it would be called in Python, with the arguments that were given."""
+    """Return a component as it would be called, with the arguments that were given in YAML's words."""
+    if isinstance(value, Mapping):
+        items = (Text.assemble(f"{name}: ", _call(item)) for name, item in value.items())
+        return Text.assemble("{", Text(", ").join(items), "}")
+    if isinstance(value, list | tuple):
+        return Text.assemble("[", Text(", ").join(_call(item) for item in value), "]")
+    if value is None or isinstance(value, bool):
+        return Text({None: "null", True: "true", False: "false"}[value])
     if not isinstance(value, Node):
         return Text(f"{value:g}" if isinstance(value, float) else str(value))
     arguments = (Text.assemble(f"{name}=", _call(given)) for name, given in value.given.items())

@@ -10,7 +10,9 @@ from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS, Kind
 from sslkit.plugins import OWN, active
 from sslkit.recipe.files import builtin_recipes
-from sslkit.registry import Registry, kind_of
+from sslkit.registry import Entry, Registry, kind_of
+
+RECIPES = ("recipe", "recipes")
 
 USAGE = """\
 sslkit list                everything
@@ -29,20 +31,22 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if len(argv) > 2:
         raise SSLKitError(f"sslkit list takes a kind and a name, not {' '.join(argv)!r}")
+    if len(argv) == 2 and argv[0] in RECIPES:
+        raise SSLKitError(f"sslkit list says what components take; what a recipe does: sslkit explain {argv[1]}")
     if len(argv) == 2:
         from sslkit.cli.describe import describe
 
         describe(screen, kind_of(argv[0]), argv[1], registry)
-    elif argv and argv[0] in ("recipe", "recipes"):
+    elif argv and argv[0] in RECIPES:
         _recipes(screen)
     elif argv:
         _kind(screen, kind_of(argv[0]), registry)
     else:
+        _recipes(screen)
         for kind in KINDS:
             if registry.names(kind.hook):
-                _kind(screen, kind, registry)
                 screen.gap()
-        _recipes(screen)
+                _kind(screen, kind, registry)
     failed = [plugin.name for plugin in active().found if plugin.error]
     if failed:
         screen.gap()
@@ -53,8 +57,12 @@ def run(argv: Sequence[str]) -> int:
 def _kind(screen: Screen, kind: Kind, registry: Registry) -> None:
     entries = registry.entries(kind.hook)
     screen.heading(kind.command)
-    rows = [(e.name, e.summary, "" if e.plugin == OWN else e.origin) for e in entries]
-    screen.columns(rows)
+    screen.columns((entry.name, _said(entry)) for entry in entries)
+
+
+def _said(entry: Entry) -> Text:
+    origin = "" if entry.plugin == OWN else f"({entry.origin})"
+    return Text(" ").join(filter(None, (Text(entry.summary), Text(origin, "dim"))))
 
 
 def _recipes(screen: Screen) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from sslkit import __version__, plugins
 from sslkit.cli.arguments import take_option
 from sslkit.cli.screen import Screen
-from sslkit.errors import SSLKitError, UnknownName
+from sslkit.errors import DEBUG, SSLKitError, UnknownName
 
 COMMANDS = {
     "train": "train a recipe",
@@ -23,10 +23,10 @@ EXAMPLES = """\
 sslkit train quickstart
 sslkit train dino-vit-small --data ~/images --optimization.epochs 100
 sslkit list collapse-operators Centering
-sslkit evaluate knn runs/quickstart/<date-time> --network teacher"""
+sslkit evaluate knn RUN_FOLDER --network teacher"""
 
-DEBUG = "SSLKIT_DEBUG"
-"""Environment variable: set, a user's mistake also shows its traceback."""
+NEED_WORDS = ("train", "evaluate", "explain")
+"""Commands that do nothing by themselves: alone they show their help."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -65,6 +65,9 @@ def _run(words: list[str]) -> int:
         raise UnknownName("command", command, COMMANDS)
     with plugins.using(files):
         run = importlib.import_module(f"sslkit.cli.{command}").run
+        if not rest and command in NEED_WORDS:
+            run(["--help"])
+            return 2
         return int(run(rest))
 
 

@@ -16,7 +16,7 @@ def run(argv: Sequence[str]) -> int:
         raise SSLKitError(f"sslkit plugins takes no argument, not {argv[0]!r}")
     plugins, screen = active(), Screen()
     screen.heading("Plugins", "what they offer: sslkit list · how to write one: docs/plugins.md")
-    screen.columns((_row(plugin, plugins) for plugin in plugins.found), styles=("cyan", "", "", "dim"))
+    screen.columns((plugin.name, _said(plugin, plugins)) for plugin in plugins.found)
     for plugin in plugins.found:
         if plugin.error:
             screen.gap()
@@ -25,11 +25,13 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _row(plugin: Plugin, plugins: Plugins) -> tuple[str | Text, ...]:
+def _said(plugin: Plugin, plugins: Plugins) -> Text:
+    """Return where a plugin comes from, unless its name says it, and what it offers."""
+    origin = f"{plugin.origin} · " if plugin.origin != plugin.name else ""
     if plugin.error:
-        return plugin.name, plugin.origin, Text("failed", "red"), ""
+        return Text.assemble(origin, ("failed", "red"))
     if plugin.disabled:
-        return plugin.name, plugin.origin, Text("disabled", "yellow"), "by SSLKIT_DISABLE_PLUGINS"
+        return Text.assemble(origin, ("disabled", "yellow"), " by SSLKIT_DISABLE_PLUGINS")
     entries = [e for kind in KINDS for e in plugins.registry.entries(kind.hook) if e.plugin == plugin.name]
-    count = f"{len(entries)} component{'' if len(entries) == 1 else 's'}"
-    return plugin.name, plugin.origin, count, "" if plugin.name == OWN else ", ".join(entry.name for entry in entries)
+    names = "" if plugin.name == OWN else f": {', '.join(entry.name for entry in entries)}"
+    return Text.assemble(f"{origin}{len(entries)} component{'' if len(entries) == 1 else 's'}", (names, "dim"))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslkit.data.keys import name_keys
-from sslkit.errors import DataError, UnreadableImage, did_you_mean
+from sslkit.errors import NoSuchSplit, UnreadableImage
 
 logger = logging.getLogger("sslkit.data")
 
@@ -44,7 +44,7 @@ class FolderIndex:
         class_names: the class folders of all splits, sorted, or None.
 
     Raises:
-        DataError: there is no such split.
+        NoSuchSplit: there is no such split.
     """
 
     def __init__(self, root: Path, files: Sequence[str], split: str) -> None:
@@ -53,7 +53,7 @@ class FolderIndex:
         parts = _by_split(root, files)
         chosen = parts.get(SPLITS.get(split.lower(), split))
         if chosen is None:
-            raise DataError(f"{root} has no split {split!r}.{did_you_mean(split, parts)}")
+            raise NoSuchSplit(str(root), split, parts)
         self.root = root
         names = [os.fsencode(file) for file in chosen]
         # One buffer: a list of a million strings would be copied page by page into every forked worker.

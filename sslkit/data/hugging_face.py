@@ -1,5 +1,6 @@
 """Images from anywhere that the Hugging Face ``datasets`` library or a folder reaches."""
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from sslkit.data.folder import IMAGE_SUFFIXES, TABLE_SUFFIXES, FolderIndex, walk
 from sslkit.data.keys import fingerprint
 from sslkit.data.order import permuted
 from sslkit.data.tables import TableIndex, open_table
-from sslkit.errors import DataError, UnreadableImage, did_you_mean
+from sslkit.errors import DataError, UnreadableImage
 from sslkit.types import Sample
 
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
@@ -155,7 +156,8 @@ def _locate(path: str) -> Path | None:
         return None
     folder = next(parent for parent in where.absolute().parents if parent.exists())
     missing = where.absolute().relative_to(folder).parts[0]
-    hint = did_you_mean(missing, [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")])
+    near = difflib.get_close_matches(missing, [entry.name for entry in folder.iterdir()], n=3)
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise DataError(
         f"{path} does not exist: there is no {missing!r} in {folder}.{hint} "
         "A data set of the Hugging Face Hub is named owner/name."

@@ -28,7 +28,11 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
             return source.read((index + offset) % len(source)), errors
         except UnreadableImage as error:
             errors.append(error)
-    raise DataError(f"{source.name}: {len(errors)} images in a row cannot be read; the first is {errors[0]}")
+    tried = f"{len(errors)} images in a row cannot be read; the first is"
+    if len({error.reason for error in errors}) == 1:
+        # One reason for all is no damage: the recipe expects other images, and must hear that first.
+        raise DataError(f"{source.name}: {errors[0].reason}. So {tried} {errors[0].name}")
+    raise DataError(f"{source.name}: {tried} {errors[0]}")
 
 
 class UnreadableLog:
@@ -71,7 +75,8 @@ class UnreadableLog:
             examples = ", ".join(sorted(self.names)[:3])
             raise DataError(
                 f"{len(self.names)} of {self.num_seen} images seen cannot be read, more than {self.limit:.2%} is "
-                f"not borne. Among them: {examples}. Mend or remove them, or raise the limit."
+                f"not borne. Among them: {examples}. Mend or remove them, or raise "
+                "runtime.unreadable_limit."
             )
 
     def _add(self, error: UnreadableImage) -> None:

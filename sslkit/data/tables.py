@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sslkit.data.folder import SPLITS
 from sslkit.data.keys import row_keys
-from sslkit.errors import DataError, UnreadableImage, did_you_mean
+from sslkit.errors import DataError, NoSuchSplit, UnreadableImage, did_you_mean
 
 
 class TableIndex:
@@ -44,7 +44,7 @@ class TableIndex:
         self.origin = origin
         self.split = next((s for s in (split, SPLITS.get(split.lower(), split)) if s in splits), "")
         if not self.split:
-            raise DataError(f"{origin} has no split {split!r}.{did_you_mean(split, splits)}")
+            raise NoSuchSplit(origin, split, splits)
         table = splits[self.split]
         self.image_column = image_column or self._find_images(table)
         self.label_column = label_column or _find_labels(table)

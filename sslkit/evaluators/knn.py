@@ -22,8 +22,9 @@ class KNN(Evaluator):
 
     The protocol of DINO, arXiv:2104.14294, §3.2, after instance discrimination, arXiv:1805.01978.
 
-        similarity = cosine of the features of a frozen backbone in eval mode, images not augmented
-        vote       = sum of exp(similarity / temperature) over the k nearest training images, class by class
+        similarity = cosine of frozen features, eval mode, no augmentation
+        vote       = sum of exp(similarity / temperature) over the k nearest
+                     training images, class by class
 
     top1 is the share of test images, in percent, whose label has the largest vote. top5: whose label is among
     the five largest; a class without any of the k neighbours is never among them, however few classes voted.

@@ -18,9 +18,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 class DINOHead(Head):
     """MLP, l2 bottleneck, weight-normalised prototypes. DINO §3.1 and appendix C, arXiv:2104.14294.
 
-        projector  = Linear, [BatchNorm], activation, ... , Linear(hidden_dim, embed_dim)    num_layers linears
-        embedding  = projector(features) / norm                                              by the branch
-        logits     = embedding @ (weight_g * weight_v / norm(weight_v)).T                    (N, K)
+        projector = Linear, [BatchNorm], activation, ...,
+                    Linear(hidden_dim, embed_dim): num_layers linears
+        embedding = projector(features) / norm, by the branch
+        logits    = embedding @ (weight_g * weight_v / norm(weight_v)).T, (N, K)
 
     Linear weights of the MLP start truncated normal of std 0.02 with zero bias; ``weight_v`` starts as torch's
     ``nn.Linear`` does, ``weight_g`` at 1.

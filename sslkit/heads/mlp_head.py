@@ -9,11 +9,10 @@ from sslkit.heads.widths import check_widths
 class MLPHead(Head):
     """num_layers linear layers, between them [BatchNorm] and ReLU; the branch l2-normalises what comes out.
 
-    ===================================== ================================================================
-    MoCo-v2 (arXiv:2003.04297, reference) the defaults
-    BYOL (arXiv:2006.07733, §3.3)         hidden_dim 4096, embed_dim 256, batch_norm, last_bias false
-    DINO table 14 rows 5-6                num_layers 3, batch_norm
-    ===================================== ================================================================
+        MoCo-v2 (arXiv:2003.04297, reference)  the defaults
+        BYOL (arXiv:2006.07733, §3.3)          hidden_dim 4096, embed_dim 256,
+                                               batch_norm, last_bias false
+        DINO table 14 rows 5-6                 num_layers 3, batch_norm
 
     Weights start as torch's.
 

@@ -11,9 +11,9 @@ from sslkit.heads.widths import check_widths
 class SwAVHead(Head):
     """MLP with batch norm, l2, linear prototypes without bias. SwAV §3.1 and appendix A (arXiv:2006.09882).
 
-        projector  = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
-        embedding  = projector(features) / norm                                              by the branch
-        logits     = embedding @ weight.T                                                    (N, K)
+        projector = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
+        embedding = projector(features) / norm, by the branch
+        logits    = embedding @ weight.T, (N, K)
 
     Each prototype is scaled to length 1 at the start of a step, and trains without that constraint, so a saved weight
     is the optimizer's. The reference keeps the prototypes still at first (``optimization.freeze``). Weights start as

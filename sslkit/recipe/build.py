@@ -1,11 +1,12 @@
 """A checked recipe to the objects of a run."""
 
+import logging
 from typing import Any
 
 import torch
 
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
-from sslkit.errors import RecipeError, SSLKitError
+from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Node
@@ -15,6 +16,12 @@ from sslkit.sections import Method
 from sslkit.student_teacher import check_fit
 from sslkit.types import ViewGroup, Views, matching_pairs
 
+logger = logging.getLogger("sslkit.recipe")
+
+TEST = "data.test"
+TEST_SPLITS = ("test", "validation", "val")
+"""What the test images are called where the recipe leaves that open, the likeliest first."""
+
 
 class Builder:
     """Makes the parts of one recipe, handing each its linked values; a part is made once.
@@ -22,11 +29,14 @@ class Builder:
     Args:
         root: the whole recipe.
         registry: names the classes in errors.
+        open_test: whether the split of ``data.test`` may be another one, or none, where the images have no such;
+            the recipe is changed to say which.
     """
 
-    def __init__(self, root: Node, registry: Registry) -> None:
+    def __init__(self, root: Node, registry: Registry, open_test: bool = False) -> None:
         self.root = root
         self.registry = registry
+        self.open_test = open_test
         self._made: dict[str, Any] = {}
 
     def part(self, key: str) -> Any:
@@ -49,11 +59,33 @@ class Builder:
         arguments |= self._linked(node)
         try:
             return node.cls(**arguments)
+        except NoSuchSplit as error:
+            if node.key == TEST and self.open_test:
+                return self._with_usual_split(node, error)
+            without = f" Or leave test images out: --{TEST} null." if node.key == TEST else ""
+            error.args = (_at(node.key, error) + without,)
+            raise
         except SSLKitError as error:
             error.args = (_at(node.key, error),)
             raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise RecipeError(_at(node.key, error)) from error
+
+    def _with_usual_split(self, node: Node, missing: NoSuchSplit) -> Any:
+        """Make the test images of a split that there is, or none."""
+        split = next((name for name in TEST_SPLITS if name in missing.splits), None)
+        if split is not None:
+            node.given["split"] = split
+            return self._make(node)
+        self.root.at("data").given["test"] = None
+        logger.warning(
+            "%s has no test split (only %s), so nothing is evaluated; to name one: --%s '{%s: {split: NAME}}'",
+            missing.owner,
+            ", ".join(missing.splits),
+            TEST,
+            node.name,
+        )
+        return None
 
     def _linked(self, node: Node) -> dict[str, Any]:
         values = {}

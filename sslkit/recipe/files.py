@@ -58,7 +58,7 @@ def builtin_recipes() -> dict[str, Path]:
     """Return the recipes that come with the package, by name."""
     package = Path(__file__).parents[1]
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
-    return {file.stem: file.resolve() for file in sorted(folder.rglob("*.yaml"))}
+    return {file.stem: file.resolve() for file in sorted(folder.rglob("*.yaml"), key=lambda file: file.stem)}
 
 
 def _shown(file: Path) -> str:

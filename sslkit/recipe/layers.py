@@ -76,6 +76,21 @@ def origins_of(key: str, layers: Sequence[Layer]) -> list[str]:
     return list(dict.fromkeys(layer.origin for layer in layers if _says(layer.values, key.split("."))))
 
 
+def leaves_test_split_open(layers: Sequence[Layer], values: Mapping[str, Any]) -> bool:
+    """Whether the test images are those of ``data: FOLDER``, and whoever wrote that did not say which of them.
+
+    Args:
+        layers: the lowest first.
+        values: the same merged.
+    """
+    places = [i for i, layer in enumerate(layers) if isinstance(layer.values.get("data"), str)]
+    test = as_component(values["data"].get("test")) if places else None
+    if test is None or test.arguments.get("path") != layers[places[-1]].values["data"]:
+        return False
+    writers = [layer for i, layer in enumerate(layers) if i > places[-1] or layer.origin == COMMAND_LINE]
+    return not any(_says(layer.values, ["data", "test"]) for layer in writers)
+
+
 def read_overrides(words: Sequence[str]) -> list[Layer]:
     """Read ``--key value`` and ``--key=value``; values are YAML.
 
@@ -115,8 +130,7 @@ def _nested(parts: Sequence[str], value: Any) -> Any:
 def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again.
 
-    Where the recipe's images do not come from a path (the quickstart draws them), the folder replaces them, and no test
-    images are left: nothing says which of the folder's they would be.
+    Where the recipe's images do not come from a path (the quickstart draws them), the folder replaces them.
     """
     folder = layer.get("data")
     if not isinstance(folder, str):
@@ -124,7 +138,8 @@ def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mappi
     held = lower.get("data")
     train, test = (as_component(held.get(part)) if isinstance(held, Mapping) else None for part in ("train", "test"))
     if train and not _takes_path(train):
-        replaced = {"train": {FROM_A_PATH: {"path": folder}}, "test": None, "num_images": None}
+        named = {FROM_A_PATH: {"path": folder}}
+        replaced = {"train": named, "test": merge(named, {"split": "test"}) if test else None, "num_images": None}
         return {**layer, "data": replaced}
     sources: dict[str, Any] = {"train": {"path": folder}}
     if train and test and test.arguments.get("path") and test.arguments["path"] == train.arguments.get("path"):

@@ -13,15 +13,23 @@ import yaml
 
 from sslkit import plugins
 from sslkit.contracts import Backbone, Head
+from sslkit.data.classes import labels_as_in_training
 from sslkit.errors import RecipeError
 from sslkit.recipe.build import Builder, check_channels, check_method
 from sslkit.recipe.files import Layer, read_layers
-from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of, read_overrides
+from sslkit.recipe.layers import (
+    COMMAND_LINE,
+    as_component,
+    leaves_test_split_open,
+    merge_layers,
+    origins_of,
+    read_overrides,
+)
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Misfit, Node, fill
 from sslkit.recipe.written import complete
 from sslkit.registry import Registry
-from sslkit.sections import Parts
+from sslkit.sections import Data, Parts
 
 IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")
 """The sections that decide what a run learns."""
@@ -37,6 +45,7 @@ class Recipe:
         values: the layers merged, as plain data.
         root: the same against the signatures of its classes.
         registry: where its components come from.
+        open_test: whether building may choose the test split, as `Builder` does.
     """
 
     name: str
@@ -44,11 +53,22 @@ class Recipe:
     values: dict[str, Any]
     root: Node
     registry: Registry
+    open_test: bool = False
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The recipe as plain data with every default filled in; what a link gives is left to the link."""
-        return {"name": self.name, **complete(self.root, self.registry)}
+        """The recipe as plain data with every default filled in; what a link gives is left to the link.
+
+        Images on this machine are named by their absolute path, so that the recipe can be used from any folder.
+        """
+        values = {"name": self.name, **complete(self.root, self.registry)}
+        for part in ("train", "test"):
+            source = as_component(values["data"][part])
+            path = source.arguments.get("path") if source else None
+            if source and isinstance(path, str) and Path(path).expanduser().exists():
+                absolute = str(Path(path).expanduser().absolute())
+                values["data"][part] = {source.name: {**source.arguments, "path": absolute}}
+        return values
 
     def to_yaml(self) -> str:
         """Write the resolved recipe; training it repeats the run."""
@@ -72,6 +92,8 @@ class Recipe:
     def build(self) -> Parts:
         """Make every part; first weights are drawn from the recipe's seed.
 
+        Afterwards the recipe also says which test images were found, where it left that open.
+
         Raises:
             SSLKitError: parts that do not fit together, or images that are not there.
         """
@@ -84,6 +106,8 @@ class Recipe:
         for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
             if source is not None:
                 check_channels(source, key, parts.data.channels)
+        if parts.data.test is not None:
+            labels_as_in_training(parts.data.train, parts.data.test)
         return parts
 
     def build_networks(self, seed: int) -> tuple[Backbone, Head]:
@@ -94,7 +118,7 @@ class Recipe:
 
     def builder(self) -> Builder:
         """Return what makes single parts of this recipe; each call starts anew."""
-        return Builder(self.root, self.registry)
+        return Builder(self.root, self.registry, self.open_test)
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -118,7 +142,20 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         place = "" if written in ([], [COMMAND_LINE]) else f" ({written[0]})"
         raise RecipeError(f"{error}{place}") from None
     _check_sections(root)
-    return Recipe(title, tuple(layers), values, root, registry)
+    return Recipe(title, tuple(layers), values, root, registry, leaves_test_split_open(layers, values))
+
+
+def load_data(name: str | Path) -> Data:
+    """Make a recipe's images alone; what the rest of the recipe names need not be there.
+
+    Raises:
+        SSLKitError: the section cannot be read, or the images are not there.
+    """
+    registry = plugins.active().registry
+    given = merge_layers(read_layers(name)).get("data", {})
+    root = Node(Parts, given={"data": fill(Data, given, "data", registry)})
+    data: Data = Builder(root, registry).part("data")
+    return data
 
 
 def _check_sections(root: Node) -> None:

@@ -7,8 +7,12 @@ import torch
 from sslkit.errors import RecipeError
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, key: str = "runtime.device") -> torch.device:
     """Return the device of that name; ``auto`` takes CUDA, else Apple's GPU, else the CPU.
+
+    Args:
+        name: auto, cpu, cuda, cuda:N, mps.
+        key: where the name was written, for the error.
 
     Raises:
         RecipeError: there is no such device here.
@@ -20,7 +24,7 @@ def choose_device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     count = torch.cuda.device_count() if kind == "cuda" else 1
     if not available.get(kind) or (index and not (index.isdecimal() and int(index) < count)):
-        raise RecipeError(f"runtime.device: {name!r} is not available here. Choices: auto, {', '.join(here)}.")
+        raise RecipeError(f"{key}: {name!r} is not available here. Choices: auto, {', '.join(here)}.")
     return torch.device(name)
 
 

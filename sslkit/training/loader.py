@@ -1,9 +1,12 @@
 """Which images make each batch, and who reads them."""
 
+import ctypes
 import os
 import signal
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from multiprocessing.sharedctypes import RawValue
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +16,7 @@ from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
 from sslkit.data.substitution import read_or_substitute
-from sslkit.errors import UnreadableImage
+from sslkit.errors import SSLKitError, UnreadableImage
 
 MAX_WORKERS = 8
 GRACE = 30
@@ -82,9 +85,23 @@ class StepBatches(Dataset[Batch]):
         return permuted(range(start, start + self.share), len(self.source), self.seed, epoch).tolist()
 
     def __getitem__(self, step: int) -> Batch:
+        return self.read(step)
+
+    def read(self, step: int, stopped: Callable[[], bool] = lambda: False) -> Batch:
+        """Return the batch of a step.
+
+        Args:
+            step: counted from 0.
+            stopped: asked before each image whether anyone still wants the batch.
+
+        Raises:
+            SSLKitError: too many images cannot be read, the views cannot use one, or nobody wants them.
+        """
         epoch = self.clock.at(step).epoch
         prepared, keys, unreadable = [], [], []
         for index in self.indices(step):
+            if stopped():
+                raise SSLKitError(f"step {step} is not wanted any more")
             sample, errors = read_or_substitute(self.source, index)
             prepared.append(self.views.prepare(sample, epoch, self.seed))
             keys.append(sample.key)
@@ -99,30 +116,80 @@ def load_batches(
     """Yield (step, batch) from ``first_step`` to the run's end, read ahead by ``num_workers`` processes.
 
     The processes end with the generator: close it.
+
+    Raises:
+        SSLKitError: as `StepBatches.read` raises it, wherever the batch was read.
     """
     steps = range(first_step, len(batches))
+    reading = _Reading(batches)
     loader = DataLoader(
-        batches,
+        reading,
         batch_size=None,
         sampler=steps,
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=_outlive_interruption if num_workers else None,
+        worker_init_fn=reading.outlive_interruption if num_workers else None,
     )
-    yield from zip(steps, loader, strict=True)
+    loaded = zip(steps, loader, strict=True)
+    try:
+        for step, batch in loaded:
+            if isinstance(batch, SSLKitError):
+                raise batch
+            yield step, batch
+    finally:
+        reading.stop()
+        # The loader's processes end with its iterator, which the traceback of an error would keep.
+        del loaded
 
 
-def _outlive_interruption(worker: int) -> None:
-    """Go on when a terminal or a scheduler signals every process: the training process needs to finish its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
-        signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(GRACE))
+class _Reading(Dataset["Batch | SSLKitError"]):
+    """The batches as a worker hands them over: an error is a value, since torch adds its traceback to one raised.
+
+    Args:
+        batches: what to read.
+    """
+
+    def __init__(self, batches: StepBatches) -> None:
+        self.batches = batches
+        # Shared with the workers, and without a lock, which a worker that ends could keep.
+        self._stopped: Any = RawValue(ctypes.c_bool, False)
+
+    def __getitem__(self, step: int) -> Batch | SSLKitError:
+        try:
+            return self.batches.read(step, self.is_stopped)
+        except SSLKitError as error:
+            return error
+
+    def stop(self) -> None:
+        """Have every worker drop the batch that it reads."""
+        self._stopped.value = True
+
+    def is_stopped(self) -> bool:
+        return bool(self._stopped.value)
+
+    def outlive_interruption(self, worker: int) -> None:
+        """Go on when a terminal or a scheduler signals every process: the training process must finish its step."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "alarm"):
+            signal.signal(signal.SIGTERM, self._on_terminate)
+
+    def _on_terminate(self, number: int, frame: Any) -> None:
+        if self.is_stopped():
+            os._exit(0)
+        signal.alarm(GRACE)
 
 
-def default_workers(source: ImageSource, world_size: int = 1) -> int:
-    """Return how many processes should read: none for images in memory, else the cores that training leaves."""
-    if source.in_memory:
+def default_workers(source: ImageSource, world_size: int = 1, views: ViewMaker | None = None) -> int:
+    """Return how many processes should read: none for images in memory, else the cores that training leaves.
+
+    Args:
+        source: where images come from.
+        world_size: training processes that share the machine.
+        views: what the workers prepare of each image; images in memory need workers where that takes time. None
+            prepares nothing.
+    """
+    if source.in_memory and (views is None or views.prepares_cheaply):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores // world_size - 1, MAX_WORKERS))

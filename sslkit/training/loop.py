@@ -97,7 +97,7 @@ class Run:
         )
         self.statistics = data_statistics(parts)
         workers = parts.runtime.num_workers
-        self.num_workers = default_workers(parts.data.train, world_size()) if workers is None else workers
+        self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
         self.measurements = Measurements(
             parts.evaluation, parts.data, self.statistics, self.device, self.folder.results, self.num_workers
         )

@@ -106,6 +106,7 @@ class MultiCrop(ViewMaker):
         self.sizes = [resolution.size for resolution in resolutions for _ in resolution.view_ids]
         self.channels = channels
         self.crop_on = crop_on
+        self.prepares_cheaply = crop_on == "device"
         self.canvas_size = canvas_size
         self.dropped = jitter.dropped
         self.normalize = Normalize(channels, mean, std)

@@ -67,7 +67,10 @@ def test_a_saved_backbone(images, tmp_path, capsys):
         (["knn", "raw-pixels", "--data", "{images}", "--k", "0"], "all must be above 0"),
         (["knn", "raw-pixels", "--data", "{images}", "--size", "big"], "--size must be a whole number"),
         (["knn", "raw-pixels", "--data", "{images}", "--test-split", "tst"], "Did you mean 'test'"),
-        (["knn", "raw-pixels", "--data", "{images}", "--device", "tpu"], "'tpu' is not available here"),
+        (
+            ["knn", "raw-pixels", "--data", "{images}", "--device", "tpu"],
+            "sslkit: --device: 'tpu' is not available here",
+        ),
         (["knn", "raw-pixel", "--data", "{images}"], "raw-pixel does not exist"),
         (["knn", "raw-pixels", "--data", "{images}/test/dark"], "no split 'test'"),
     ],
@@ -77,6 +80,32 @@ def test_mistakes_are_named(words, message, images, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [None, "folder", "{}", "not JSON"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(content, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sslkit.cli.evaluate._measure", lambda *_: pytest.fail("it worked first"))
+    output = tmp_path / ("nowhere/x.json" if content is None else "x.json")
+    if content == "folder":
+        output.mkdir()
+    elif content is not None:
+        output.write_text(content)
+    assert evaluate("knn", "raw-pixels", "--data", images, "--output", output) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sslkit: --output {output}")
+    assert error.count("\n") == 1
+    assert content in (None, "folder") or output.read_text() == content
+
+
+def test_a_runs_own_images_need_no_other_component_of_its_recipe(images, tmp_path, capsys):
+    torch.manual_seed(0)
+    TimmBackbone("test_vit").save(tmp_path / "run" / "teacher")
+    (tmp_path / "run" / "recipe.yaml").write_text(
+        f"method: {{collapse: nobody.knows.Operator}}\ndata: {{train: {{HuggingFaceImages: {{path: {images}}}}}, "
+        "test: {HuggingFaceImages: {split: test}}}\n"
+    )
+    assert evaluate("knn", tmp_path / "run" / "teacher", "--size", 32, "--k", "1") == 0
+    assert "knn/top1@1" in capsys.readouterr().out
 
 
 def test_unlabelled_images_are_an_error_here(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The program: fast where nothing is computed, one message and exit code 2 for every mistake."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ from sslkit.cli.arguments import read_recipe_arguments, take_option
 from sslkit.cli.main import COMMANDS, main
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
+from sslkit.plugins import Plugin, Plugins
 from sslkit.recipe import execution, load
 from sslkit.recipe.files import builtin_recipes
+from sslkit.registry import Entry, Registry
 from sslkit.sections import Evaluation, Parts
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
@@ -70,6 +73,35 @@ def test_help_names_every_command(capsys):
     assert capsys.readouterr().out.endswith(f"sslkit {sslkit.__version__}\n")
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "explain"])
+def test_a_command_alone_shows_its_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert main([command]) == 2
+    assert capsys.readouterr().out == shown
+    assert f"sslkit {command} " in shown
+
+
+def test_list_at_80_columns_folds_no_word(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("recipes")
+    assert "  Centering     softmax((logits - center) / temperature)" in re.sub(r"(?<=\w) {5,}", "     ", out)
+    assert out.index("  quickstart ") < out.index("  quickstart-objects ")
+
+
+def test_plugins_at_80_columns_folds_no_name(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    entries = [Entry("losses", f"a:{'Long' * 5}{i}", "some-plugin", "a-package-of-some-name 1.0") for i in range(4)]
+    found = Plugins([Plugin("some-plugin", "a-package-of-some-name 1.0")], Registry(entries))
+    monkeypatch.setattr("sslkit.cli.plugins.active", lambda: found)
+    assert main(["plugins"]) == 0
+    out = capsys.readouterr().out
+    for word in ["a-package-of-some-name 1.0 · 4 components", *(entry.name for entry in entries)]:
+        assert word in out
+
+
 def test_list_shows_every_component_and_recipe(capsys):
     assert main(["list", "--plugin", TINY]) == 0
     out = capsys.readouterr().out
@@ -116,7 +148,13 @@ def test_plugins_shows_a_failure_with_its_traceback(tmp_path, monkeypatch, capsy
     ("words", "said"),
     [
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
-        (["train"], "sslkit train needs a recipe"),
+        (["train", "--seed", "1"], "sslkit train needs a recipe"),
+        (["list", "recipes", "quickstart"], "what a recipe does: sslkit explain quickstart"),
+        (
+            ["explain", "quickstart", "--method.backbone", "{TimmBackbone: {name: vit_tiny_patch16_224}}"],
+            "it stands in model_args, which an override of the name alone leaves as the recipe has them; "
+            "--method.backbone.model_args null drops them",
+        ),
         (["train", "quickstat"], "unknown recipe 'quickstat'. Did you mean 'quickstart'?"),
         (["train", "a", "b"], "sslkit train takes one recipe, not 'a' and 'b'"),
         (["train", "RECIPE", "--seed"], "--seed needs a value"),
@@ -241,9 +279,29 @@ def test_explain_counts_with_a_number_or_says_what_it_does_not_know(recipe, caps
 def test_explain_says_where_a_slot_was_written(recipe, capsys):
     assert main(["explain", recipe, "--plugin", TINY, "--method.teacher.momentum", "0.5"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert next(line for line in lines if "method.teacher" in line).endswith("tiny + command line")
-    assert next(line for line in lines if "method.loss" in line).rstrip().endswith("tiny")
+    assert next(line for line in lines if "method.teacher" in line).endswith("  command line")
+    assert next(line for line in lines if "method.loss" in line).rstrip().endswith("TinyLoss()")
     assert "1.0 steps" in " ".join(lines)
+
+
+def test_explain_writes_arguments_as_yaml_does(recipe, capsys):
+    words = ["--method.backbone.patch_size", "null", "--evaluation.networks", "[teacher]"]
+    head = ["--method.head", "{DINOHead: {num_prototypes: 8, hidden_dim: 4, batch_norm: true}}"]
+    assert main(["explain", recipe, "--plugin", TINY, *words, *head]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "TinyBackbone(patch_size=null)" in out
+    assert "DINOHead(num_prototypes=8, hidden_dim=4, batch_norm=true)" in out
+
+
+def test_formulas_stand_as_they_were_written_and_backticks_are_gone(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list", "evaluators", "KNN"]) == 0
+    out = capsys.readouterr().out
+    lines = [line.rstrip() for line in out.splitlines()]
+    first = lines.index("      similarity = cosine of frozen features, eval mode, no augmentation")
+    assert lines[first + 1] == "      vote       = sum of exp(similarity / temperature) over the k nearest"
+    assert main(["list", "heads", "DINOHead"]) == 0
+    assert "`" not in out + capsys.readouterr().out
 
 
 def test_the_module_is_the_program():

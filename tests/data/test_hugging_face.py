@@ -225,6 +225,16 @@ def parquet(folder: Path, **sizes: int) -> Path:
     return folder
 
 
+def test_a_missing_folder_names_those_like_it_and_no_others(tmp_path):
+    for name in ("photos", "photos2", "letters", *(f"other{i}" for i in range(30))):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"no 'fotos' in .*\. Did you mean 'photos' or 'photos2'\?") as caught:
+        HuggingFaceImages(str(tmp_path / "fotos"))
+    assert "other" not in str(caught.value)
+    with pytest.raises(DataError, match=r"no 'xyz' in [^ ]*\. A data set"):
+        HuggingFaceImages(str(tmp_path / "xyz"))
+
+
 class TestTables:
     def test_a_folder_of_parquet(self, tmp_path):
         parquet(tmp_path / "t", train=5, test=3)

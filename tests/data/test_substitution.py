@@ -34,10 +34,20 @@ def test_the_next_image_stands_in(wanted, got, bad):
 
 
 def test_nothing_but_damage_is_an_end():
-    with pytest.raises(DataError, match=r"holes: 10 images in a row cannot be read; the first is 2.jpg: truncated"):
+    said = r"^holes: truncated\. So 10 images in a row cannot be read; the first is 2.jpg$"
+    with pytest.raises(DataError, match=said):
         read_or_substitute(Holes(range(10)), 2)
     with pytest.raises(DataError, match="100 images in a row"):
         read_or_substitute(Holes(range(1000), size=1000), 2)
+
+
+def test_several_reasons_are_left_to_the_first_image():
+    class Various(Holes):
+        def read(self, index):
+            raise UnreadableImage(f"{index}.jpg", "truncated" if index % 2 else "is empty")
+
+    with pytest.raises(DataError, match=r"^holes: 10 images in a row cannot be read; the first is 2.jpg: is empty$"):
+        read_or_substitute(Various(()), 2)
 
 
 def bad(*names):
@@ -60,7 +70,8 @@ def test_a_bad_file_among_the_first_ends_nothing_but_too_many_do():
     log = UnreadableLog(num_images=10_000)
     log.record(10, bad(0))
     log.record(10, bad(*range(10)))  # 10 of 20 so far, 1 % of the first 1,000
-    with pytest.raises(DataError, match=r"11 of 30 images seen cannot be read, more than 1.00% .* 0, 1, 10"):
+    said = r"11 of 30 images seen cannot be read, more than 1.00% .* 0, 1, 10.*, or raise runtime.unreadable_limit\."
+    with pytest.raises(DataError, match=said):
         log.record(10, bad(10))
 
 

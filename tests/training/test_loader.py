@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import time
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data import Textures
 from sslkit.errors import DataError, UnreadableImage
-from sslkit.training.loader import MAX_WORKERS, Batch, StepBatches, default_workers, load_batches
+from sslkit.training.loader import MAX_WORKERS, Batch, StepBatches, _Reading, default_workers, load_batches
 from sslkit.types import Sample, ViewGroup, Views
+from sslkit.views import MultiCrop
 
 N, BATCH, PER_EPOCH = 22, 6, 3
 
@@ -101,6 +103,49 @@ def test_nothing_readable_ends_it():
         batches(damaged=range(N))[0]
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_error_is_one_message_wherever_it_is_raised(num_workers):
+    with pytest.raises(DataError, match=r"^numbered: is empty\. So 22 images in a row cannot be read; [^\n]*$"):
+        next(load_batches(batches(damaged=range(N)), 0, num_workers))
+
+
+def test_workers_end_at_once_with_an_error_that_is_kept():
+    class Slow(StepBatches):
+        def indices(self, step):
+            return [0] if step == 0 else range(1, N)
+
+    class Failing(Numbered):
+        def read(self, index):
+            if index == 0:
+                raise DataError("the disk is gone")
+            time.sleep(1)
+            return super().read(index)
+
+    start = time.monotonic()
+    with pytest.raises(DataError, match=r"^the disk is gone$") as caught:
+        list(load_batches(Slow(Failing(), AsTheyAre(), Clock(0, 2, 2), BATCH, seed=5), 0, num_workers=2))
+    assert multiprocessing.active_children() == []
+    # The second batch alone takes 21 seconds, and the traceback that is kept could keep its worker.
+    assert time.monotonic() - start < 8
+    assert caught.tb is not None
+
+
+def test_a_worker_that_is_told_to_end_after_an_error_ends():
+    reading = _Reading(batches())
+    reading.stop()
+    worker = multiprocessing.get_context("fork").Process(target=ends_at_once, args=(reading,))
+    worker.start()
+    worker.join(20)
+    assert worker.exitcode == 0
+
+
+def ends_at_once(reading):
+    reading.outlive_interruption(0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(20)
+    os._exit(3)
+
+
 @pytest.mark.parametrize("first", [0, 4, 8, 9])
 def test_loading_starts_anywhere(first):
     loaded = list(load_batches(batches(), first, num_workers=0))
@@ -146,6 +191,9 @@ def test_workers_end_with_the_generator():
 
 def test_images_in_memory_need_no_workers(monkeypatch):
     assert default_workers(Textures(8)) == 0
+    assert default_workers(Textures(8), views=MultiCrop(crop_on="device", canvas_size=32)) == 0
+    assert default_workers(Textures(8), views=MultiCrop()) >= 1
+    assert default_workers(Textures(8), views=AsTheyAre()) >= 1
     for cores, processes, expected in [(1, 1, 1), (4, 1, 3), (64, 1, MAX_WORKERS), (8, 4, 1)]:
         monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False)
         assert default_workers(Numbered(), processes) == expected
