@@ -152,7 +152,13 @@ class Run:
     @property
     def showcase(self) -> Showcase:
         """Images, views and features for pictures."""
-        return Showcase(self)
+        return Showcase(
+            self.parts,
+            self.statistics,
+            self.device,
+            self.model.teacher.backbone,
+            lambda: self.make_views(self.batches()[0], epoch=0),
+        )
 
     def _train(self, display: Display, metrics: MetricsFile) -> None:
         if self.clock.step:

@@ -1,17 +1,17 @@
 """What a person wants to see of a run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sslkit.contracts import Backbone
 from sslkit.evaluate import evaluation_data
 from sslkit.evaluators.features import frozen
-from sslkit.types import Views
-
-if TYPE_CHECKING:
-    from sslkit.training.loop import Run
+from sslkit.sections import Parts
+from sslkit.types import DataStatistics, Views
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,45 @@ class Showcase:
     """Images, views and features of a run, for pictures.
 
     Args:
-        run: the run, at whatever step it stands.
+        parts: the filled recipe.
+        statistics: how evaluators see the images.
+        device: where the backbone is.
+        backbone: the teacher's.
+        first_views: makes the views of the first batch of the first epoch.
     """
 
-    def __init__(self, run: "Run") -> None:
-        self.run = run
+    def __init__(
+        self,
+        parts: Parts,
+        statistics: DataStatistics,
+        device: torch.device,
+        backbone: Backbone,
+        first_views: Callable[[], Views],
+    ) -> None:
+        self.parts, self.statistics, self.device = parts, statistics, device
+        self.backbone, self.first_views = backbone, first_views
 
     def sample_views(self, count: int) -> Views:
         """Return the views of the first ``count`` images of the first epoch, on the CPU."""
-        batch = self.run.batches()[0]
-        views = self.run.make_views(batch, epoch=0).narrow(0, count)
+        views = self.first_views().narrow(0, count)
         return Views(tuple(group._replace(images=group.images.cpu()) for group in views.groups), views.num_globals)
 
     def looks(self, part: Literal["train", "test"], limit: int) -> Looks:
-        """Return at most ``limit`` images, evenly spread over that part of the data."""
-        run, section = self.run, self.run.parts.evaluation
-        train, test = run.parts.data.train, run.parts.data.test or run.parts.data.train
-        data = evaluation_data(train, test, run.statistics, section.batch_size, run.device, limit=limit)
-        backbone = run.model.teacher.backbone
+        """Return at most ``limit`` images of that part of the data, always the same ones."""
+        train, test = self.parts.data.train, self.parts.data.test or self.parts.data.train
+        batch_size = self.parts.evaluation.batch_size
+        data = evaluation_data(train, test, self.statistics, batch_size, self.device, limit=limit)
         seen = []
-        with frozen(backbone):
+        with frozen(self.backbone):
             for images, labels in getattr(data, part).batches():
-                seen.append((images.cpu(), backbone(images).cls.float().cpu(), labels))
+                seen.append((images.cpu(), self.backbone(images).cls.float().cpu(), labels))
         images, features, labels = zip(*seen, strict=True)
         whole = None if labels[0] is None else torch.cat(labels).cpu()
         return Looks(torch.cat(images), torch.cat(features), whole)
 
     def as_picture(self, image: Tensor) -> Tensor:
         """Undo the normalisation of (C, H, W): (H, W, 3) in 0..1; of more bands the first three are shown."""
-        statistics = self.run.statistics
+        statistics = self.statistics
         mean, std = (torch.tensor(values)[:, None, None] for values in (statistics.mean, statistics.std))
         bands = (image * std + mean).clamp(0, 1)
         return (bands[:3] if len(bands) >= 3 else bands[:1].expand(3, -1, -1)).permute(1, 2, 0)

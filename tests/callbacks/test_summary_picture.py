@@ -169,7 +169,7 @@ def test_a_run_without_rows_and_figures_has_a_picture_too(run):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_normalised_images_become_pictures(channels):
     mean, std = [0.5] * channels, [0.25] * channels
-    showcase = Showcase(SimpleNamespace(statistics=DataStatistics(channels, mean, std)))
+    showcase = Showcase(None, DataStatistics(channels, mean, std), torch.device("cpu"), None, None)
     image = torch.rand(channels, 4, 6)
     picture = showcase.as_picture((image - 0.5) / 0.25)
     bands = image[:3] if channels >= 3 else image[:1].expand(3, -1, -1)
