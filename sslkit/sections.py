@@ -24,10 +24,7 @@ from sslkit.contracts import (
 )
 from sslkit.errors import RecipeError
 from sslkit.schedules import Constant, Schedule
-from sslkit.types import ViewChoice
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, ViewChoice
 
 StudentPart = Literal["backbone", "projector", "predictor", "prototypes"]
 Network = Literal["teacher", "student"]

@@ -4,6 +4,7 @@ Branch = backbone -> projector -> [predictor] -> l2 -> [prototypes].
 """
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from sslkit.types import (
     Views,
     at_least_float32,
     matching_pairs,
+    meant,
 )
 
 
@@ -168,13 +170,7 @@ class StudentTeacher(nn.Module):
         Raises:
             RecipeError: a view is asked for that is not made, or no two different views would be compared.
         """
-        student, teacher = views.choose(self.student_views), views.choose(self.teacher_views)
-        if missing := {*student, *teacher} - {*views.view_ids}:
-            raise RecipeError(f"views {sorted(missing)} are asked for, but the view maker makes {views.view_ids}")
-        if not matching_pairs(teacher, student):
-            raise RecipeError(
-                f"method.student_views {student} and method.teacher_views {teacher}: no two different views to compare"
-            )
+        student, teacher = compared_views(self.student_views, self.teacher_views, views.view_ids, views.num_globals)
         return views.select(student), views.select(teacher)
 
     def shares_forward(self, student_views: Views, teacher_views: Views) -> bool:
@@ -192,6 +188,35 @@ class StudentTeacher(nn.Module):
         if self.collapse is None:
             return Targets(teacher.embedding, "embedding", teacher.view_ids)
         return self.collapse(teacher, clock)
+
+
+def compared_views(
+    student_choice: ViewChoice, teacher_choice: ViewChoice, view_ids: Sequence[int], num_globals: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids of the views that the student sees, and of those that the teacher sees.
+
+    Args:
+        student_choice: the student's.
+        teacher_choice: the teacher's.
+        view_ids: the views that are made.
+        num_globals: how many of them are global; their ids come first.
+
+    Raises:
+        RecipeError: a view that is not made, or no two different views to compare.
+    """
+    student, teacher = (meant(choice, view_ids, num_globals) for choice in (student_choice, teacher_choice))
+    for key, ids in (("student_views", student), ("teacher_views", teacher)):
+        if missing := sorted({*ids} - {*view_ids}):
+            raise RecipeError(
+                f"method.{key}: there is no view {missing[0]}; the ids are {min(view_ids)} to {max(view_ids)}, "
+                f"which leaves out views {missing}"
+            )
+    if not matching_pairs(teacher, student):
+        raise RecipeError(
+            f"method.student_views {list(student)} and method.teacher_views {list(teacher)} hold no two different "
+            "views to compare"
+        )
+    return student, teacher
 
 
 def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None:

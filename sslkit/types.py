@@ -61,11 +61,7 @@ class Views:
 
     def choose(self, choice: ViewChoice) -> tuple[int, ...]:
         """Return the ids that a choice means here."""
-        if choice == "all":
-            return self.view_ids
-        if choice == "globals":
-            return tuple(view_id for view_id in self.view_ids if view_id < self.num_globals)
-        return tuple(choice)
+        return meant(choice, self.view_ids, self.num_globals)
 
     def select(self, view_ids: Sequence[int]) -> "Views":
         """Return these views alone, still grouped by resolution."""
@@ -173,6 +169,15 @@ class Targets:
         return replace(self, values=self.values[:, start:stop])
 
 
+def meant(choice: ViewChoice, view_ids: Sequence[int], num_globals: int) -> tuple[int, ...]:
+    """Return the ids that a choice means where these views are made, the first ``num_globals`` of them global."""
+    if choice == "all":
+        return tuple(view_ids)
+    if choice == "globals":
+        return tuple(view_id for view_id in view_ids if view_id < num_globals)
+    return tuple(choice)
+
+
 def matching_pairs(teacher_ids: Sequence[int], student_ids: Sequence[int]) -> list[tuple[int, int]]:
     """Return the (teacher, student) positions that a loss compares: every pair of two different views."""
     return [(t, s) for t, a in enumerate(teacher_ids) for s, b in enumerate(student_ids) if a != b]
@@ -206,6 +211,10 @@ class EvaluationData:
 
     train: Labelled
     test: Labelled
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

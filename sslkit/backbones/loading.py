@@ -14,9 +14,9 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
-from sslkit.types import DataStatistics
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, DataStatistics
 
-IMAGENET = DataStatistics(3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = DataStatistics(3, IMAGENET_MEAN, IMAGENET_STD)
 
 FORMS = (
     "MODEL is a run folder, an exported folder, timm:NAME (pretrained), untrained:NAME, hf-hub:OWNER/NAME, "

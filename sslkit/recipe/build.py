@@ -3,8 +3,6 @@
 import logging
 from typing import Any
 
-import torch
-
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import source_of_link
@@ -13,8 +11,7 @@ from sslkit.recipe.typed import Node
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Method
-from sslkit.student_teacher import check_fit
-from sslkit.types import ViewGroup, Views, matching_pairs
+from sslkit.student_teacher import check_fit, compared_views
 
 logger = logging.getLogger("sslkit.recipe")
 
@@ -138,17 +135,8 @@ def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tup
     Raises:
         RecipeError: a view that is not made, or no two different views to compare.
     """
-    made = Views((ViewGroup(torch.empty(0), tuple(range(len(maker.sizes)))),), maker.num_globals)
-    student, teacher = made.choose(method.student_views), made.choose(method.teacher_views)
-    for key, ids in (("student_views", student), ("teacher_views", teacher)):
-        if missing := sorted({*ids} - {*made.view_ids}):
-            raise RecipeError(f"method.{key}: there is no view {missing[0]}; the ids are 0 to {len(maker.sizes) - 1}")
-    if not matching_pairs(teacher, student):
-        raise RecipeError(
-            f"method.student_views {list(student)} and method.teacher_views {list(teacher)} hold no two different "
-            "views to compare"
-        )
-    return student, teacher
+    ids = range(len(maker.sizes))
+    return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
 
 
 def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:

@@ -1,13 +1,11 @@
 """From a filled recipe to what a run starts with, refusing early what a later moment would refuse."""
 
-import torch
-
 from sslkit.clock import Clock
 from sslkit.distributed import world_size
 from sslkit.errors import RecipeError
 from sslkit.sections import Method, Parts
-from sslkit.student_teacher import Branch, StudentTeacher
-from sslkit.types import DataStatistics, ViewGroup, Views
+from sslkit.student_teacher import Branch, StudentTeacher, compared_views
+from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 
 
@@ -68,7 +66,6 @@ def check_step(parts: Parts, model: StudentTeacher) -> None:
     Raises:
         SSLKitError: views that are not made, or frozen parts that the student has not.
     """
-    ids = tuple(range(len(parts.views.sizes)))
-    model.assign(Views((ViewGroup(torch.empty(len(ids), 0), ids),), parts.views.num_globals))
+    compared_views(model.student_views, model.teacher_views, range(len(parts.views.sizes)), parts.views.num_globals)
     for part in parts.optimization.freeze:
         model.student.part(part)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sslkit.views.blur import blur_
 from sslkit.views.checks import check_at_least, check_interval, check_probability, for_rgb
 from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
-from sslkit.views.draws import Stream
+from sslkit.views.draws import Stream, between
 
 _ORDERS = np.array(list(permutations(range(4))))
 
@@ -89,7 +89,7 @@ class ColorJitter:
         jittered = draws[..., Stream.JITTER] < self.probability
         order = _ORDERS[(draws[..., Stream.JITTER_ORDER] * len(_ORDERS)).astype(np.int64)]
         jitter = [
-            Change(operation, jittered & (order[..., place] == number), _between(draws[..., stream], low, high))
+            Change(operation, jittered & (order[..., place] == number), between(draws[..., stream], low, high))
             for place in range(len(self.operations))
             for number, (operation, stream, low, high) in enumerate(self.operations)
             if low < high
@@ -128,7 +128,7 @@ class Appearance:
             draws: (B, V, S) uniforms.
         """
         draws = draws.transpose(1, 0, 2)
-        sigmas = _between(draws[..., Stream.BLUR_SIGMA], *self.blur_sigma)
+        sigmas = between(draws[..., Stream.BLUR_SIGMA], *self.blur_sigma)
         changes = [
             *self.jitter.draw(draws),
             Change(blur_, draws[..., Stream.BLUR] < self.blur, sigmas),
@@ -150,10 +150,6 @@ def apply_(images: Tensor, changes: Sequence[Change], start: int = 0) -> Tensor:
             changed = operation(images.index_select(0, index), torch.from_numpy(amounts[start:stop][rows]))
             images.index_copy_(0, index, changed)
     return images
-
-
-def _between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return low + (high - low) * draws
 
 
 def _factors(strength: float) -> tuple[float, float]:

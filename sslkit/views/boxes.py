@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from sslkit.views.draws import ATTEMPTS, Stream
+from sslkit.views.draws import ATTEMPTS, Stream, between
 
 RATIO = (3 / 4, 4 / 3)
 """Narrowest and widest crop, width / height, before it is resized to a square."""
@@ -27,8 +27,8 @@ def draw_boxes(
         scale: least and greatest share of the picture's area.
     """
     height, width = heights[:, None], widths[:, None]
-    area = _between(draws[..., Stream.CROP_AREA :][..., :ATTEMPTS], *scale) * (height * width)[..., None]
-    ratio = np.exp(_between(draws[..., Stream.CROP_RATIO :][..., :ATTEMPTS], *np.log(RATIO)))
+    area = between(draws[..., Stream.CROP_AREA :][..., :ATTEMPTS], *scale) * (height * width)[..., None]
+    ratio = np.exp(between(draws[..., Stream.CROP_RATIO :][..., :ATTEMPTS], *np.log(RATIO)))
     tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
     fits = (tall > 0) & (tall <= height[..., None]) & (wide > 0) & (wide <= width[..., None])
     first = fits.argmax(-1)[..., None]
@@ -44,7 +44,3 @@ def _central_boxes(heights: NDArray[np.int64], widths: NDArray[np.int64]) -> NDA
     tall = np.minimum(heights, np.rint(widths / RATIO[0])).astype(np.int64)
     wide = np.minimum(widths, np.rint(heights * RATIO[1])).astype(np.int64)
     return np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], -1)
-
-
-def _between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    return low + (high - low) * draws

@@ -69,3 +69,8 @@ def _words(numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint64]:
 def _absorb(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Return a new state that depends on every bit of both; the shapes broadcast."""
     return mix64((state ^ word) + GOLDEN)
+
+
+def between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """Return draws of 0 .. 1 as numbers of low .. high."""
+    return low + (high - low) * draws

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from sslkit.errors import RecipeError
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.views.checks import check_at_least, check_channels, check_value_range
-from sslkit.views.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize, ValueRange, to_resizable, to_unit
+from sslkit.views.pixels import Normalize, ValueRange, to_resizable, to_unit
 from sslkit.views.resample import fit_square
 
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from sslkit.contracts import ViewMaker
 from sslkit.errors import RecipeError, UnknownName
-from sslkit.types import Sample, Views
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, Sample, Views
 from sslkit.views.appearance import Appearance, ColorJitter
 from sslkit.views.checks import check_at_least, check_channels, check_value_range
 from sslkit.views.draws import uniforms
-from sslkit.views.pixels import IMAGENET_MEAN, IMAGENET_STD, Normalize, ValueRange, to_resizable, to_unit
+from sslkit.views.pixels import Normalize, ValueRange, to_resizable, to_unit
 from sslkit.views.resample import fit_square
 from sslkit.views.resolution import Resolution
 

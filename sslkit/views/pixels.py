@@ -8,9 +8,6 @@ from torch import Tensor
 from sslkit.errors import DataError, RecipeError
 from sslkit.types import at_least_float32
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 ValueRange = tuple[float, float]
 
 _RANGES: dict[torch.dtype, ValueRange] = {torch.uint8: (0, 255), torch.uint16: (0, 65535)}

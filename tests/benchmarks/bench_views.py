@@ -21,9 +21,8 @@ from torchvision import transforms
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import InterpolationMode
 
-from sslkit.types import Sample
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, Sample
 from sslkit.views import MultiCrop
-from sslkit.views.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 NUM_IMAGES = 16
 REPEATS = 9

@@ -4,8 +4,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
 from sslkit.errors import DataError, RecipeError
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.views import EvaluationView
-from sslkit.views.pixels import IMAGENET_MEAN, IMAGENET_STD
 
 
 def test_equals_the_papers_transform():
