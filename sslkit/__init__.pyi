@@ -21,6 +21,7 @@ from sslkit.contracts import ViewMaker as ViewMaker
 from sslkit.data.hugging_face import HuggingFaceImages as HuggingFaceImages
 from sslkit.data.textures import Textures as Textures
 from sslkit.evaluators.knn import KNN as KNN
+from sslkit.exporting.export import export as export
 from sslkit.heads.dino_head import DINOHead as DINOHead
 from sslkit.heads.mlp_head import MLPHead as MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor as MLPPredictor
@@ -35,21 +36,33 @@ from sslkit.schedules import Constant as Constant
 from sslkit.schedules import Cosine as Cosine
 from sslkit.schedules import Schedule as Schedule
 from sslkit.schedules import Warmup as Warmup
+from sslkit.setting import Concern as Concern
+from sslkit.setting import Setting as Setting
 from sslkit.student_teacher import Branch as Branch
 from sslkit.student_teacher import StudentTeacher as StudentTeacher
 from sslkit.teachers.copy import Copy as Copy
 from sslkit.teachers.ema import EMA as EMA
 from sslkit.teachers.previous_epoch import PreviousEpoch as PreviousEpoch
 from sslkit.teachers.previous_step import PreviousStep as PreviousStep
+from sslkit.training.batch_norm import split_batch_norm as split_batch_norm
+from sslkit.training.executor import Executor as Executor
 from sslkit.training.layerwise import LARC as LARC
 from sslkit.training.layerwise import LARS as LARS
 from sslkit.training.optimizers import SGD as SGD
 from sslkit.training.optimizers import AdamW as AdamW
+from sslkit.training.optimizers import parameter_groups as parameter_groups
+from sslkit.training.optimizers import set_rates as set_rates
+from sslkit.training.step import Clip as Clip
 from sslkit.training.step import train_step as train_step
+from sslkit.types import EvaluationData as EvaluationData
+from sslkit.types import Features as Features
+from sslkit.types import Labelled as Labelled
 from sslkit.types import Projection as Projection
+from sslkit.types import Sample as Sample
 from sslkit.types import Targets as Targets
 from sslkit.types import ViewGroup as ViewGroup
 from sslkit.types import Views as Views
+from sslkit.types import matching_pairs as matching_pairs
 from sslkit.views.multi_crop import MultiCrop as MultiCrop
 
 __version__: str

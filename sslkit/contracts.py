@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
+from sslkit.setting import Concern, Part, Setting
 from sslkit.types import EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(nn.Module, Part, ABC):
     """Images to features.
 
     Attributes:
@@ -32,6 +33,14 @@ class Backbone(nn.Module, ABC):
     embed_dim: int
     patch_size: int | None = None
     in_chans: int = 3
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch keeps modules where the class's own method of that name would hide them.
+        if isinstance(value, nn.Module) and callable(getattr(type(self), name, None)):
+            raise AttributeError(
+                f"{type(self).__name__}.{name}: every backbone has a method of that name; choose another"
+            )
+        super().__setattr__(name, value)
 
     @abstractmethod
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
@@ -53,6 +62,16 @@ class Backbone(nn.Module, ABC):
         """Return the last block's attention of the class token to the patches, (N, heads, H/p, W/p)."""
         raise NotSupported(f"{type(self).__name__} has no attention")
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by the names that other programs know them by; writing to one changes it."""
+        return self.state_dict()
+
+    def resampled(self, name: str, weight: Tensor) -> Tensor:
+        """Return one of ``named_weights`` that comes from elsewhere in its shape here, or as it is where that is not
+        known: positions of another resolution, kernels of another patch size or number of channels.
+        """
+        return weight
+
     def save(self, folder: Path) -> None:
         """Write weights as safetensors and a config.json that suffice to load this backbone again."""
         raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
@@ -63,7 +82,7 @@ class Backbone(nn.Module, ABC):
         raise NotSupported(f"{cls.__name__} cannot be loaded by itself")
 
 
-class Head(nn.Module, ABC):
+class Head(nn.Module, Part, ABC):
     """Projector and, where the method has them, prototypes.
 
     Attributes:
@@ -84,7 +103,7 @@ class Head(nn.Module, ABC):
         """Run without gradient on the student's head at the start of every step (SwAV re-normalises prototypes)."""
 
 
-class Predictor(nn.Module, ABC):
+class Predictor(nn.Module, Part, ABC):
     """A network that the student has and the teacher has not: projections (N, D) to (N, D)."""
 
     @abstractmethod
@@ -92,7 +111,7 @@ class Predictor(nn.Module, ABC):
         """Predict the teacher's projection from the student's."""
 
 
-class TeacherUpdate(ABC):
+class TeacherUpdate(Part, ABC):
     """How the teacher follows the student. Only parameters move: buffers stay the teacher's own."""
 
     shares_weights: ClassVar[bool] = False
@@ -115,7 +134,7 @@ class TeacherUpdate(ABC):
         return {}
 
 
-class CollapseOperator(nn.Module, ABC):
+class CollapseOperator(nn.Module, Part, ABC):
     """Teacher outputs to targets that a constant answer cannot satisfy.
 
     State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
@@ -142,19 +161,30 @@ class CollapseOperator(nn.Module, ABC):
     def update(self, teacher: Projection, clock: Clock = START) -> None:
         """Move the state, once an optimizer step, given this process's whole batch."""
 
+    def check(self, num_views: int, batch_size: int) -> None:
+        """Refuse, before the first step, what the state does not fit.
+
+        Args:
+            num_views: views that the teacher sees.
+            batch_size: images in a step, in this process.
+
+        Raises:
+            RecipeError: naming the argument, and the override that mends it.
+        """
+
     def metrics(self, clock: Clock) -> Mapping[str, float | Tensor]:
         """Return numbers for the log; tensors of one element are read when the log is written."""
         return {}
 
 
-class Loss(nn.Module, ABC):
+class Loss(nn.Module, Part, ABC):
     """The distance from the student to the targets. Losses hold no state."""
 
     accepts: ClassVar[frozenset[TargetKind]]
     """The kinds of targets it can take."""
 
     needs_negatives: bool = False
-    """Whether the targets must carry negatives."""
+    """Whether it reads negatives, which the targets must then carry."""
 
     couples_batch: bool = False
     """Whether one image's gradient depends on the batch's other images; refuses gradient accumulation."""
@@ -168,18 +198,34 @@ class Loss(nn.Module, ABC):
         return None
 
 
-class Optimizer(ABC):
+class Optimizer(Part, ABC):
     """A recipe's optimizer: hyper-parameters now, parameters later.
 
     Attributes:
         decays_vectors: whether weight decay also acts on biases and one-dimensional parameters.
+        published_lr: the lowest and the highest peak of the learning rate that has been published with it, or None;
+            ten times less or more is called unlikely.
+        published_by: where.
     """
 
     decays_vectors: bool = False
+    published_lr: ClassVar[tuple[float, float] | None] = None
+    published_by: ClassVar[str] = ""
 
     @abstractmethod
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
         """Return the torch optimizer of these parameter groups; the loop sets lr and weight decay each step."""
+
+    def concerns(self, setting: Setting) -> Iterable[Concern]:
+        if self.published_lr is None:
+            return
+        low, high = self.published_lr
+        if not low / 10 <= setting.learning_rate <= high * 10:
+            yield Concern(
+                f"a learning rate that peaks at {setting.learning_rate:.3g} is unlikely with {type(self).__name__}: "
+                f"published ones peak at {low:g} to {high:g}",
+                self.published_by,
+            )
 
 
 class ImageSource(ABC):
@@ -218,7 +264,7 @@ class ImageSource(ABC):
         return hashlib.sha256(self.keys.numpy().tobytes() + labels).hexdigest()[:16]
 
 
-class ViewMaker(ABC):
+class ViewMaker(Part, ABC):
     """One image to the views that student and teacher see.
 
     A loader's worker calls ``prepare`` on each sample; the training process calls ``make`` on the batch. What is
@@ -250,6 +296,24 @@ class ViewMaker(ABC):
             epoch: the pass over the data.
             seed: the run's seed.
         """
+
+    def __call__(self, images: Iterable[Tensor], keys: Tensor | None = None, epoch: int = 0, seed: int = 0) -> Views:
+        """Return the views of images that no loader prepared: for a loop of one's own.
+
+        Args:
+            images: B images (C, H, W) as their source gives them, or one tensor of them.
+            keys: (B,) int64, a number that stays an image's own. None draws new ones from torch's generator.
+            epoch: the pass over the data; the same image has other views in another epoch.
+            seed: the run's seed.
+
+        Raises:
+            DataError: images that these views cannot be made of.
+        """
+        images = list(images)
+        keys = torch.randint(torch.iinfo(torch.int64).max, (len(images),)) if keys is None else keys.cpu()
+        samples = [Sample(image, key) for image, key in zip(images, keys.tolist(), strict=True)]
+        prepared = [self.prepare(sample, epoch, seed) for sample in samples]
+        return self.make([torch.stack(parts) for parts in zip(*prepared, strict=True)], keys, epoch, seed)
 
 
 class Evaluator(ABC):

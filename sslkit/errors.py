@@ -2,17 +2,20 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 DEBUG = "SSLKIT_DEBUG"
 """Environment variable: set, a user's mistake also shows its traceback."""
 
 
 class SSLKitError(Exception):
-    """Base of every error that is the user's to mend: one message, no traceback, exit code 2.
+    """Base of every error that is the user's to mend: one message, no traceback.
 
     It pickles whatever its ``__init__`` takes, so that it survives the way back from a loader worker.
     """
+
+    exit_code: ClassVar[int] = 2
+    """The program's: 2 for what was refused, 1 for what went wrong on the way."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), self.args), self.__dict__
@@ -35,6 +38,12 @@ class UnknownName(SSLKitError):
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         prefix = f"{where}: " if where else ""
         super().__init__(f"{prefix}unknown {kind} {name!r}.{did_you_mean(name, known)}")
+
+
+class RunError(SSLKitError):
+    """A run that was on its way and could not go on."""
+
+    exit_code = 1
 
 
 class DataError(SSLKitError):

@@ -2,15 +2,17 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
 from sslkit.errors import NotSupported
+from sslkit.setting import Concern, Part, Setting, too_long
 
 Every = Literal["step", "epoch"]
 
 
-class Schedule(ABC):
+class Schedule(Part, ABC):
     """A number at each moment of a run; called twice with one clock it answers the same."""
 
     @abstractmethod
@@ -24,6 +26,11 @@ class Schedule(ABC):
             NotSupported: the schedule does not say what its peak is.
         """
         raise NotSupported(f"{type(self).__name__} cannot be scaled with the batch size")
+
+    @property
+    def levels(self) -> Mapping[str, float]:
+        """The values that it runs between, by argument; none where it does not say."""
+        return {}
 
 
 class Constant(Schedule):
@@ -41,6 +48,10 @@ class Constant(Schedule):
 
     def scaled(self, factor: float) -> "Constant":
         return Constant(self.value * factor)
+
+    @property
+    def levels(self) -> Mapping[str, float]:
+        return {"value": self.value}
 
 
 class Cosine(Schedule):
@@ -85,6 +96,14 @@ class Cosine(Schedule):
     def scaled(self, factor: float) -> "Cosine":
         return Cosine(self.start * factor, self.end, self.warmup, self.warmup_from, self.every)
 
+    @property
+    def levels(self) -> Mapping[str, float]:
+        first = {"warmup_from": self.warmup_from} if self.warmup_from else {}
+        return {"start": self.start, "end": self.end, **first}
+
+    def concerns(self, setting: Setting) -> Iterable[Concern]:
+        return too_long("warmup", self.warmup, setting)
+
 
 class Warmup(Schedule):
     """A line from ``start`` to ``end``, then ``end``: moment i of n is ``start + (end - start) * i / (n - 1)``.
@@ -113,10 +132,25 @@ class Warmup(Schedule):
     def scaled(self, factor: float) -> "Warmup":
         return Warmup(self.start, self.end * factor, self.over, self.every)
 
+    @property
+    def levels(self) -> Mapping[str, float]:
+        return {"start": self.start, "end": self.end}
+
+    def concerns(self, setting: Setting) -> Iterable[Concern]:
+        return too_long("over", self.over, setting)
+
 
 def value_at(number: float | Schedule, clock: Clock) -> float:
     """Return a plain number as it is, a schedule's value at this moment."""
     return number(clock) if isinstance(number, Schedule) else number
+
+
+def rewritten(number: float | Schedule, change: Callable[[float], float]) -> Any:
+    """Return a number, or a schedule's levels, changed, as a recipe writes it; None for a schedule without levels."""
+    if not isinstance(number, Schedule):
+        return change(number)
+    levels = {name: change(level) for name, level in number.levels.items()}
+    return {type(number).__name__: levels} if levels else None
 
 
 def _position(clock: Clock, every: Every) -> tuple[int, int]:

@@ -28,6 +28,28 @@ from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, ViewChoice
 
 StudentPart = Literal["backbone", "projector", "predictor", "prototypes"]
 Network = Literal["teacher", "student"]
+BatchNormImages = Literal["synchronized", "local"] | int
+"""The images that a batch norm takes its statistics from; a number is a whole number of images, 2 or more."""
+
+
+@dataclass
+class InitFrom:
+    """Weights that the student's backbone starts from, and with it the teacher's. ``init_from: WEIGHTS`` in short.
+
+    Args:
+        weights: timm:NAME, hf-hub:OWNER/NAME, a run, an exported folder, or a .safetensors or .pth file.
+        network: teacher or student, where there are both; null takes the one that its method is judged by.
+        partial: beginnings of names, e.g. [blocks.11], of weights that may be missing, stay behind or have another
+            shape; of the backbone's own these start afresh.
+        heads: whether projector, prototypes and predictor start from the same run too, instead of afresh.
+        fingerprint: of the weights; others are refused. A run's own recipe.yaml says it.
+    """
+
+    weights: str
+    network: Network | None = None
+    partial: list[str] = field(default_factory=list)
+    heads: bool = False
+    fingerprint: str | None = None
 
 
 @dataclass
@@ -44,6 +66,12 @@ class Method:
         init: whether the teacher starts as a copy of the student or with weights of its own.
         student_views: all, globals, or a list of view ids.
         teacher_views: all, globals, or a list of view ids.
+        separate_views: whether a network sees one view at a time, so that its batch norms take their statistics from
+            one view (the published code of BYOL and MoCo), instead of from all views of a resolution.
+        batch_norm: whose statistics a batch norm takes: synchronized for those of all processes (where these are
+            GPUs), local for those of each process, or a number of images, such as 32, for those of so many images at
+            a time, grouped otherwise in the teacher (in place of MoCo's shuffled batch norm).
+        init_from: weights to start from, timm:NAME, a run or a file; null starts afresh.
     """
 
     backbone: Backbone
@@ -55,6 +83,12 @@ class Method:
     init: Literal["copy", "independent"] = "copy"
     student_views: ViewChoice = "all"
     teacher_views: ViewChoice = "globals"
+    separate_views: bool = False
+    batch_norm: BatchNormImages = "synchronized"
+    init_from: InitFrom | None = None
+
+    def __post_init__(self) -> None:
+        _at_least(2, "method", self, "batch_norm")
 
 
 @dataclass
@@ -104,7 +138,8 @@ class Optimization:
         clip_grad_norm: largest gradient norm, or null.
         clip_per: what is clipped to it: each parameter by itself, or all together.
         freeze: how long a part of the student keeps still at first, e.g. {prototypes: 1 epochs}; parts are
-            backbone, projector, predictor, prototypes.
+            backbone, projector, predictor, prototypes. Null is not at all, to undo what a base recipe freezes.
+        lr_scale: what the learning rate of a part is multiplied by, e.g. {backbone: 0.1}; null is 1.
     """
 
     optimizer: Optimizer
@@ -116,14 +151,26 @@ class Optimization:
     weight_decay: float | Schedule = 0.0
     clip_grad_norm: float | None = None
     clip_per: Literal["parameter", "all"] = "parameter"
-    freeze: dict[StudentPart, str] = field(default_factory=dict)
+    freeze: dict[StudentPart, str | None] = field(default_factory=dict)
+    lr_scale: dict[StudentPart, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _at_least(1, "optimization", self, "batch_size", "steps", "lr_reference_batch")
         _above_zero("optimization", self, "epochs", "clip_grad_norm")
         _at_least(0, "optimization", self, "lr", "weight_decay")
         for part, duration in self.freeze.items():
-            _duration(f"optimization.freeze.{part}", duration)
+            if duration is not None:
+                _duration(f"optimization.freeze.{part}", duration)
+        for part, scale in self.lr_scale.items():
+            if scale is not None and not 0 < scale < math.inf:
+                raise RecipeError(
+                    f"optimization.lr_scale.{part} is above 0, not {scale}; optimization.freeze keeps a part still"
+                )
+
+    @property
+    def freezes(self) -> dict[StudentPart, Duration]:
+        """The parts that keep still at first, and how long."""
+        return {part: Duration.parse(duration) for part, duration in self.freeze.items() if duration is not None}
 
     @property
     def learning_rate(self) -> Schedule:
@@ -151,6 +198,8 @@ class Runtime:
         keep_checkpoints: how many of the newest checkpoints stay.
         compile: whether to compile the networks.
         unreadable_limit: the share of unreadable images above which the run stops.
+        skip_limit: steps in a row that may move nothing, because a number is not finite, before the run stops.
+        roll_backs: how often it goes on instead from the checkpoint before them, leaving their images out.
         threads: CPU threads of torch; null leaves torch's own choice.
         callbacks: watchers of the run.
     """
@@ -163,13 +212,15 @@ class Runtime:
     keep_checkpoints: int = 2
     compile: bool = False
     unreadable_limit: float = 0.01
+    skip_limit: int = 10
+    roll_backs: int = 0
     threads: int | None = None
     callbacks: list[Callback] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _interval("runtime.checkpoint_every", self.checkpoint_every)
-        _at_least(0, "runtime", self, "num_workers", "unreadable_limit")
-        _at_least(1, "runtime", self, "accumulation", "log_every", "keep_checkpoints", "threads")
+        _at_least(0, "runtime", self, "num_workers", "unreadable_limit", "roll_backs")
+        _at_least(1, "runtime", self, "accumulation", "log_every", "keep_checkpoints", "skip_limit", "threads")
 
 
 @dataclass

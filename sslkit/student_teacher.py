@@ -4,7 +4,7 @@ Branch = backbone -> projector -> [predictor] -> l2 -> [prototypes].
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, CollapseOperator, Head, Loss, Predictor, TeacherUpdate
 from sslkit.errors import RecipeError, UnknownName
+from sslkit.fit import check_fit
 from sslkit.types import (
     Projection,
-    TargetKind,
     Targets,
     ViewChoice,
     Views,
@@ -36,24 +36,40 @@ class Branch(nn.Module):
         backbone: images to features.
         head: features to embeddings and, where it has prototypes, to logits.
         predictor: the student's alone.
+        separate_views: whether each view passes the networks by itself, so that a batch norm takes its statistics from
+            one view, as the published code of BYOL and MoCo does.
+
+    Raises:
+        TypeError: the backbone is another module.
     """
 
-    def __init__(self, backbone: Backbone, head: Head, predictor: Predictor | None = None) -> None:
+    def __init__(
+        self, backbone: Backbone, head: Head, predictor: Predictor | None = None, *, separate_views: bool = False
+    ) -> None:
         super().__init__()
+        # Not isinstance: what torch.compile returns is no Backbone, but hands on what one has.
+        if not hasattr(backbone, "embed_dim"):
+            raise TypeError(
+                "Branch takes a sslkit.Backbone, which answers with Features, not a "
+                f"{type(backbone).__name__}; a subclass of Backbone that holds it will do"
+            )
         self.backbone = backbone
         self.head = head
         self.predictor = predictor
+        self.separate_views = separate_views
 
     def forward(self, views: Views, predict: bool = True) -> Projection:
-        """See every view: one backbone pass a resolution, then the head once on all of them.
+        """See every view: one backbone pass a resolution, then the head once on all of them; or each view by itself.
 
         Args:
             views: the views to see; the answers come in the order of ``views.view_ids``.
             predict: whether the predictor, if there is one, is applied.
         """
-        features = torch.cat([self.backbone(group.images.flatten(0, 1)).cls for group in views.groups])
-        projection = self.head.projector(features)
-        embedding, logits = self._embed(projection, predict)
+        features = torch.cat([self.backbone(images).cls for images in self._passes(views)])
+        projection = prediction = self._run(self.head.projector, features, views)
+        if predict and self.predictor is not None:
+            prediction = self._run(self.predictor, projection, views)
+        embedding, logits = self._embed(prediction)
         shape = (len(views.view_ids), views.batch_size, -1)
         return Projection(
             features.view(shape),
@@ -64,10 +80,17 @@ class Branch(nn.Module):
             None if logits is None else self.score,
         )
 
-    def _embed(self, projection: Tensor, predict: bool) -> tuple[Tensor, Tensor | None]:
-        if predict and self.predictor is not None:
-            projection = self.predictor(projection)
-        embedding = at_least_float32(projection)
+    def _passes(self, views: Views) -> Iterator[Tensor]:
+        for group in views.groups:
+            yield from group.images if self.separate_views else (group.images.flatten(0, 1),)
+
+    def _run(self, part: nn.Module, rows: Tensor, views: Views) -> Tensor:
+        if not self.separate_views:
+            return part(rows)
+        return torch.cat([part(view) for view in rows.split(views.batch_size)])
+
+    def _embed(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
+        embedding = at_least_float32(prediction)
         if self.head.normalize:
             embedding = F.normalize(embedding, dim=-1)
         if self.head.prototypes is None:
@@ -87,7 +110,7 @@ class Branch(nn.Module):
         if self.predictor is None:
             return answers.detach()
         shape = answers.projection.shape
-        embedding, logits = self._embed(answers.projection.flatten(0, 1), predict=False)
+        embedding, logits = self._embed(answers.projection.flatten(0, 1))
         return Projection(
             answers.features.detach(),
             answers.projection.detach(),
@@ -121,7 +144,7 @@ class Branch(nn.Module):
     def as_teacher(self) -> "Branch":
         """Return a copy that follows: no predictor, no gradient, no dropout, batch norm in training mode."""
         backbone, head = copy.deepcopy((self.backbone, self.head))
-        teacher = Branch(backbone, head).requires_grad_(False)
+        teacher = Branch(backbone, head, separate_views=self.separate_views).requires_grad_(False)
         _set_drop_rates_to_0(teacher)
         return teacher.train()
 
@@ -168,8 +191,14 @@ class StudentTeacher(nn.Module):
         """Return the views that the student sees and those that the teacher sees.
 
         Raises:
+            TypeError: the views are crops that nobody numbered.
             RecipeError: a view is asked for that is not made, or no two different views would be compared.
         """
+        if not isinstance(views, Views):
+            raise TypeError(
+                f"views are a sslkit.Views, not a {type(views).__name__}: Views.of makes them of crops (B, C, H, W), "
+                "MultiCrop of images"
+            )
         student, teacher = compared_views(self.student_views, self.teacher_views, views.view_ids, views.num_globals)
         return views.select(student), views.select(teacher)
 
@@ -211,39 +240,8 @@ def compared_views(
                 f"method.{key}: there is no view {missing[0]}; the ids are {min(view_ids)} to {max(view_ids)}, "
                 f"which leaves out views {missing}"
             )
-    if not matching_pairs(teacher, student):
-        raise RecipeError(
-            f"method.student_views {list(student)} and method.teacher_views {list(teacher)} hold no two different "
-            "views to compare"
-        )
+    matching_pairs(teacher, student)
     return student, teacher
-
-
-def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None:
-    """Refuse parts that cannot work together.
-
-    Raises:
-        RecipeError: naming the two parts, and what would fit.
-    """
-    operator = "a method without collapse operator" if collapse is None else type(collapse).__name__
-    reads = "embedding" if collapse is None else collapse.reads
-    yields = "embedding" if collapse is None else collapse.yields
-    loss_name, head_name = type(loss).__name__, type(head).__name__
-    if {reads, yields} & {"logits", "probabilities"} and head.prototypes is None:
-        raise RecipeError(
-            f"method.collapse: {operator} needs prototypes, which {head_name} has not; give the head num_prototypes, "
-            "or take an operator that reads embeddings"
-        )
-    if yields not in loss.accepts:
-        raise RecipeError(
-            f"method.loss: {loss_name} takes {_any_of(loss.accepts)}, but {operator} yields {yields}; take a loss "
-            f"that accepts {yields}, or an operator that yields {_any_of(loss.accepts)}"
-        )
-    if loss.needs_negatives and not (collapse is not None and collapse.gives_negatives):
-        raise RecipeError(
-            f"method.loss: {loss_name} needs negatives, which {operator} does not give; take an operator with a "
-            "queue, such as NegativeQueue"
-        )
 
 
 def _set_drop_rates_to_0(network: nn.Module) -> None:
@@ -256,7 +254,3 @@ def _set_drop_rates_to_0(network: nn.Module) -> None:
                     setattr(module, rate, 0.0)
         elif isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
-
-
-def _any_of(kinds: frozenset[TargetKind]) -> str:
-    return " or ".join(sorted(kinds))

@@ -4,12 +4,15 @@ Letters, here and everywhere: B images · V views · S/T student/teacher views �
 K prototypes · Q queue · C, H, W channels, height, width · P patches.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from sslkit.errors import RecipeError
 
 ViewChoice = Literal["all", "globals"] | list[int]
 """Which views a network sees: all, the global ones, or a list of view ids."""
@@ -44,10 +47,40 @@ class ViewGroup(NamedTuple):
 
 @dataclass(frozen=True)
 class Views:
-    """The views of a batch, grouped by resolution; ids 0 .. num_globals - 1 are the global views and come first."""
+    """The views of a batch, grouped by resolution; ids 0 .. num_globals - 1 are the global views and come first.
+
+    Raises:
+        ValueError: a group that is not floating (V, B, C, H, W) with an id a view, an id given twice, or unequal B.
+    """
 
     groups: tuple[ViewGroup, ...]
     num_globals: int = 2
+
+    def __post_init__(self) -> None:
+        for images, ids in self.groups:
+            if images.ndim != 5 or len(images) != len(ids) or not images.is_floating_point():
+                raise ValueError(
+                    "the images of a ViewGroup are normalised floating (V, B, C, H, W) with V view ids, not "
+                    f"{images.dtype} {tuple(images.shape)} with {tuple(ids)}; Views.of makes groups of crops "
+                    "(B, C, H, W), MultiCrop of images"
+                )
+        if len({images.shape[1] for images, _ in self.groups}) > 1 or len({*self.view_ids}) < len(self.view_ids):
+            shapes = ", ".join(f"{tuple(group.view_ids)}: {group.images.shape[1]} images" for group in self.groups)
+            raise ValueError(f"every view has its own id and shows the same images, unlike {shapes}")
+
+    @staticmethod
+    def of(crops: Iterable[Tensor], num_globals: int = 2) -> "Views":
+        """Return the views that crops (B, C, H, W) of one batch of images are, numbered as they come.
+
+        Args:
+            crops: normalised, one a view, the global views first.
+            num_globals: how many are global.
+        """
+        groups: list[ViewGroup] = []
+        for _, alike in groupby(enumerate(crops), lambda numbered: numbered[1].shape[-2:]):
+            ids, images = zip(*alike)
+            groups.append(ViewGroup(torch.stack(images), ids))
+        return Views(tuple(groups), num_globals)
 
     @property
     def view_ids(self) -> tuple[int, ...]:
@@ -107,6 +140,41 @@ class Projection:
     logits: Tensor | None
     view_ids: tuple[int, ...]
     score: Callable[[Tensor], Tensor] | None = field(default=None, repr=False)
+
+    @staticmethod
+    def of(
+        *,
+        embedding: Tensor | None = None,
+        logits: Tensor | None = None,
+        view_ids: Sequence[int] | None = None,
+        score: Callable[[Tensor], Tensor] | None = None,
+    ) -> "Projection":
+        """Return the answers of a network that is no `Branch`, for a loss or a collapse operator used by itself.
+
+        What is not given is empty: (V, B, 0), or None for logits.
+
+        Args:
+            embedding: (V, B, D), which `MSE`, `InfoNCE` and `NegativeQueue` read.
+            logits: (V, B, K), which the others read.
+            view_ids: the view that each entry of the first axis answers; None numbers them from 0.
+            score: the prototypes, which the queue of `SinkhornKnopp` asks.
+
+        Raises:
+            ValueError: neither is given, one has not three axes, or there is not an id a view.
+        """
+        given = [tensor for tensor in (embedding, logits) if tensor is not None]
+        shapes = [tuple(tensor.shape) for tensor in given]
+        if not given or any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
+            raise ValueError(
+                "a Projection is of an embedding (V, B, D), of logits (V, B, K) or of both, not of "
+                f"{' and '.join(map(str, shapes)) or 'nothing'}"
+            )
+        num_views, batch_size, _ = shapes[0]
+        ids = tuple(range(num_views) if view_ids is None else view_ids)
+        if len(ids) != num_views:
+            raise ValueError(f"a Projection of {num_views} views has as many view ids, not {ids}")
+        empty = given[0].new_empty(num_views, batch_size, 0)
+        return Projection(empty, empty, empty if embedding is None else embedding, logits, ids, score)
 
     def select(self, view_ids: Sequence[int]) -> "Projection":
         """Return the answers to these views, in this order."""
@@ -179,8 +247,19 @@ def meant(choice: ViewChoice, view_ids: Sequence[int], num_globals: int) -> tupl
 
 
 def matching_pairs(teacher_ids: Sequence[int], student_ids: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the (teacher, student) positions that a loss compares: every pair of two different views."""
-    return [(t, s) for t, a in enumerate(teacher_ids) for s, b in enumerate(student_ids) if a != b]
+    """Return the (teacher, student) positions that a loss compares: every pair of two different views.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    pairs = [(t, s) for t, a in enumerate(teacher_ids) for s, b in enumerate(student_ids) if a != b]
+    if not pairs:
+        raise RecipeError(
+            f"method.student_views {list(student_ids)} and method.teacher_views {list(teacher_ids)} hold no two "
+            "different views to compare. Add one of\n  --method.student_views all --method.teacher_views globals\n"
+            "  --views.num_local_views 6"
+        )
+    return pairs
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

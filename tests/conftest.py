@@ -14,6 +14,11 @@ from sslkit.types import Features, ViewGroup, Views
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    # Once a backward pass on tensors without numbers has started autograd's threads, no forked child may use autograd.
+    items.sort(key=lambda item: item.get_closest_marker("forks") is None)
+
+
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)

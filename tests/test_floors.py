@@ -10,14 +10,14 @@ SOURCE = Path(__file__).parents[1] / "sslkit"
 COMPONENTS = ["views", "backbones", "heads", "teachers", "collapse", "losses", "data", "evaluators", "callbacks"]
 # Each tuple is a line: what stands later may import what stands earlier. Lines of one floor never meet.
 FLOORS = [
-    [("errors", "hashing", "types", "clock", "schedules", "distributed")],
+    [("errors", "hashing", "types", "clock", "setting", "schedules", "distributed")],
     [("contracts", "sections")],
     [("hookspecs", "registry", "plugins")],
     [(kind,) for kind in COMPONENTS],
-    [("student_teacher",), ("evaluate",), ("builtin",)],
+    [("fit", "student_teacher"), ("evaluate",), ("builtin",)],
     [("training",)],
     [("recipe",)],
-    [("ablate",), ("doctor",), ("export",)],
+    [("ablate",), ("doctor",), ("exporting",)],
     [("cli", "__main__")],
 ]
 PLACES = {

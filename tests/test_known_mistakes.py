@@ -211,7 +211,7 @@ def scored(embedding, prototypes):
 
 def test_sinkhorn_without_all_reduce_when_there_is_a_queue(monkeypatch):
     old, new, prototypes = (torch.rand(*shape, dtype=DOUBLE) for shape in ((2, 8, 3), (2, 8, 3), (5, 3)))
-    alone = SinkhornKnopp(queue_size=8, embed_dim=3, start="0 steps")
+    alone = SinkhornKnopp(queue_size=8, embed_dim=3, queue_start="0 steps")
     alone.update(scored(old, prototypes))
     whole = alone(scored(new, prototypes)).values
 
@@ -226,7 +226,8 @@ def test_sinkhorn_without_all_reduce_when_there_is_a_queue(monkeypatch):
             monkeypatch.setattr(sinkhorn_knopp, f"{name}_over_processes", reduced)
 
         def process(rank):
-            operator, mine = SinkhornKnopp(queue_size=8, embed_dim=3, start="0 steps"), slice(4 * rank, 4 * rank + 4)
+            operator = SinkhornKnopp(queue_size=8, embed_dim=3, queue_start="0 steps")
+            mine = slice(4 * rank, 4 * rank + 4)
             operator.update(scored(old[:, mine], prototypes))
             return operator(scored(new[:, mine], prototypes)).values
 
@@ -239,7 +240,7 @@ class QueueCreatedLate(SinkhornKnopp):
     """The queue comes into being when it is first filled, which is after the checkpoint was loaded."""
 
     def __init__(self):
-        super().__init__(queue_size=4, embed_dim=3, start="2 steps")
+        super().__init__(queue_size=4, embed_dim=3, queue_start="2 steps")
         self.queue = None
 
     def update(self, teacher, clock=None):
@@ -257,7 +258,7 @@ def test_a_queue_created_after_the_checkpoint_was_loaded():
         answers = scored(torch.randn(2, 4, 3), prototypes)
         assert torch.equal(resumed(answers, Clock(4, 9, 9)).values, first(answers, Clock(4, 9, 9)).values)
 
-    passes_and_fails(check, lambda: SinkhornKnopp(queue_size=4, embed_dim=3, start="2 steps"), QueueCreatedLate)
+    passes_and_fails(check, lambda: SinkhornKnopp(queue_size=4, embed_dim=3, queue_start="2 steps"), QueueCreatedLate)
 
 
 class BatchPushedBeforeCodes(SinkhornKnopp):
@@ -302,7 +303,7 @@ def test_the_queue_of_sinkhorn(mistake):
     batches, prototypes = torch.randn(4, 2, 4, 3, dtype=DOUBLE), torch.randn(4, 5, 3, dtype=DOUBLE) / 9
 
     def check(operator):
-        operator = operator(queue_size=8, embed_dim=3, start="0 steps")
+        operator = operator(queue_size=8, embed_dim=3, queue_start="0 steps")
         for step in range(4):
             rows = torch.cat([batches[step - 1], batches[step - 2], batches[step]], 1) if step > 1 else batches[step]
             codes = sinkhorn_knopp.balance(rows @ prototypes[step].T, 0.05, 3)[:, -4:]

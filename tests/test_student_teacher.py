@@ -1,15 +1,16 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
-from sslkit.contracts import CollapseOperator, Loss, Predictor
+from sslkit.collapse import Centering
+from sslkit.contracts import Loss, Predictor
 from sslkit.errors import RecipeError
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher, check_fit
+from sslkit.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
-from sslkit.types import Targets
 
 
 class LinearPredictor(Predictor):
@@ -26,17 +27,6 @@ class Regression(Loss):
 
     def forward(self, student, targets):
         return (student.embedding[1] - targets.values[0]).square().mean()
-
-
-class Contrast(Regression):
-    needs_negatives = True
-
-
-class EmbeddingToProbabilities(CollapseOperator):
-    reads = "embedding"
-
-    def forward(self, teacher, clock=None):
-        return Targets(teacher.embedding.softmax(-1), "probabilities", teacher.view_ids)
 
 
 def method(student, **slots):
@@ -66,6 +56,79 @@ def test_one_backbone_forward_a_resolution_and_the_head_once(tiny):
     student(views)
     assert student.backbone.forwards == 2
     assert student.head.projector[1].num_batches_tracked == 1
+
+
+class NormedPredictor(LinearPredictor):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6))
+
+
+def normed(tiny, predictor=True, separate_views=True):
+    """A branch with batch norm everywhere, which tells apart what passes together from what passes by itself."""
+    branch = tiny.branch(batch_norm=True, predictor=NormedPredictor() if predictor else None)
+    branch.backbone.conv = nn.Sequential(branch.backbone.conv, nn.BatchNorm2d(4)).double()
+    branch.separate_views = separate_views
+    return branch
+
+
+def slow_branch(student, views, predict):
+    """One view after another through every part."""
+    embeddings, logits = [], []
+    for group in views.groups:
+        for images in group.images:
+            rows = student.head.projector(student.backbone(images).cls)
+            if predict and student.predictor is not None:
+                rows = student.predictor(rows)
+            embeddings.append(rows / rows.norm(dim=1, keepdim=True))
+            logits.append(embeddings[-1] @ student.head.prototypes.weight.T)
+    return torch.stack(embeddings), torch.stack(logits)
+
+
+@pytest.mark.parametrize("predict", [True, False])
+@pytest.mark.parametrize("num_local", [0, 3])
+def test_separate_views_pass_one_by_one(tiny, predict, num_local):
+    student, views = normed(tiny), tiny.views(batch=5, num_local=num_local)
+    slow = copy.deepcopy(student)
+    answers = student(views, predict)
+    expected = slow_branch(slow, views, predict)
+    weights = torch.randn_like(expected[1])
+    for ours, theirs in zip((answers.embedding, answers.logits), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
+    (answers.logits * weights).sum().backward()
+    (expected[1] * weights).sum().backward()
+    for name, parameter in slow.named_parameters():
+        mine = student.get_parameter(name).grad
+        assert (mine is None) == (parameter.grad is None) == (name.startswith("predictor") and not predict)
+        if mine is not None:
+            torch.testing.assert_close(mine, parameter.grad, rtol=1e-11, atol=1e-13)
+    for name, buffer in slow.named_buffers():
+        torch.testing.assert_close(student.get_buffer(name), buffer, rtol=1e-11, atol=1e-14)
+    assert student.backbone.forwards == student.head.projector[1].num_batches_tracked == 2 + num_local
+
+
+def test_separate_views_change_nothing_without_batch_norm(tiny):
+    together, views = tiny.branch(predictor=LinearPredictor()), tiny.views()
+    apart = Branch(together.backbone, together.head, together.predictor, separate_views=True)
+    for name in ("features", "projection", "embedding", "logits"):
+        mine, other = (getattr(branch(views), name) for branch in (apart, together))
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-14)
+    assert apart(views).view_ids == together(views).view_ids
+    assert not torch.allclose(normed(tiny)(views).logits, normed(tiny, separate_views=False)(views).logits)
+
+
+@pytest.mark.parametrize("separate_views", [True, False])
+def test_the_teacher_sees_views_as_the_student_does(tiny, separate_views):
+    assert normed(tiny, separate_views=separate_views).as_teacher().separate_views == separate_views
+
+
+def test_a_student_that_teaches_answers_for_separate_views_too(tiny):
+    student, views = normed(tiny), tiny.views()
+    slow = copy.deepcopy(student)
+    targets = student.as_targets(student(views))
+    for ours, theirs in zip((targets.embedding, targets.logits), slow_branch(slow, views, False), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
+        assert not ours.requires_grad
 
 
 def test_predictor_sits_between_projection_and_norm(tiny):
@@ -231,29 +294,26 @@ def test_without_an_operator_the_targets_are_the_teachers_embeddings(tiny):
     assert not targets.values.requires_grad
 
 
-@pytest.mark.parametrize("operator", [Centering(11), SinkhornKnopp(), BatchSoftmax()])
-def test_parts_that_fit_are_taken(tiny, operator):
-    check_fit(tiny.Head(), operator, CrossEntropy())
-    check_fit(tiny.Head(), Centering(11, temperature=None), Regression())
-    check_fit(tiny.Head(None), None, Regression())
-
-
-@pytest.mark.parametrize(
-    ("num_prototypes", "operator", "loss", "message"),
-    [
-        (None, Centering(11), CrossEntropy(), "Centering needs prototypes, which TinyHead has not"),
-        (None, Centering(11, temperature=None), Regression(), "Centering needs prototypes"),
-        (None, EmbeddingToProbabilities(), CrossEntropy(), "EmbeddingToProbabilities needs prototypes"),
-        (11, None, CrossEntropy(), "CrossEntropy takes probabilities, but a method without collapse operator"),
-        (11, Centering(11, temperature=None), CrossEntropy(), "Centering yields logits"),
-        (11, SinkhornKnopp(), Regression(), "Regression takes embedding or logits, but SinkhornKnopp yields prob"),
-        (11, None, Contrast(), "Contrast needs negatives, which a method without collapse operator does not give"),
-    ],
-)
-def test_parts_that_do_not_fit_are_refused_when_built(tiny, num_prototypes, operator, loss, message):
-    with pytest.raises(RecipeError, match=message):
-        StudentTeacher(tiny.branch(num_prototypes), teacher_update=EMA(), collapse=operator, loss=loss)
+def test_parts_that_do_not_fit_are_refused_when_built(tiny):
+    with pytest.raises(RecipeError, match="CrossEntropy takes probabilities, but a method without collapse operator"):
+        method(tiny.branch(), collapse=None)
 
 
 def test_a_branch_is_built_of_backbone_and_head_alone(tiny):
     assert Branch(tiny.Backbone(), tiny.Head()).predictor is None
+
+
+def test_a_module_that_is_no_backbone_is_refused(tiny):
+    with pytest.raises(TypeError, match=r"takes a sslkit\.Backbone, which answers with Features, not a Sequential"):
+        Branch(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), tiny.Head())
+
+
+def test_a_compiled_backbone_is_one(tiny):
+    assert Branch(torch.compile(tiny.Backbone()), tiny.Head()).backbone.embed_dim == 5
+
+
+@pytest.mark.parametrize("crops", [torch.zeros(2, 4, 3, 9, 9), [torch.zeros(4, 3, 9, 9)] * 2])
+def test_crops_that_nobody_numbered_are_refused(tiny, crops):
+    model = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=Centering(11), loss=CrossEntropy())
+    with pytest.raises(TypeError, match=f"not a {type(crops).__name__}: Views.of makes them of crops"):
+        model.assign(crops)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from sslkit.errors import RecipeError
 from sslkit.types import Projection, Targets, ViewGroup, Views, at_least_float32, matching_pairs
 
 
@@ -86,7 +87,6 @@ def test_targets_narrow_by_image_and_keep_all_negatives():
         ((0, 1), (0, 1, 2), [(0, 1), (0, 2), (1, 0), (1, 2)]),
         ((1,), (0,), [(0, 0)]),
         ((1, 0), (0, 1), [(0, 0), (1, 1)]),
-        ((0,), (0,), []),
     ],
 )
 def test_pairs_are_of_different_views_whatever_their_positions(teacher, student, pairs):
@@ -110,3 +110,84 @@ def test_at_least_float32(dtype, wide):
     tensor = torch.ones(2, dtype=dtype)
     assert at_least_float32(tensor).dtype == wide
     assert (at_least_float32(tensor) is tensor) == (dtype == wide)
+
+
+def test_views_of_crops_are_those_of_groups(views):
+    crops = [image for group in views.groups for image in group.images]
+    made = Views.of(crops)
+    assert made.num_globals == 2
+    assert [group.view_ids for group in made.groups] == [(0, 1), (2, 3, 4)]
+    assert all(torch.equal(ours.images, theirs.images) for ours, theirs in zip(made.groups, views.groups, strict=True))
+    assert Views.of(crops[:1], num_globals=1).choose("globals") == (0,)
+    assert Views.of(views.groups[0].images).view_ids == (0, 1)
+
+
+def test_views_of_alternating_sizes_keep_their_order():
+    crops = [torch.randn(3, 2, size, size + 1) for size in (5, 4, 5)]
+    made = Views.of(crops)
+    assert made.view_ids == (0, 1, 2)
+    assert [tuple(group.images.shape) for group in made.groups] == [(1, 3, 2, 5, 6), (1, 3, 2, 4, 5), (1, 3, 2, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (
+            [((4, 3, 8, 8), (0, 1))],
+            r"are normalised floating \(V, B, C, H, W\) .*not torch.float32 \(4, 3, 8, 8\) with",
+        ),
+        ([((2, 4, 3, 8, 8), (0,))], r"\(2, 4, 3, 8, 8\) with \(0,\); Views.of makes groups"),
+        ([((2, 4, 3, 8, 8), (0, 0))], r"every view has its own id .* unlike \(0, 0\): 4 images"),
+        ([((1, 4, 3, 8, 8), (0,)), ((1, 4, 3, 4, 4), (0,))], r"unlike \(0,\): 4 images, \(0,\): 4 images"),
+        ([((1, 4, 3, 8, 8), (0,)), ((1, 5, 3, 4, 4), (1,))], r"unlike \(0,\): 4 images, \(1,\): 5 images"),
+    ],
+)
+def test_views_of_a_wrong_shape_are_refused(groups, message):
+    with pytest.raises(ValueError, match=message):
+        Views(tuple(ViewGroup(torch.zeros(shape), ids) for shape, ids in groups))
+
+
+def test_pixels_as_they_were_read_are_no_views():
+    with pytest.raises(ValueError, match=r"not torch.uint8 \(2, 4, 3, 8, 8\) .* MultiCrop of images"):
+        Views.of(torch.zeros(2, 4, 3, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize(("teacher", "student"), [((0,), (0,)), ((), (0, 1)), ((1, 1), (1,))])
+def test_no_two_different_views_are_refused(teacher, student):
+    with pytest.raises(RecipeError, match="no two different views to compare"):
+        matching_pairs(teacher, student)
+
+
+def test_a_projection_of_plain_tensors_can_do_what_a_branch_s_can():
+    embedding, logits = torch.randn(3, 5, 4, requires_grad=True), torch.randn(3, 5, 7)
+    made = Projection.of(embedding=embedding, logits=logits, score=torch.nn.Identity())
+    assert made.view_ids == (0, 1, 2)
+    assert made.embedding is embedding
+    assert made.logits is logits
+    assert made.score(logits) is logits
+    chosen = Projection.join([made.select([2, 0]), made.select([2, 0])]).detach()
+    assert torch.equal(chosen.embedding, torch.cat([embedding[[2, 0]]] * 2, 1))
+    assert torch.equal(chosen.logits, torch.cat([logits[[2, 0]]] * 2, 1))
+    assert chosen.features.shape == chosen.projection.shape == (2, 10, 0)
+
+
+def test_a_projection_of_one_tensor():
+    assert Projection.of(embedding=torch.zeros(1, 5, 4), view_ids=[1]).logits is None
+    only_logits = Projection.of(logits=torch.zeros(2, 5, 7, dtype=torch.float64), view_ids=(3, 1))
+    assert only_logits.embedding.shape == (2, 5, 0)
+    assert only_logits.embedding.dtype == torch.float64
+    assert only_logits.view_ids == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "not of nothing"),
+        ({"logits": torch.zeros(5, 7)}, r"of logits \(V, B, K\) or of both, not of \(5, 7\)"),
+        ({"logits": torch.zeros(2, 5, 7), "embedding": torch.zeros(2, 6, 4)}, r"not of \(2, 6, 4\) and \(2, 5, 7\)"),
+        ({"logits": torch.zeros(2, 5, 7), "view_ids": [1]}, r"of 2 views has as many view ids, not \(1,\)"),
+    ],
+)
+def test_a_projection_of_a_wrong_shape_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Projection.of(**given)

@@ -80,6 +80,8 @@ def load_backbone(folder: Path) -> Backbone:
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if "onnx" in config:
+            raise SSLKitError(f"{folder} holds a network for ONNX Runtime; take the run, or export it with --to timm")
         name = config.get("sslkit", {}).get("backbone", TimmBackbone.__name__)
         known = active().registry.names("backbones")
         # Names alone: a folder from elsewhere must not choose what is imported.

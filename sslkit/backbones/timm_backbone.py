@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,18 @@ from timm.layers import PatchEmbed
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from sslkit.backbones.resampling import resample
 from sslkit.backbones.timm_models import (
+    ARCHITECTURE,
     FOREIGN,
     create_timm_model,
+    images_for_timm,
     set_fused_attention,
     use_small_image_stem,
 )
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, RecipeError
-from sslkit.types import Features
+from sslkit.types import DataStatistics, Features
 
 
 class TimmBackbone(Backbone):
@@ -141,23 +144,52 @@ class TimmBackbone(Backbone):
         rows, columns = self.model.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
         return kept[0][:, :, 0, self._num_prefix_tokens :].unflatten(-1, (rows, columns))
 
+    def named_weights(self) -> dict[str, Tensor]:
+        """Return parameters and buffers by timm's names."""
+        weights: dict[str, Tensor] = self.model.state_dict()
+        return weights
+
+    def resampled(self, name: str, weight: Tensor) -> Tensor:
+        """Return a weight by timm's name in its shape here, as `sslkit.backbones.resampling.resample` does."""
+        return resample(self.model, name, weight)
+
     def save(self, folder: Path) -> None:
         """Write model.safetensors and config.json.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
         ``small_image_stem``, which timm does not know.
         """
+        source = self.model.pretrained_cfg
+        self._write(folder, source, {key: self._per_channel(source[key]) for key in ("mean", "std")})
+
+    def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
+        """Write the same files with what timm must know of the images, and no word on weights that these are not.
+
+        Raises:
+            NotSupported: timm does not know the small-image stem.
+        """
+        if self.small_image_stem:
+            raise NotSupported(
+                f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
+                "Export with --to onnx, or train with small_image_stem: false."
+            )
+        own = {key: value for key, value in self.model.pretrained_cfg.items() if key in ARCHITECTURE}
+        self._write(folder, own, images_for_timm(statistics))
+
+    def _write(self, folder: Path, pretrained_cfg: Mapping[str, Any], images: Mapping[str, Any]) -> None:
         arguments = self._portable_arguments()
         architecture = {"in_chans": self.in_chans, **arguments["model_args"]}
         if getattr(self.model, "dynamic_img_size", False):
             architecture["dynamic_img_size"] = True
+        # safetensors refuses the strided weights of the channels-last layout that training uses.
+        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
+        model.pretrained_cfg = dict(pretrained_cfg)
         save_for_hf(
-            # safetensors refuses the strided weights of the channels-last layout that training uses.
-            copy.deepcopy(self.model).to(memory_format=torch.contiguous_format),
+            model,
             str(folder),
             model_args=architecture,
             model_config={"sslkit": {"backbone": type(self).__name__, "arguments": arguments}},
-            data_config={key: self._per_channel(self.model.pretrained_cfg[key]) for key in ("mean", "std")},
+            data_config=dict(images),
             safe_serialization=True,
         )
 

@@ -1,6 +1,7 @@
 """Making timm models: friendly refusals, several resolutions, a stem for small images."""
 
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +11,22 @@ from timm.models.resnet import ResNet
 from torch import nn
 
 from sslkit.errors import NotSupported, SSLKitError, UnknownName
+from sslkit.types import DataStatistics
 
 FOREIGN = ("hf-hub:", "hf_hub:", "local-dir:")
 """Names that start so are read from a hub or a folder, not from timm's list."""
+
+
+ARCHITECTURE = (
+    "architecture",
+    "input_size",
+    "fixed_input_size",
+    "pool_size",
+    "num_classes",
+    "first_conv",
+    "classifier",
+)
+"""What timm's record of a model says of the network; the rest is of its weights: tag, licence, papers, images."""
 
 
 def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
@@ -64,6 +78,25 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     resnet.conv1 = small.to(resnet.bn1.weight)
     resnet.maxpool = nn.Identity()
+
+
+def images_for_timm(statistics: DataStatistics) -> dict[str, Any]:
+    """Say how images are prepared in timm's words.
+
+    timm resizes the shorter side to ``floor(size / crop_pct)``, so ``crop_pct`` is the largest number that gives
+    ``statistics.resize``: the quotient, or the number before it where floor would lose a pixel.
+    """
+    crop_pct = statistics.size / statistics.resize
+    while math.floor(statistics.size / crop_pct) < statistics.resize:
+        crop_pct = math.nextafter(crop_pct, 0)
+    return {
+        "input_size": (statistics.channels, statistics.size, statistics.size),
+        "mean": tuple(statistics.mean),
+        "std": tuple(statistics.std),
+        "interpolation": "bicubic",
+        "crop_pct": crop_pct,
+        "crop_mode": "center",
+    }
 
 
 def set_fused_attention(model: nn.Module, fused: bool) -> None:

@@ -100,7 +100,7 @@ def _spread(labels: Tensor | None, num_images: int) -> Tensor:
 def _draw_curve(axis: Axes, rows: Sequence[Mapping[str, float]], name: str, color: str) -> None:
     _style(axis, name.replace("_", " "))
     axis.set_xlabel("epoch")
-    points = [(row["epoch"], row[name]) for row in rows if name in row]
+    points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
     if points:
         epochs, values = np.array(points).T
         axis.plot(epochs, values, color=color, linewidth=1.6)

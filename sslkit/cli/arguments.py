@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sslkit.errors import SSLKitError
+from sslkit.plugins import active
 from sslkit.recipe.files import builtin_recipes
 
 
@@ -68,6 +69,11 @@ def take_option(words: list[str], name: str) -> list[str]:
         else:
             words.append(word)
     return values
+
+
+def plugin_words() -> list[str]:
+    """Return the words that offer the plugin files of this command to another one."""
+    return [word for plugin in active().found if plugin.is_file for word in ("--plugin", plugin.name)]
 
 
 def _value(rest: list[str], name: str) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
-from sslkit.recipe.hints import item_hint, kind_in, phrase
+from sslkit.recipe.hints import item_hint, kind_in, phrase, section_in
 from sslkit.recipe.links import LINKS
 from sslkit.recipe.signature import REQUIRED, Parameter, parameters
 from sslkit.recipe.written import plain
@@ -46,9 +46,9 @@ def describe_key(screen: Screen, key: str, registry: Registry) -> None:
         screen.heading(key, spoken(doc))
         screen.columns((entry.name, entry.summary) for entry in registry.entries(kind.hook))
         screen.text(Text(f"sslkit list {kind.command} NAME says what one takes", "dim"))
-    elif dataclasses.is_dataclass(hint):
+    elif section := section_in(hint):
         screen.heading(key or "a recipe", spoken(doc))
-        _arguments(screen, hint, {}, registry)
+        _arguments(screen, section, {}, registry)
     else:
         screen.heading(key, phrase(hint))
         screen.text(spoken(doc))
@@ -73,9 +73,11 @@ def _kind_at(key: str) -> Kind | None:
 
 def _find(key: str) -> tuple[Any, str]:
     """Return the type of a recipe key and what the section's docstring says of it."""
-    hint, doc = Parts, ""
+    hint: Any = Parts
+    doc = ""
     for part in filter(None, key.split(".")):
-        known = parameters(hint) if dataclasses.is_dataclass(hint) else {}
+        section = section_in(hint)
+        known = parameters(section) if section else {}
         if part not in known:
             raise SSLKitError(f"unknown key {key!r}.{did_you_mean(part, known)}")
         hint, doc = known[part].hint, known[part].doc

@@ -1,30 +1,53 @@
 """``sslkit explain``: what a recipe will do, without running it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from sslkit.cli.arguments import read_recipe_arguments
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 
 OPTIONS = {
-    "--num-images N": "count with N training images, where they are not at hand",
+    "--num-images N": "count with N training images",
+    "--processes N": "count with N processes that train together (1)",
+    "--apply FILE": "write what is proposed as a recipe over this one; FILE must be new",
     "--SECTION.KEY VALUE": "set any key of the recipe first, as sslkit train does",
 }
+
+EXAMPLES = """\
+sslkit explain dino-vit-small --processes 16
+sslkit explain dino-vit-small --data ~/photos --optimization.batch_size 128 --apply photos.yaml"""
 
 
 def run(argv: Sequence[str]) -> int:
     """Explain a recipe."""
     if any(word in ("-h", "--help") for word in argv):
-        screen = Screen()
-        screen.heading("sslkit explain RECIPE", "what a recipe will do, without running it")
-        screen.columns(OPTIONS.items())
+        _help()
         return 0
-    words = read_recipe_arguments(argv, "explain", options=("--num-images",))
-    count = words.options.get("--num-images", "")
-    if count and not (count.isdigit() and int(count)):
-        raise SSLKitError(f"--num-images is a whole number above 0, not {count!r}")
-    from sslkit.cli.explanation import explain
+    words = read_recipe_arguments(argv, "explain", options=("--num-images", "--processes", "--apply"))
+    num_images, processes = (_count(words.options, name) for name in ("--num-images", "--processes"))
+    apply = words.options.get("--apply")
+    from sslkit.cli.explanation import Wishes, explain
     from sslkit.recipe import load
 
-    explain(load(words.recipe, words.overrides), int(count) if count else None)
+    wishes = Wishes(num_images, processes or 1, Path(apply).expanduser() if apply else None)
+    explain(load(words.recipe, words.overrides), [words.recipe, *words.overrides], wishes)
     return 0
+
+
+def _count(options: dict[str, str], name: str) -> int | None:
+    text = options.get(name, "")
+    if text and not (text.isdecimal() and int(text)):
+        raise SSLKitError(f"{name} is a whole number above 0, not {text!r}")
+    return int(text) if text else None
+
+
+def _help() -> None:
+    screen = Screen()
+    screen.heading("sslkit explain RECIPE", "what a recipe will do and what it will cost, without running it")
+    screen.gap()
+    screen.heading("Options")
+    screen.columns(OPTIONS.items())
+    screen.gap()
+    screen.heading("Examples")
+    screen.text(EXAMPLES)

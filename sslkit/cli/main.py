@@ -14,6 +14,7 @@ from sslkit.errors import DEBUG, SSLKitError, UnknownName
 COMMANDS = {
     "train": "train a recipe",
     "evaluate": "measure a frozen backbone",
+    "export": "hand a run's backbone to timm, the Hugging Face Hub or ONNX",
     "explain": "say what a recipe will do, without running it",
     "list": "show the components and recipes there are, and what each one takes",
     "plugins": "show who offers components, and what failed to load",
@@ -25,7 +26,7 @@ sslkit train dino-vit-small --data ~/images --optimization.epochs 100
 sslkit list collapse-operators Centering
 sslkit evaluate knn RUN_FOLDER --network teacher"""
 
-NEED_WORDS = ("train", "evaluate", "explain")
+NEED_WORDS = ("train", "evaluate", "export", "explain")
 """Commands that do nothing by themselves: alone they show their help."""
 
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0, or 2 for a mistake of the user's, or 130 where the user stopped it.
+        0; 2 for a mistake of the user's; 1 where a run could not go on; 130 where the user stopped it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         print(f"sslkit: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("sslkit: stopped", file=sys.stderr)
         return 130

@@ -40,6 +40,11 @@ class Screen:
             table.add_row(*(row[i] for i in used if i < len(row)))
         self._console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
+    def code(self, text: str) -> None:
+        """Print lines to be copied, indented and not wrapped."""
+        for line in text.splitlines():
+            self._console.print(f"  {line}", soft_wrap=True, markup=False)
+
     def gap(self) -> None:
         """Print an empty line."""
         self._console.print()

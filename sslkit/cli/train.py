@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sslkit.cli.arguments import read_recipe_arguments
+from sslkit.cli.arguments import plugin_words, read_recipe_arguments
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.plugins import active
@@ -77,8 +77,7 @@ def _report(done: "Run") -> int:
     console = Console(highlight=False)
     if done.interrupted:
         console.print(f"Stopped after step {step} of {total}; everything is saved. To go on:", soft_wrap=True)
-        files = [word for plugin in active().found if plugin.is_file for word in ("--plugin", plugin.name)]
-        words = ["sslkit", "train", str(path / "recipe.yaml"), "--run-dir", str(path), "--resume", *files]
+        words = ["sslkit", "train", str(path / "recipe.yaml"), "--run-dir", str(path), "--resume", *plugin_words()]
         console.print(f"  {shlex.join(words)}", soft_wrap=True, markup=False)
         return 130
     test = done.parts.data.test

@@ -1,9 +1,13 @@
 """Softmax over the batch."""
 
+from collections.abc import Iterator
+
 from sslkit.clock import Clock
+from sslkit.collapse.partition import balanced_together, is_too_few, too_few
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
 from sslkit.schedules import Schedule, value_at
+from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, Targets
 
 
@@ -33,3 +37,10 @@ class BatchSoftmax(CollapseOperator):
 
     def metrics(self, clock: Clock) -> dict[str, float]:
         return {"teacher_temperature": value_at(self.temperature, clock)}
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        return balanced_together(setting.batch_size, setting)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        if is_too_few(setting.batch_size, setting):
+            yield too_few(setting.batch_size, setting, {})

@@ -1,5 +1,7 @@
 """Subtract a running mean, then sharpen."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -7,7 +9,14 @@ from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
 from sslkit.schedules import Schedule, value_at
+from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32
+
+FIRST, WARMEST = 0.06, 0.07
+"""The highest teacher temperature that did not collapse (DINO appendix D): held, and warmed up to from 0.04."""
+
+SLOWEST = 0.999
+"""The center's momentum at which DINO collapsed (appendix D); 0.99 did not."""
 
 
 class Centering(CollapseOperator):
@@ -70,3 +79,32 @@ class Centering(CollapseOperator):
         if self.temperature is not None:
             numbers["teacher_temperature"] = value_at(self.temperature, clock)
         return numbers
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        if setting.shares_weights:
+            yield Concern(
+                "centering does not keep a student that is its own teacher from collapse: k-NN 0.1 %",
+                "DINO table 15 row 4",
+            )
+        if self.momentum >= SLOWEST:
+            yield Concern(
+                f"a center with momentum {self.momentum:g} follows too slowly: 0.999 collapsed, 0.9 is the default",
+                "DINO appendix D",
+                {"momentum": 0.9},
+            )
+        if self.temperature is not None:
+            yield from self._too_warm(setting)
+
+    def _too_warm(self, setting: Setting) -> Iterator[Concern]:
+        assert self.temperature is not None
+        temperatures = [value_at(self.temperature, moment) for moment in setting.moments()]
+        if temperatures[0] <= FIRST and max(temperatures) <= WARMEST:
+            return
+        over, cool = setting.share(0.1), 0.04
+        warm = {"start": cool, "end": WARMEST, "over": str(over), "every": over.unit.removesuffix("s")}
+        yield Concern(
+            f"the teacher's temperature starts at {temperatures[0]:g} and peaks at {max(temperatures):g}: held from "
+            "the start, 0.06 learned and 0.08 collapsed; warmed up from 0.04, 0.07 learned",
+            "DINO appendix D",
+            {"temperature": {"Warmup": warm} if over.amount else cool},
+        )

@@ -1,5 +1,6 @@
 """Embeddings of earlier images as negatives."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,7 +10,11 @@ from torch.nn import functional as F
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
+from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32
+
+PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
+"""Images in the queue over images: MoCo's on ImageNet, and a little more than in its CIFAR-10 demo (8 %)."""
 
 
 class NegativeQueue(CollapseOperator):
@@ -66,3 +71,30 @@ class NegativeQueue(CollapseOperator):
         places = (self.pointer + torch.arange(first, len(new), device=new.device)) % size
         self.queue[places] = new[first:].to(self.queue.dtype)
         self.pointer.add_(len(new)).remainder_(size)
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        share, steps = self._share(setting), len(self.queue) / setting.batch_size / setting.teacher_views
+        yield "negative queue", f"{len(self.queue):,} embeddings, of {share:.1%} of the images"
+        yield "negatives stay", setting.span(steps)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        size, share, new = len(self.queue), self._share(setting), setting.batch_size * setting.teacher_views
+        fitting = new * max(1, int(PUBLISHED_SHARE * setting.num_images * setting.teacher_views / new))
+        changes = {"size": fitting} if fitting < size else {}
+        if share >= 1:
+            yield Concern(
+                f"{size:,} negatives hold all {setting.num_images:,} images, so that each meets itself among them",
+                "moco#146",
+                changes,
+            )
+        elif share > LARGEST_SHARE and changes:
+            yield Concern(
+                f"the negatives are {share:.0%} of the images, which will often meet themselves; MoCo's are 5 %",
+                "MoCo: 65536 of 1.28 M; 4096 of 50000 in its CIFAR-10 demo",
+                changes,
+                is_warning=False,
+            )
+
+    def _share(self, setting: Setting) -> float:
+        """Return the images in the queue over all images."""
+        return len(self.queue) / setting.teacher_views / setting.num_images

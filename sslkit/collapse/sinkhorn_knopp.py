@@ -1,12 +1,17 @@
 """Soft clusters of equal size."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from sslkit.clock import Clock, Duration
+from sslkit.collapse.partition import balanced_together, is_too_few, too_few
+from sslkit.collapse.queue_advice import queue_concerns, queue_facts, queue_for
 from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import max_over_processes, sum_over_processes
+from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, Targets, at_least_float32
 
 
@@ -47,11 +52,12 @@ class SinkhornKnopp(CollapseOperator):
         queue_size: images a view in the queue, over all processes; 0 for none (3840 in the paper, batches of 256).
         embed_dim: D, needed with a queue.
         num_views: views that the teacher sees, each with a queue of its own.
-        start: when the queue begins to fill, such as ``15 epochs``.
+        queue_start: when the queue begins to fill, such as ``15 epochs``.
 
     Raises:
         ValueError: epsilon, num_iters or queue_size out of range, or a queue without embed_dim.
-        RecipeError: start is no duration; later, a queue that holds no batch, or other teacher views than num_views.
+        RecipeError: queue_start is no duration; later, a queue that holds no batch, or other teacher views than
+            num_views.
     """
 
     def __init__(
@@ -61,7 +67,7 @@ class SinkhornKnopp(CollapseOperator):
         queue_size: int = 0,
         embed_dim: int | None = None,
         num_views: int = 2,
-        start: str = "15 epochs",
+        queue_start: str = "15 epochs",
     ) -> None:
         super().__init__()
         if epsilon <= 0:
@@ -74,7 +80,7 @@ class SinkhornKnopp(CollapseOperator):
             raise ValueError("the queue of SinkhornKnopp needs embed_dim, the width of the head's embedding")
         self.epsilon = epsilon
         self.num_iters = num_iters
-        self.start = Duration.parse(start)
+        self.queue_start = Duration.parse(queue_start)
         self.queue = ViewQueue(num_views, queue_size, embed_dim) if queue_size and embed_dim is not None else None
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
@@ -92,7 +98,7 @@ class SinkhornKnopp(CollapseOperator):
         if self.queue is None:
             return None
         num_views, batch_size, _ = teacher.embedding.shape
-        self.queue.check(num_views, batch_size)
+        self.check(num_views, batch_size)
         if not self._has_started(clock) or not self.queue.is_full(batch_size):
             return None
         assert teacher.score is not None
@@ -102,5 +108,24 @@ class SinkhornKnopp(CollapseOperator):
         if self.queue is not None and self._has_started(clock):
             self.queue.push(teacher.embedding.detach())
 
+    def check(self, num_views: int, batch_size: int) -> None:
+        if self.queue is not None:
+            self.queue.check(num_views, batch_size)
+
     def _has_started(self, clock: Clock) -> bool:
-        return clock.step >= self.start.steps(clock)
+        return clock.step >= self.queue_start.steps(clock)
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        yield from balanced_together(setting.batch_size * (1 + self._queued_batches(setting)), setting)
+        if self.queue is not None:
+            yield from queue_facts(self._queued_batches(setting), self.queue_start, setting)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        images = setting.batch_size * (1 + self._queued_batches(setting))
+        if is_too_few(images, setting):
+            yield too_few(images, setting, queue_for(setting))
+        if self.queue is not None:
+            yield from queue_concerns(self.queue.rows.shape[1], self.queue_start, setting)
+
+    def _queued_batches(self, setting: Setting) -> int:
+        return 0 if self.queue is None else self.queue.rows.shape[1] // setting.batch_size

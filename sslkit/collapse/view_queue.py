@@ -24,6 +24,8 @@ class ViewQueue(nn.Module):
     def __init__(self, num_views: int, size: int, embed_dim: int) -> None:
         super().__init__()
         self.register_buffer("rows", torch.zeros(num_views, size, embed_dim))
+        self._known_full_for: int | None = None
+        self.register_load_state_dict_post_hook(_forget)
 
     def check(self, num_views: int, batch_size: int) -> None:
         """Refuse answers that this queue cannot take.
@@ -34,19 +36,24 @@ class ViewQueue(nn.Module):
         views, size, _ = self.rows.shape
         if num_views != views:
             raise RecipeError(
-                f"method.collapse: the queue is for {views} teacher views, but the teacher sees {num_views}; set "
-                f"num_views to {num_views}"
+                f"method.collapse: the queue is for {views} teacher views, but the teacher sees {num_views}. Add\n"
+                f"  --method.collapse.num_views {num_views}"
             )
         if size < batch_size * world_size():
             raise RecipeError(
-                f"method.collapse: a queue_size of {size} is less than a batch of {batch_size * world_size()}; take a "
-                "multiple of the batch, or 0 for no queue"
+                f"method.collapse: a queue_size of {size} is less than a batch of {batch_size * world_size()}. Add one "
+                f"of\n  --method.collapse.queue_size {10 * batch_size * world_size()}\n  --method.collapse.queue_size 0"
             )
 
     def is_full(self, batch_size: int) -> bool:
-        """Whether the last row of every view is in use, for batches (T, B, D) of B images in this process."""
-        last = self._batches(batch_size)[:, -1, -1, -1]
-        return bool(last.any(-1).all())
+        """Whether the last row of every view is in use, for batches (T, B, D) of B images in this process.
+
+        A full queue stays full, so the device is asked until it says so, not in every step.
+        """
+        if self._known_full_for != batch_size:
+            last = self._batches(batch_size)[:, -1, -1, -1]
+            self._known_full_for = batch_size if last.any(-1).all() else None
+        return self._known_full_for is not None
 
     def share(self, batch_size: int) -> Tensor:
         """Return this process's rows (T, Q / processes, D), newest batch first."""
@@ -64,3 +71,9 @@ class ViewQueue(nn.Module):
         whole_batch = batch_size * world_size()
         count = self.rows.shape[1] // whole_batch
         return self.rows[:, : count * whole_batch].unflatten(1, (count, world_size(), batch_size))
+
+
+def _forget(queue: nn.Module, _: object) -> None:
+    """The rows of another moment were loaded: they may be fewer."""
+    assert isinstance(queue, ViewQueue)
+    queue._known_full_for = None

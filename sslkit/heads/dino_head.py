@@ -1,5 +1,6 @@
 """DINO's projection head."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Literal
 
@@ -7,12 +8,18 @@ from torch import Tensor, nn
 
 from sslkit.contracts import Head
 from sslkit.errors import RecipeError
+from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
 from sslkit.heads.widths import check_widths
+from sslkit.setting import Concern, Setting
 from sslkit.types import at_least_float32
 
 Activation = Literal["gelu", "relu"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
+
+
+COLLAPSES = 2
+"""Layers below the prototypes with which, and with more, DINO collapsed without l2 bottleneck (appendix C)."""
 
 
 class DINOHead(Head):
@@ -33,7 +40,7 @@ class DINOHead(Head):
 
     Args:
         in_dim: F, the backbone's ``embed_dim``.
-        num_prototypes: K (65536 in the paper).
+        num_prototypes: K (65536 in the paper); null for a projector alone, as methods without prototypes have.
         hidden_dim: width of the hidden layers.
         embed_dim: D of the bottleneck; without bottleneck D is ``hidden_dim``, or F for no layers.
         num_layers: linear layers of the projector (3); 0 is an identity and needs ``l2_bottleneck=False``.
@@ -52,7 +59,7 @@ class DINOHead(Head):
     def __init__(
         self,
         in_dim: int,
-        num_prototypes: int = 65536,
+        num_prototypes: int | None = 65536,
         hidden_dim: int = 2048,
         embed_dim: int = 256,
         num_layers: int = 3,
@@ -84,11 +91,26 @@ class DINOHead(Head):
         self.embed_dim = embed_dim if l2_bottleneck else widths[-1]
         self.num_prototypes = num_prototypes
         self.normalize = l2_bottleneck
-        self.prototypes = (
-            WeightNormPrototypes(embed_dim, num_prototypes, freeze_prototype_norm)
-            if l2_bottleneck
-            else LinearPrototypes(self.embed_dim, num_prototypes)
-        )
+        self.prototypes: nn.Module | None
+        if num_prototypes is None:
+            self.prototypes = None
+        elif l2_bottleneck:
+            self.prototypes = WeightNormPrototypes(embed_dim, num_prototypes, freeze_prototype_norm)
+        else:
+            self.prototypes = LinearPrototypes(self.embed_dim, num_prototypes)
+        self.num_layers = num_layers
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        return images_a_prototype(self.num_prototypes, setting)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        yield from few_images(self.num_prototypes, setting)
+        if not self.normalize and self.num_prototypes and self.num_layers >= COLLAPSES:
+            yield Concern(
+                f"without the l2 bottleneck, {self.num_layers} layers below the prototypes collapse: k-NN 0.1 %",
+                "DINO appendix C",
+                {"l2_bottleneck": True},
+            )
 
 
 class LinearPrototypes(nn.Linear):

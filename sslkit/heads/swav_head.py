@@ -1,11 +1,15 @@
 """SwAV's projection head."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from sslkit.contracts import Head
+from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.widths import check_widths
+from sslkit.setting import Concern, Setting
 
 
 class SwAVHead(Head):
@@ -21,7 +25,7 @@ class SwAVHead(Head):
 
     Args:
         in_dim: F, the backbone's ``embed_dim``.
-        num_prototypes: K (3000 in the paper).
+        num_prototypes: K (3000 in the paper); null for a projector alone.
         hidden_dim: width of the hidden layer.
         embed_dim: D.
 
@@ -29,9 +33,11 @@ class SwAVHead(Head):
         RecipeError: a width below 1.
     """
 
-    prototypes: nn.Linear
+    prototypes: nn.Linear | None
 
-    def __init__(self, in_dim: int, num_prototypes: int = 3000, hidden_dim: int = 2048, embed_dim: int = 128) -> None:
+    def __init__(
+        self, in_dim: int, num_prototypes: int | None = 3000, hidden_dim: int = 2048, embed_dim: int = 128
+    ) -> None:
         super().__init__()
         check_widths(
             "SwAVHead", in_dim=in_dim, num_prototypes=num_prototypes, hidden_dim=hidden_dim, embed_dim=embed_dim
@@ -39,11 +45,18 @@ class SwAVHead(Head):
         self.projector = nn.Sequential(
             nn.Linear(in_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim)
         )
-        self.prototypes = nn.Linear(embed_dim, num_prototypes, bias=False)
+        self.prototypes = None if num_prototypes is None else nn.Linear(embed_dim, num_prototypes, bias=False)
         self.embed_dim = embed_dim
         self.num_prototypes = num_prototypes
 
     @torch.no_grad()
     def before_step(self) -> None:
-        weight = self.prototypes.weight
-        weight.copy_(F.normalize(weight, dim=1))
+        if self.prototypes is not None:
+            weight = self.prototypes.weight
+            weight.copy_(F.normalize(weight, dim=1))
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        return images_a_prototype(self.num_prototypes, setting)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        return few_images(self.num_prototypes, setting)

@@ -1,5 +1,6 @@
 """Squared distance between views."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Loss
 from sslkit.errors import RecipeError
+from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
 
 REDUCTIONS = ("mean", "sum")
@@ -52,6 +54,13 @@ class MSE(Loss):
             # The difference, not 2 - 2 cos, which loses the digits of a small loss.
             total = total + (mine[s] - theirs[t]).square().sum(-1).mean()
         return total if self.reduction == "sum" else total / len(pairs)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        if not (setting.has_predictor or setting.has_operator):
+            yield Concern(
+                "without predictor and collapse operator nothing keeps the answers from becoming one: 0.1 % linear",
+                "DINO table 14 row 8",
+            )
 
 
 def _unit(rows: Tensor) -> Tensor:

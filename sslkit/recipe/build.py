@@ -1,17 +1,22 @@
 """A checked recipe to the objects of a run."""
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
+from sslkit.distributed import world_size
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
-from sslkit.recipe.links import source_of_link
+from sslkit.fit import check_fit
+from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Node
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Method
-from sslkit.student_teacher import check_fit, compared_views
+from sslkit.student_teacher import Branch, compared_views
+from sslkit.training.setup import check_frozen, check_scaled
+from sslkit.training.step import check_accumulation
 
 logger = logging.getLogger("sslkit.recipe")
 
@@ -39,6 +44,11 @@ class Builder:
     def part(self, key: str) -> Any:
         """Return the part under a dotted key: an object, a section, a plain value or None."""
         return self._value(self.root.at(key) if key else self.root)
+
+    def components(self, section: str) -> Iterator[tuple[str, Any]]:
+        """Yield every component of a section with its key, those inside others too, in the signatures' order."""
+        for node in _components(self.root.at(section)):
+            yield node.key, self._value(node)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -96,7 +106,8 @@ class Builder:
             elif value is not None:
                 values[name] = value
             elif parameter.default is REQUIRED:
-                raise RecipeError(f"{node.key}.{name}: {node.name} takes it from {source}, which is null")
+                reason = WHERE_NULL.get(source, f"takes {name} from {source}, which is null")
+                raise RecipeError(f"{node.key}: {node.name} {reason}")
         return values
 
     def _source(self, key: str) -> Any:
@@ -113,6 +124,17 @@ class Builder:
             )
 
 
+def _components(value: Any) -> Iterator[Node]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _components(item)
+    elif isinstance(value, Node):
+        if value.name:
+            yield value
+        for name in parameters(value.cls):
+            yield from _components(value.given.get(name))
+
+
 def _at(key: str, error: Exception) -> str:
     message = str(error)
     return f"{key}: {message}" if key and not message.startswith(key) else message
@@ -126,7 +148,13 @@ def check_method(method: Method, views: ViewMaker, root: Node) -> None:
     """
     check_fit(method.head, method.collapse, method.loss)
     check_sizes(views, method.backbone, root.at("views"))
-    chosen_views(method, views)
+    _, teacher_views = chosen_views(method, views)
+    if method.collapse is not None:
+        method.collapse.check(len(teacher_views), root.at("optimization.batch_size") // world_size())
+    student = Branch(method.backbone, method.head, method.predictor)
+    check_frozen(root.at("optimization.freeze"), student)
+    check_scaled(root.at("optimization.lr_scale"), student)
+    check_accumulation(root.at("runtime.accumulation"), method.loss)
 
 
 def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:

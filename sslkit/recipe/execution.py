@@ -1,14 +1,22 @@
 """A recipe to a run."""
 
+import copy
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
+from sslkit.distributed import world_size
 from sslkit.plugins import active
+from sslkit.recipe.advice import concerns, setting_of
+from sslkit.recipe.build import Builder
 from sslkit.recipe.loading import Recipe
+from sslkit.sections import Parts
 from sslkit.student_teacher import Branch
+from sslkit.training.below_start import BelowStart
+from sslkit.training.init_from import Start, read_start
 from sslkit.training.loop import Run
 from sslkit.training.run_folder import Record, RunFolder
 
@@ -27,10 +35,13 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     """
     folder = run_dir or fresh_folder(Path("runs") / recipe.name)
     RunFolder(folder).check_free(resume)
-    parts = recipe.build()
+    builder = recipe.builder()
+    parts = recipe.build(builder)
     teacher = None
     if parts.method.init == "independent":
-        teacher = Branch(*recipe.build_networks(parts.seed + 1))
+        teacher = Branch(*recipe.build_networks(parts.seed + 1), separate_views=parts.method.separate_views)
+    untrained = None if parts.method.init_from is None else copy.deepcopy(parts.method.backbone)
+    start = _begin(recipe, parts, folder, teacher)
     sources = [source for source in (parts.data.train, parts.data.test) if source is not None]
     record = Record(
         name=recipe.name,
@@ -38,9 +49,42 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         identity=recipe.identity([source.fingerprint() for source in sources]),
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
-    run = Run(parts, record, folder, teacher, console)
+    run = Run(parts, record, folder, teacher, console, untrained)
+    if run.is_main:
+        for line in start.report(parts.data) if start else ():
+            run.console.print(Text(line), soft_wrap=True)
+        _warn(run.console, recipe, builder, len(parts.data.train))
     run.execute(resume)
     return run
+
+
+def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -> Start | None:
+    """Give the networks of a new run the weights that its recipe names, and let the recipe say which these are.
+
+    Returns:
+        What they took; None where the recipe names none, or the run goes on from a checkpoint.
+    """
+    section = parts.method.init_from
+    goes_on = any(RunFolder(folder).checkpoints.glob("step-*"))
+    if section is not None:
+        parts.runtime.callbacks.append(BelowStart())
+    if section is None or (goes_on and section.fingerprint):
+        return None
+    start = read_start(section, parts.method)
+    recipe.root.at("method.init_from").given["fingerprint"] = start.fingerprint
+    if goes_on:
+        return None
+    start.give(parts.method.backbone, parts.method.head, parts.method.predictor)
+    if teacher is not None:
+        start.give(teacher.backbone, teacher.head)
+    return start
+
+
+def _warn(console: Console, recipe: Recipe, builder: Builder, num_images: int) -> None:
+    """Print the reasons to expect a failure, if there are any."""
+    for concern in concerns(recipe, builder, setting_of(builder, num_images, world_size())):
+        if concern.is_warning:
+            console.print(Text(f"warning: {concern}", "yellow"), soft_wrap=True)
 
 
 def fresh_folder(place: Path) -> Path:

@@ -24,6 +24,8 @@ def phrase(hint: Any) -> str:
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
     if hint in words:
         return words[hint]
+    if is_section(hint):
+        return "a section"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(phrase(member) for member in members(hint))
     if get_origin(hint) is Literal:
@@ -43,6 +45,12 @@ def phrase(hint: Any) -> str:
 def is_section(hint: Any) -> bool:
     """Whether a type is a section of a recipe: a dataclass."""
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def section_in(hint: Any) -> type | None:
+    """Return the section that a type admits, alone or beside null, or None."""
+    others = [member for member in members(hint) if member is not type(None)]
+    return others[0] if len(others) == 1 and is_section(others[0]) else None
 
 
 def members(hint: Any) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ mapping that names no class) merges its arguments, another class replaces them, 
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +15,7 @@ from sslkit.errors import RecipeError
 from sslkit.plugins import active
 from sslkit.recipe.files import Layer, YamlLoader
 from sslkit.recipe.signature import parameters
+from sslkit.sections import InitFrom
 
 COMMAND_LINE = "command line"
 """The origin of overrides."""
@@ -64,11 +66,27 @@ def merge_layers(layers: Sequence[Layer]) -> dict[str, Any]:
     """Merge layers, the lowest first, and let ``data.test`` overlay ``data.train``."""
     values: dict[str, Any] = {}
     for layer in layers:
-        values = merge(values, _with_data_path(layer.values, values))
+        values = merge(values, _with_weights(_with_data_path(layer.values, values)))
     data = values.get("data")
     if isinstance(data, Mapping) and data.get("test") is not None and "train" in data:
         values["data"] = {**data, "test": merge(data["train"], data["test"])}
     return values
+
+
+def command_line_overlay(layers: Sequence[Layer]) -> dict[str, Any]:
+    """Return what the command line lays over the files, as a file would say it."""
+    files = [layer for layer in layers if layer.origin != COMMAND_LINE]
+    overlay: dict[str, Any] = _difference(merge_layers(files), merge_layers(layers))
+    data = [layer.values["data"] for layer in layers if layer.origin == COMMAND_LINE and "data" in layer.values]
+    if len(data) == 1 and isinstance(data[0], str):
+        overlay["data"] = data[0]  # in short, which leaves it to the folder what its test images are called
+    return overlay
+
+
+def _difference(lower: Any, upper: Any) -> Any:
+    if not (isinstance(lower, Mapping) and isinstance(upper, Mapping)):
+        return upper
+    return {key: _difference(lower.get(key), value) for key, value in upper.items() if lower.get(key, ...) != value}
 
 
 def origins_of(key: str, layers: Sequence[Layer]) -> list[str]:
@@ -97,7 +115,14 @@ def read_overrides(words: Sequence[str]) -> list[Layer]:
     Raises:
         RecipeError: a word is not of this form.
     """
-    return [Layer(COMMAND_LINE, _nested(key.split("."), value)) for key, value in _pairs(words)]
+    return [override(key, value) for key, value in _pairs(words)]
+
+
+def override(key: str, value: Any) -> Layer:
+    """Return the layer that sets one dotted key."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return Layer(COMMAND_LINE, value)
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -123,10 +148,6 @@ def _says(value: Any, parts: Sequence[str]) -> bool:
     return not parts or (isinstance(value, Mapping) and parts[0] in value and _says(value[parts[0]], parts[1:]))
 
 
-def _nested(parts: Sequence[str], value: Any) -> Any:
-    return {parts[0]: _nested(parts[1:], value)} if parts else value
-
-
 def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
     """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again.
 
@@ -145,6 +166,15 @@ def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mappi
     if train and test and test.arguments.get("path") and test.arguments["path"] == train.arguments.get("path"):
         sources["test"] = {"path": folder}
     return {**layer, "data": {**sources, "num_images": None}}
+
+
+def _with_weights(layer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read ``init_from: WEIGHTS`` as that section; what a lower layer said of other weights holds no more."""
+    method = layer.get("method")
+    weights = method.get("init_from") if isinstance(method, Mapping) else None
+    if not isinstance(method, Mapping) or not isinstance(weights, str):
+        return layer
+    return {**layer, "method": {**method, "init_from": asdict(InitFrom(weights))}}
 
 
 def _takes_path(source: Component) -> bool:

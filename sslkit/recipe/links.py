@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from sslkit.fit import NEEDS_PROTOTYPES
+
 
 class Link(NamedTuple):
     """A value, and the argument that takes it where a class has an argument of that name."""
@@ -23,6 +25,9 @@ LINKS = [
     Link("method.head.embed_dim", "method.collapse.embed_dim"),
     Link("method.head.num_prototypes", "method.collapse.num_prototypes"),
 ]
+
+WHERE_NULL = {"method.head.num_prototypes": NEEDS_PROTOTYPES}
+"""What to say of a part that cannot do without a value, where its source is null."""
 
 _SOURCES = {link.target: link.source for link in LINKS}
 

@@ -59,15 +59,17 @@ class Recipe:
     def resolved(self) -> dict[str, Any]:
         """The recipe as plain data with every default filled in; what a link gives is left to the link.
 
-        Images on this machine are named by their absolute path, so that the recipe can be used from any folder.
+        Images and first weights on this machine are named by their absolute path, so that the recipe can be used from
+        any folder.
         """
         values = {"name": self.name, **complete(self.root, self.registry)}
         for part in ("train", "test"):
             source = as_component(values["data"][part])
             path = source.arguments.get("path") if source else None
-            if source and isinstance(path, str) and Path(path).expanduser().exists():
-                absolute = str(Path(path).expanduser().absolute())
-                values["data"][part] = {source.name: {**source.arguments, "path": absolute}}
+            if source and isinstance(path, str):
+                values["data"][part] = {source.name: {**source.arguments, "path": _absolute(path)}}
+        if first := values["method"]["init_from"]:
+            first["weights"] = _absolute(first["weights"])
         return values
 
     def to_yaml(self) -> str:
@@ -77,27 +79,35 @@ class Recipe:
     def identity(self, fingerprints: Sequence[str] = ()) -> str:
         """Return 16 hex digits that are equal for runs that learn the same.
 
+        First weights count by their own fingerprint, where the recipe says it, not by where they lie.
+
         Args:
             fingerprints: of the index of each image source, in place of where the images lie.
         """
         values = {section: self.resolved[section] for section in IDENTITY}
         sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
         values["data"] = {**values["data"], **sources, "num_images": None}
+        first = values["method"].pop("init_from")
+        if first:
+            values["init_from"] = first["fingerprint"] or first
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
     def origins(self, key: str) -> list[str]:
         """Return where a key was written, the lowest layer first: files, the command line; none for a default."""
         return origins_of(key, self.layers)
 
-    def build(self) -> Parts:
+    def build(self, builder: Builder | None = None) -> Parts:
         """Make every part; first weights are drawn from the recipe's seed.
 
         Afterwards the recipe also says which test images were found, where it left that open.
 
+        Args:
+            builder: what makes them, for who wants single parts afterwards.
+
         Raises:
             SSLKitError: parts that do not fit together, or images that are not there.
         """
-        builder = self.builder()
+        builder = builder or self.builder()
         with seeded(int(self.root.at("seed"))):
             # Networks first, by themselves: their weights depend on the seed and not on what else is built.
             method = builder.part("method")
@@ -131,10 +141,22 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         SSLKitError: what cannot be run; the message names the key, the likely intention and the choices.
     """
+    return from_layers([*read_layers(name), *read_overrides(overrides)], Path(name).stem)
+
+
+def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
+    """Check what was written.
+
+    Args:
+        layers: the lowest first.
+        name: what the recipe is called unless it says so itself.
+
+    Raises:
+        SSLKitError: as `load`.
+    """
     registry = plugins.active().registry
-    layers = [*read_layers(name), *read_overrides(overrides)]
     values = merge_layers(layers)
-    title = str(values.pop("name", Path(name).stem))
+    title = str(values.pop("name", name))
     try:
         root = fill(Parts, values, "", registry)
     except Misfit as error:
@@ -156,6 +178,12 @@ def load_data(name: str | Path) -> Data:
     root = Node(Parts, given={"data": fill(Data, given, "data", registry)})
     data: Data = Builder(root, registry).part("data")
     return data
+
+
+def _absolute(place: str) -> str:
+    """Return a path on this machine from the root, and anything else as it is."""
+    path = Path(place).expanduser()
+    return str(path.absolute()) if path.exists() else place
 
 
 def _check_sections(root: Node) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from sslkit.errors import RecipeError, did_you_mean
 from sslkit.hookspecs import Kind
-from sslkit.recipe.hints import is_section, item_hint, kind_in, members, phrase
+from sslkit.recipe.hints import is_section, item_hint, kind_in, members, phrase, section_in
 from sslkit.recipe.layers import as_component
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters, takes_anything
@@ -91,8 +91,8 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
         if hint is Any or type(None) in members(hint):
             return None
         raise Misfit(key, f"{key} must be {phrase(hint)}, not null.")
-    if is_section(hint):
-        return fill(hint, value, key, registry)
+    if section := section_in(hint):
+        return fill(section, value, key, registry)
     if item is not None and kind_in(item) and isinstance(value, list):
         return [typed(each, item, f"{key}.{i}", registry) for i, each in enumerate(value)]
     if kind := kind_in(hint):

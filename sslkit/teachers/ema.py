@@ -1,13 +1,23 @@
 """Teacher = exponential moving average of the student."""
 
+import math
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
-from sslkit.schedules import Schedule, value_at
+from sslkit.schedules import Schedule, rewritten, value_at
+from sslkit.setting import Concern, Setting
 from sslkit.teachers.pairing import paired_parameters
+
+SHORTEST = 0.97
+"""The least published momentum (BYOL over 40 epochs): half of the teacher is forgotten in 23 steps."""
+
+HALF_LIFE = 0.138
+"""Epochs in which DINO (0.996, 1,251 steps an epoch) and MoCo (0.999, 5,004) both forget half at first."""
 
 
 class EMA(TeacherUpdate):
@@ -36,3 +46,59 @@ class EMA(TeacherUpdate):
 
     def metrics(self, clock: Clock) -> dict[str, float]:
         return {"teacher_momentum": value_at(self.momentum, clock)}
+
+    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
+        yield "teacher half-life", setting.span(half_life(value_at(self.momentum, setting.clock)))
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        kept = self._kept(setting)
+        if kept > 0.5:
+            steps = max(half_life(SHORTEST), HALF_LIFE * setting.clock.steps_per_epoch)
+            steps = max(1.0, min(steps, setting.clock.total_steps / 20))
+            yield self._starting_with(
+                0.5 ** (1 / steps),
+                setting.clock,
+                f"{kept:.0%} of the teacher at the end is its first weights: its half-life is longer than the run",
+                "BYOL takes 0.97 for 40 epochs, 0.996 for 1000",
+            )
+        elif setting.written_for is not None:
+            yield from self._of_other_epochs(setting.written_for.clock, setting.clock)
+
+    def _kept(self, setting: Setting) -> float:
+        """Return the share of the teacher's first weights in its last."""
+        moments = setting.moments()
+        forgotten = sum(1 / half_life(value_at(self.momentum, moment)) for moment in moments) / len(moments)
+        return 0.5 ** min(100.0, forgotten * setting.clock.total_steps)
+
+    def _of_other_epochs(self, there: Clock, here: Clock) -> Iterator[Concern]:
+        """Yield that epochs have other lengths than where the momentum was written."""
+        momentum, ratio = value_at(self.momentum, here), there.steps_per_epoch / here.steps_per_epoch
+        if 0.8 <= ratio <= 1.25 or not SHORTEST < momentum < 1:
+            return
+        steps = half_life(momentum)
+        yield self._starting_with(
+            max(SHORTEST, momentum**ratio),
+            here,
+            f"momentum {momentum:g} was chosen for {there.steps_per_epoch:,} steps an epoch, a half-life of "
+            f"{steps / there.steps_per_epoch:.2g} epochs; with {here.steps_per_epoch:,} steps it is "
+            f"{steps / here.steps_per_epoch:.2g} epochs",
+            "DINO's published code advises 0.9995 for batches of 256",
+            is_warning=False,
+        )
+
+    def _starting_with(self, first: float, clock: Clock, reason: str, source: str, is_warning: bool = True) -> Concern:
+        """Return a concern that proposes ``first`` to begin with; other half-lives change in proportion, 1 stays."""
+        now = value_at(self.momentum, clock)
+        power = math.log(first) / math.log(now) if 0 < now < 1 else 1.0
+        momentum = rewritten(self.momentum, lambda m: _rounded(first if m == now else m**power if m < 1 else m))
+        return Concern(reason, source, {} if momentum is None else {"momentum": momentum}, is_warning)
+
+
+def half_life(momentum: float) -> float:
+    """Return the steps in which an average forgets half: infinite for a momentum of 1, 1e-3 at most for 0."""
+    return math.inf if momentum >= 1 else math.log(0.5) / math.log(max(momentum, 1e-300))
+
+
+def _rounded(momentum: float) -> float:
+    """Keep two digits of 1 - m."""
+    return 1 - float(f"{1 - momentum:.2g}")

@@ -1,9 +1,12 @@
 """Teacher = the student one optimizer step ago."""
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
+from sslkit.setting import Concern, Setting
 from sslkit.teachers.pairing import copy_parameters
 
 
@@ -15,3 +18,6 @@ class PreviousStep(TeacherUpdate):
 
     def before_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
         copy_parameters(student, teacher)
+
+    def concerns(self, setting: Setting) -> Iterator[Concern]:
+        yield Concern("a teacher one step behind did not converge with DINO's loss", "DINO figure 6")

@@ -1,6 +1,7 @@
 """Steps by accelerate: any number of processes, any precision."""
 
 import warnings
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -49,11 +50,16 @@ class AccelerateExecutor(Executor):
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
         self.accelerator.unscale_gradients(optimizer)
+        # Not scaler.step: gradients that overflowed are skipped as all others that are not finite.
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        scaler = self.accelerator.scaler
-        if scaler is None:
-            optimizer.step()
-        else:
-            scaler.step(optimizer)
-            scaler.update()
+    def scale(self) -> float | None:
+        return None if self.accelerator.scaler is None else self.accelerator.scaler.get_scale()
+
+    def state(self) -> dict[str, Any]:
+        return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if self.accelerator.scaler is not None and state:
+            self.accelerator.scaler.load_state_dict(dict(state))

@@ -1,16 +1,11 @@
 """What a step says about its health: numbers for the log, computed only when a row is written."""
 
-import math
-from collections.abc import Mapping
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.contracts import Loss
 from sslkit.distributed import mean_over_processes
-from sslkit.errors import SSLKitError
 from sslkit.training.step import StepOutput
 from sslkit.types import at_least_float32, matching_pairs
 
@@ -94,17 +89,3 @@ def _distributions(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
         crossed = [-(targets.values[t] * log_student[s]).sum(-1).mean() for t, s in pairs]
         numbers["target_kl"] = (torch.stack(crossed) - torch.stack([of_targets[t] for t, _ in pairs])).mean()
     return numbers
-
-
-def check_finite(row: Mapping[str, float], checkpoints: Path) -> None:
-    """Stop a run whose loss is no number any more; what follows would only be written into the networks.
-
-    Raises:
-        SSLKitError: the loss of this row is not finite.
-    """
-    if not math.isfinite(row["loss"]):
-        raise SSLKitError(
-            f"the loss is {row['loss']} at step {row['step']:.0f}: the run has diverged. Earlier checkpoints are in "
-            f"{checkpoints}. Try precision fp32, a lower optimization.lr, a longer warm-up, or "
-            "optimization.clip_grad_norm."
-        )

@@ -1,5 +1,6 @@
 """How a step is executed: precision, processes. It changes rounding and speed, never what is computed."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -29,8 +30,19 @@ class Executor:
         loss.backward()
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
-        """Undo the scaling of the gradients, where the precision scales them."""
+        """Undo the scaling of the gradients, where the precision scales them, and choose the next scale."""
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move the parameters, unless scaled gradients overflowed."""
+        """Move the parameters. It may be left out where a gradient is not finite, so nothing else belongs here."""
         optimizer.step()
+
+    def scale(self) -> float | None:
+        """What losses are multiplied by now, or None where the precision needs no scaling; a wait for the device."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return what the next step reads of it, as JSON takes it."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what ``state`` returned."""

@@ -1,12 +1,13 @@
 """Optimizers whose step is proportional to the length of each parameter tensor, for large batches."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sslkit.contracts import Optimizer
+from sslkit.training.finite import Kept
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 Rescale = Callable[[Tensors, Tensors, Mapping[str, Any]], Tensors]
@@ -30,6 +31,9 @@ class LARS(Optimizer):
     Raises:
         ValueError: momentum or trust out of range.
     """
+
+    published_lr: ClassVar[tuple[float, float] | None] = (0.2, 7.2)
+    published_by: ClassVar[str] = "BYOL: 0.2 to 0.45 for each 256 images"
 
     def __init__(self, momentum: float = 0.9, trust: float = 1e-3) -> None:
         _check("LARS", momentum, trust)
@@ -69,6 +73,8 @@ class LARC(Optimizer):
     """
 
     decays_vectors = True
+    published_lr: ClassVar[tuple[float, float] | None] = (0.6, 4.8)
+    published_by: ClassVar[str] = "SwAV: 0.6 for 256 images, 4.8 for 4096"
 
     def __init__(self, momentum: float = 0.9, trust: float = 1e-3, eps: float = 1e-8) -> None:
         _check("LARC", momentum, trust)
@@ -94,6 +100,8 @@ class LARC(Optimizer):
 class RescaledSGD(torch.optim.Optimizer):
     """SGD with momentum on rescaled gradients; parameters without gradient are left alone, their sums too.
 
+    It skips a step on the device as torch's fused optimizers do: where its attribute ``found_inf`` is 1.
+
     Args:
         groups: parameter groups; ``lr`` and ``weight_decay`` are set before each step, ``decay`` says whether the
             group is decayed.
@@ -106,6 +114,13 @@ class RescaledSGD(torch.optim.Optimizer):
         super().__init__([dict(group) for group in groups], defaults)
         self.rescale = rescale
 
+    _step_supports_amp_scaling = True
+    """What torch's fused optimizers and GradScaler call the knowledge of ``found_inf`` and ``grad_scale``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch copies and pickles its own three attributes alone.
+        return super().__getstate__() | {"rescale": self.rescale}
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Move the parameters that have a gradient."""
@@ -116,12 +131,21 @@ class RescaledSGD(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters:
-                updates = self.rescale(parameters, [p.grad for p in parameters], group)
-                sums = [self._sum(p) for p in parameters]
-                torch._foreach_mul_(sums, group["momentum"])
-                torch._foreach_add_(sums, updates)
-                torch._foreach_add_(parameters, sums, alpha=-group["lr"])
+                self._move(parameters, group)
         return loss
+
+    def _move(self, parameters: Tensors, group: Mapping[str, Any]) -> None:
+        gradients: Tensors = [p.grad for p in parameters if p.grad is not None]
+        if (scale := getattr(self, "grad_scale", None)) is not None:
+            gradients = torch._foreach_div(gradients, scale)
+        sums = [self._sum(p) for p in parameters]
+        skipped: Tensor | None = getattr(self, "found_inf", None)
+        kept = Kept(lambda: [*parameters, *sums] if skipped is not None else [])
+        torch._foreach_mul_(sums, group["momentum"])
+        torch._foreach_add_(sums, self.rescale(parameters, gradients, group))
+        torch._foreach_add_(parameters, sums, alpha=-group["lr"])
+        if skipped is not None:
+            kept.put_back_if(skipped)
 
     def _sum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

@@ -1,6 +1,8 @@
 """The rows of metrics.jsonl, and results.json."""
 
+import errno
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +11,15 @@ from typing import Any
 
 from torch import Tensor
 
+from sslkit.training.disk import sync, write_text
 
-class MetricsFile:
-    """One JSON row a logged step, the run's source of truth.
+logger = logging.getLogger("sslkit.training")
+
+
+class StepRows:
+    """A file of JSON rows in the order of steps; metrics.jsonl is a run's source of truth.
+
+    A row for which the disk has no room waits in memory and is written with the next one.
 
     Args:
         path: the file; rows are appended.
@@ -21,30 +29,64 @@ class MetricsFile:
 
     def __init__(self, path: Path, after: int = 0, writes: bool = True) -> None:
         self.path, self.writes = path, writes
+        self._waiting = ""
         if writes and path.exists():
-            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= after]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+            write_text(path, "".join(f"{line}\n" for line in lines_until(path, after)))
 
-    def write(self, row: Mapping[str, float]) -> None:
+    def write(self, row: Mapping[str, Any]) -> None:
         """Append a row and hand it to the system; JSON knows no NaN, so what is not finite becomes null."""
         if not self.writes:
             return
-        finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(finite) + "\n")
+        is_first = not self._waiting
+        finite = {name: _finite_or_none(value) for name, value in row.items()}
+        self._waiting += json.dumps(finite) + "\n"
+        try:
+            self._append()
+        except OSError as error:
+            if is_first:
+                logger.warning("%s cannot be written (%s); its rows wait", self.path, error)
+
+    def sync(self) -> None:
+        """Have every row on the disk.
+
+        Raises:
+            OSError: rows still wait.
+        """
+        if self._waiting:
+            self._append()
+        if self.path.exists():
+            sync(self.path)
+
+    def _append(self) -> None:
+        data = self._waiting.encode()
+        with self.path.open("ab", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END)
+            if file.write(data) < len(data):
+                file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._waiting = ""
+
+
+def lines_until(path: Path, step: float = math.inf) -> list[str]:
+    """Return a file's rows of this step and earlier ones, without what a crash cut short."""
+    return [line for line in path.read_text().splitlines() if _step_of(line) <= step] if path.exists() else []
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step_of(line: str) -> float:
-    """Return a row's step; a row cut short by a crash counts as later than any."""
+    """Return a row's step; that of a row cut short by a crash compares with nothing."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return math.nan
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Return the rows of a metrics.jsonl, none where there is no file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in lines_until(path)]
 
 
 def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
@@ -68,13 +110,3 @@ def drop_results(path: Path, since: int) -> None:
 def read_results(path: Path) -> Sequence[Mapping[str, Any]]:
     """Return the rows of a results.json, none where there is no file."""
     return json.loads(path.read_text()) if path.exists() else []
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -1,7 +1,8 @@
 """A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
 
+import logging
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,33 +15,34 @@ from accelerate.utils import InitProcessGroupKwargs
 from rich.console import Console
 
 from sslkit.clock import Clock, Duration
+from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, max_over_processes, mean_over_processes, rank, wait_for_all, world_size
+from sslkit.errors import RunError
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
 from sslkit.student_teacher import Branch
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
 from sslkit.training.device import choose_device, choose_precision, seed_step
-from sslkit.training.diagnostics import check_finite, diagnose
+from sslkit.training.diagnostics import diagnose
+from sslkit.training.disk import FULL, writable
 from sslkit.training.display import Display
+from sslkit.training.init_from import INIT_FROM
 from sslkit.training.interruption import interruptible
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.log import (
-    MetricsFile,
-    as_numbers,
-    drop_results,
-    read_metrics,
-    read_results,
-)
+from sslkit.training.log import StepRows, as_numbers, drop_results, read_metrics, read_results
 from sslkit.training.measurements import Measurements
-from sslkit.training.optimizers import parameter_groups, set_rates
+from sslkit.training.optimizers import set_rates
 from sslkit.training.run_folder import Record, RunFolder
-from sslkit.training.setup import build_model, check_step, data_statistics, start_clock
+from sslkit.training.setup import build_model, build_optimizer, check_step, data_statistics, start_clock
 from sslkit.training.showcase import Showcase
+from sslkit.training.skipped import SkippedSteps
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
 from sslkit.types import Views
+
+logger = logging.getLogger("sslkit.training")
 
 LONGEST_EVALUATION = timedelta(hours=12)
 """The main process evaluates alone; the others wait this long for it."""
@@ -55,6 +57,7 @@ class Run:
         folder: where it lives; nothing is written before `execute`.
         teacher: a branch to start the teacher from; None copies the student.
         console: where progress is shown; None is standard error.
+        untrained: the backbone before it took its first weights from elsewhere; None where it did not.
 
     Raises:
         RecipeError: the parts do not fit one another, the batch or the machine.
@@ -67,8 +70,10 @@ class Run:
         folder: Path,
         teacher: Branch | None = None,
         console: Console | None = None,
+        untrained: Backbone | None = None,
     ) -> None:
         self.parts = parts
+        self.untrained = untrained
         self.console = console or Console(stderr=True)
         self.device = choose_device(parts.runtime.device)
         if parts.runtime.threads is not None:
@@ -86,15 +91,12 @@ class Run:
         # Processes start at different moments, so that a folder named after the time is the main one's to choose.
         self.folder = RunFolder(from_main(folder))
         self.clock = start_clock(parts)
-        self.model = build_model(parts.method, teacher).to(self.device).to(memory_format=torch.channels_last)
+        self.model = build_model(parts.method, teacher, self.device)
         if parts.runtime.compile:
             for branch in self.branches().values():
                 branch.backbone.compile()
         self.executor = AccelerateExecutor(self.accelerator, self.model.student)
-        method = parts.optimization.optimizer
-        self.optimizer = method.build(
-            [{**group, "lr": 0.0} for group in parameter_groups(self.model.student, method.decays_vectors)]
-        )
+        self.optimizer = build_optimizer(parts.optimization, self.model.student)
         self.statistics = data_statistics(parts)
         workers = parts.runtime.num_workers
         self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
@@ -103,6 +105,8 @@ class Run:
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
         self.interrupted = False
+        self.unsaved: OSError | None = None
+        """What kept the run from its last checkpoint."""
         check_step(parts, self.model)
 
     @property
@@ -121,28 +125,53 @@ class Run:
         return read_results(self.folder.results)
 
     def execute(self, resume: bool = False) -> None:
-        """Train to the end, or to an interruption, from the newest checkpoint if there is one and ``resume``."""
+        """Train to the end, or to an interruption, from the newest checkpoint if there is one and ``resume``.
+
+        Raises:
+            SSLKitError: the folder is in use, or is not this run's to write.
+            RunError: too many steps in a row moved nothing, or the end cannot be saved.
+        """
+        with self.folder.held(self.record, resume) if self.is_main else nullcontext():
+            self._start(resume)
+            self._tell("on_run_start")
+            if self.clock.step == 0:
+                self._measure_start()
+                wait_for_all()
+            with Display(self.clock, self.clock.step, self.console) as display, interruptible(self.interrupt):
+                self._train(display)
+                self._finish()
+            self._tell("on_run_end")
+
+    def _start(self, resume: bool) -> None:
+        """Take up the newest checkpoint, and forget what was written after it: it is done again."""
         if self.is_main:
             self.folder.start(self.record, self.statistics, resume)
         else:
             self.console.quiet = True
         wait_for_all()
-        first = load_newest(self.folder.checkpoints, self.model, self.optimizer, self.record.identity) or 0
+        with writable(self.folder.path):
+            first = self._load() or 0
+            # The evaluation at the checkpoint, or the baselines before the first step, are done again too.
+            if self.is_main:
+                drop_results(self.folder.results, since=first)
+            self.rows = StepRows(self.folder.metrics, first, self.is_main)
+            self.skipped = SkippedSteps(self.folder.skipped, first, self.is_main, self.executor.scale)
         self.clock = self.clock.at(first)
-        # What followed the checkpoint is done again: its evaluation, or the baselines before the first step.
-        if self.is_main:
-            drop_results(self.folder.results, since=first)
-        metrics = MetricsFile(self.folder.metrics, after=first, writes=self.is_main)
+
+    def _load(self, before: int | None = None) -> int | None:
+        """Take up the newest checkpoint, of fewer steps than ``before``, and return its step, or None."""
+        identity, folder = self.record.identity, self.folder.checkpoints
+        return load_newest(folder, self.model, self.optimizer, identity, self.executor, before)
+
+    def _tell(self, hook: str, *words: Any) -> None:
+        """Fire a hook of every callback; one that has no room for what it writes costs a warning."""
         for callback in self.parts.runtime.callbacks:
-            callback.on_run_start(self)
-        if first == 0:
-            self.measurements.measure_baselines(self.model.student.backbone)
-            wait_for_all()
-        with Display(self.clock, first, self.console) as display, interruptible(self.interrupt):
-            self._train(display, metrics)
-            self._finish()
-        for callback in self.parts.runtime.callbacks:
-            callback.on_run_end(self)
+            try:
+                getattr(callback, hook)(self, *words)
+            except OSError as error:
+                if error.errno not in FULL:
+                    raise
+                logger.warning("%s: %s", type(callback).__name__, error)
 
     def interrupt(self) -> None:
         """Ask the run to stop after the step that it is in, with everything saved."""
@@ -160,7 +189,7 @@ class Run:
             lambda: self.make_views(self.batches()[0], epoch=0),
         )
 
-    def _train(self, display: Display, metrics: MetricsFile) -> None:
+    def _train(self, display: Display) -> None:
         if self.clock.step:
             self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
@@ -170,12 +199,23 @@ class Run:
                     _, batch = next(steps)
                 self.unreadable.record(len(batch.keys), batch.unreadable)
                 output = self._step(batch)
+                self.skipped.note(self.clock.step + 1, batch.keys, output.flaws)
                 display.step(self.clock)
                 if self._is_logged():
-                    self._log(self._row(output, stopwatch), display, metrics)
+                    self._log(output, stopwatch, display)
                 self.clock = self.clock.at(self.clock.step + 1)
                 with stopwatch.paused():
                     self._at_cadence(display)
+
+    def _measure_start(self) -> None:
+        """Measure what needs no training, and the weights that the networks took from elsewhere."""
+        backbone = self.model.student.backbone
+        if self.untrained is None:
+            self.measurements.measure_baselines(backbone)
+        else:
+            self.measurements.measure_baselines(self.untrained.to(self.device))
+            self.measurements.measure(backbone, INIT_FROM, step=0)
+            self.untrained = None
 
     def _is_asked_to_stop(self) -> bool:
         """Whether any process was interrupted. Several agree where rows are written, to wait for nothing else."""
@@ -185,12 +225,33 @@ class Run:
             return self.interrupted
         return self.interrupted and world_size() == 1
 
-    def _log(self, row: Mapping[str, float], display: Display, metrics: MetricsFile) -> None:
-        metrics.write(row)
+    def _log(self, output: StepOutput, stopwatch: Stopwatch, display: Display) -> None:
+        self.skipped.read()
+        row = self._row(output, stopwatch)
+        self.rows.write(row)
         display.show(self.clock, row)
-        check_finite(row, self.folder.checkpoints)
-        for callback in self.parts.runtime.callbacks:
-            callback.on_step_end(self, row)
+        self._tell("on_step_end", row)
+        if len(self.skipped.streak) >= self.parts.runtime.skip_limit:
+            self._go_back(display)
+
+    def _go_back(self, display: Display) -> None:
+        """Set everything but the clock back to before steps that moved nothing, so that their images are left out.
+
+        What was not finite once would not be the second time either (PaLM §5.1, arXiv:2204.02311, skips such batches).
+
+        Raises:
+            RunError: there is no such checkpoint, or the recipe does not want it so often.
+        """
+        skipped, limit = self.skipped, self.parts.runtime.roll_backs
+        # A checkpoint of the very step before them would be what is there already.
+        step = self._load(before=skipped.streak[0]["step"] - 1) if skipped.roll_backs < limit else None
+        if step is None:
+            raise RunError(
+                f"{skipped.diagnosis()} Checkpoints are in {self.folder.checkpoints}; --resume --runtime.roll_backs "
+                f"{skipped.roll_backs + 1} goes on from one that is older than these steps, without these images."
+            )
+        display.say(f"{skipped.diagnosis()} Going on from the networks of step {step}, without these images.")
+        skipped.roll_back(self.clock.step + 1, step)
 
     def _step(self, batch: Batch) -> StepOutput:
         plan, clock = self.parts.optimization, self.clock
@@ -202,9 +263,7 @@ class Run:
             self.optimizer,
             clock,
             clip=None if plan.clip_grad_norm is None else Clip(plan.clip_grad_norm, plan.clip_per),
-            frozen=[
-                part for part, duration in plan.freeze.items() if clock.step < Duration.parse(duration).steps(clock)
-            ],
+            frozen=[part for part, duration in plan.freezes.items() if clock.step < duration.steps(clock)],
             accumulation=self.parts.runtime.accumulation,
             executor=self.executor,
         )
@@ -236,6 +295,7 @@ class Run:
             "step": clock.step + 1,
             "epoch": (clock.step + 1) / clock.steps_per_epoch,
             "loss": mean_over_processes(output.loss),
+            "skipped_steps": self.skipped.count,
             "lr": plan.learning_rate(clock),
             "weight_decay": value_at(plan.weight_decay, clock),
             **method.teacher.metrics(clock),
@@ -251,8 +311,11 @@ class Run:
 
     def _at_cadence(self, display: Display) -> None:
         """Save and evaluate between steps where it is time."""
-        if not self.interrupted and self._falls_on(self.parts.runtime.checkpoint_every):
-            self.save()
+        if self._falls_on(self.parts.runtime.checkpoint_every):
+            self.skipped.read()
+            # Steps that moved nothing leave nothing new to save; a roll-back needs what was saved before them.
+            if not self.interrupted and not self.skipped.streak:
+                self.save()
         self._evaluate_at_cadence(display)
 
     def _evaluate_at_cadence(self, display: Display) -> None:
@@ -269,20 +332,39 @@ class Run:
 
     def _finish(self) -> None:
         """Leave a folder that can be resumed, evaluated and exported."""
+        self.skipped.read()
         self.save()
         if not self.interrupted:
             self.evaluate()
+        if self.unsaved or self.measurements.waiting:
+            self.save()
+        if self.unsaved:
+            raise RunError(
+                f"step {self.clock.step} could not be saved: {self.unsaved}. What was saved before it is in "
+                f"{self.folder.checkpoints}; --resume goes on from there"
+            )
 
     def save(self) -> None:
-        """Write a checkpoint and both backbones."""
+        """Write a checkpoint and both backbones, or say why that cannot be.
+
+        A run that has no room to save goes on: stopping would lose for certain what it learned since the last
+        checkpoint, and room may be made before the next one. Rows come first, so that no checkpoint is ahead of them.
+        """
         if not self.is_main:
             return
         progress = Progress(self.clock.step, self.record.identity)
-        keep = self.parts.runtime.keep_checkpoints
-        path = save_checkpoint(self.folder.checkpoints, self.model, self.optimizer, progress, keep)
-        self.folder.save_backbones({name: branch.backbone for name, branch in self.branches().items()})
-        for callback in self.parts.runtime.callbacks:
-            callback.on_checkpoint(self, path)
+        keep = self.parts.runtime.keep_checkpoints + bool(self.skipped.streak)
+        try:
+            for rows in (self.rows, self.skipped.rows, self.measurements):
+                rows.sync()
+            path = save_checkpoint(self.folder.checkpoints, self.model, self.optimizer, progress, keep, self.executor)
+            self.folder.save_backbones({name: branch.backbone for name, branch in self.branches().items()})
+        except OSError as error:
+            self.unsaved = error
+            logger.warning("step %d is not saved: %s. The checkpoints before it stay", self.clock.step, error)
+        else:
+            self.unsaved = None
+            self._tell("on_checkpoint", path)
 
     def branches(self) -> dict[str, Branch]:
         """Return both networks by name."""
@@ -295,8 +377,8 @@ class Run:
         for name in self.parts.evaluation.networks:
             rows += self.measurements.measure(branches[name].backbone, name, self.clock.step)
         wait_for_all()
-        for callback in self.parts.runtime.callbacks if rows else ():
-            callback.on_evaluate_end(self, rows)
+        if rows:
+            self._tell("on_evaluate_end", rows)
         return rows
 
 

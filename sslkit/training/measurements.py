@@ -52,6 +52,8 @@ class Measurements:
         self.section, self.data, self.statistics, self.device, self.path = section, data, statistics, device, path
         self.num_workers = num_workers
         self.evaluators = list(section.evaluators)
+        self.waiting: list[Mapping[str, Any]] = []
+        """Rows for which there was no room yet."""
 
     def measure(self, backbone: Backbone, network: str, step: int) -> Sequence[Mapping[str, Any]]:
         """Run every evaluator that the data allow, add the rows to results.json and return them."""
@@ -64,11 +66,25 @@ class Measurements:
         batch_size, workers = self.section.batch_size, self.num_workers
         images = evaluation_data(train, test, self.statistics, batch_size, self.device, workers)
         rows = evaluate(backbone, self.evaluators, images, network=network, step=step)
-        append_results(self.path, rows)
+        self.waiting += rows
+        try:
+            self.sync()
+        except OSError as error:
+            logger.warning("%s cannot be written (%s); its rows wait", self.path, error)
         # One that was skipped has said so and need not say it again.
         measured = {row["evaluator"] for row in rows}
         self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
         return rows
+
+    def sync(self) -> None:
+        """Have every row in results.json.
+
+        Raises:
+            OSError: rows still wait.
+        """
+        if self.waiting:
+            append_results(self.path, self.waiting)
+            self.waiting = []
 
     def measure_baselines(self, untrained: Backbone) -> None:
         """Measure what needs no training, given the networks' backbone before its first step."""

@@ -5,19 +5,22 @@ import logging
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError
 from sslkit.training.checkpoint import OTHER_RECIPE
-from sslkit.training.log import write_text
+from sslkit.training.disk import sync, writable, write_text
+from sslkit.training.lock import alone_in
 from sslkit.types import DataStatistics
 
 logger = logging.getLogger("sslkit.training")
@@ -56,12 +59,13 @@ class RunFolder:
 
     path: Path
     metrics: Path = field(init=False)
+    skipped: Path = field(init=False)
     results: Path = field(init=False)
     checkpoints: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        for name, place in (("metrics", "metrics.jsonl"), ("results", "results.json"), ("checkpoints", "checkpoints")):
-            object.__setattr__(self, name, self.path / place)
+        for place in ("metrics.jsonl", "skipped.jsonl", "results.json", "checkpoints"):
+            object.__setattr__(self, Path(place).stem, self.path / place)
 
     def check_free(self, resume: bool) -> None:
         """Refuse a folder that holds a run which nobody wants to go on with.
@@ -74,43 +78,74 @@ class RunFolder:
                 f"--run-dir: {self.path} already holds a run; add --resume to go on with it, or choose another folder"
             )
 
+    @contextmanager
+    def held(self, record: Record, resume: bool) -> Iterator[None]:
+        """Hold the folder, which is made if need be, against other processes.
+
+        Raises:
+            SSLKitError: as `check`, or another process holds it, or it cannot be written.
+        """
+        self.check(record, resume)
+        with alone_in(self.path):
+            yield
+
+    def check(self, record: Record, resume: bool) -> None:
+        """Refuse a folder that is not this run's to write.
+
+        Raises:
+            SSLKitError: it holds a run and ``resume`` is false, or it holds the run of another recipe.
+        """
+        self.check_free(resume)
+        if (self.path / "recipe.yaml").exists() and self._identity() not in (None, record.identity):
+            raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
+
     def start(self, record: Record, statistics: DataStatistics, resume: bool) -> None:
         """Make the folder and write what does not change.
 
         Raises:
-            SSLKitError: it holds a run and ``resume`` is false, it holds the run of another recipe, or it cannot be
-                written.
+            SSLKitError: as `check`, or it cannot be written.
         """
-        self.check_free(resume)
+        self.check(record, resume)
         recipe = self.path / "recipe.yaml"
-        if recipe.exists() and self._identity() not in (None, record.identity):
-            raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
-        try:
+        with writable(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             if not recipe.exists():
                 write_text(recipe, record.recipe)
             write_text(self.path / "environment.json", json.dumps(environment(record), indent=1) + "\n")
             write_text(self.path / "data.json", json.dumps(asdict(statistics), indent=1) + "\n")
-        except OSError as error:
-            raise SSLKitError(f"--run-dir: {self.path} cannot be written: {error}") from error
 
     def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
         """Write each network's backbone by itself, under its name, whole or not at all.
 
         One that cannot be saved by itself costs a warning: the checkpoints hold it too.
+
+        Raises:
+            OSError: it cannot be written; what was there stays.
         """
         for name, backbone in backbones.items():
-            temporary, final = self.path / f".{name}.tmp", self.path / name
+            temporary = self.path / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             try:
                 backbone.save(temporary)
+                self._put(temporary, name)
             except NotSupported as error:
-                shutil.rmtree(temporary)
                 logger.warning("%s/ is not written: %s", name, error)
-                continue
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.rename(final)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _put(self, folder: Path, name: str) -> None:
+        """Give a folder its name in place of the one that has it."""
+        for file in (*folder.iterdir(), folder):
+            sync(file)
+        final, old = self.path / name, self.path / f".{name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        if final.exists():
+            final.rename(old)
+        folder.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _identity(self) -> str | None:
         """Return the identity of the run that lies here, if it says so."""

@@ -1,23 +1,31 @@
 """From a filled recipe to what a run starts with, refusing early what a later moment would refuse."""
 
+from collections.abc import Mapping
+
+import torch
+
 from sslkit.clock import Clock
 from sslkit.distributed import world_size
 from sslkit.errors import RecipeError
-from sslkit.sections import Method, Parts
+from sslkit.sections import Method, Optimization, Parts, StudentPart
 from sslkit.student_teacher import Branch, StudentTeacher, compared_views
+from sslkit.training.batch_norm import check_groups, set_batch_norm
+from sslkit.training.optimizers import parameter_groups
+from sslkit.training.step import check_accumulation
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 
 
-def build_model(method: Method, teacher: Branch | None) -> StudentTeacher:
-    """Return student and teacher with the parts of a recipe between them.
+def build_model(method: Method, teacher: Branch | None, device: torch.device) -> StudentTeacher:
+    """Return student and teacher on their device, with the parts of a recipe between them.
 
     Args:
         method: the slots.
         teacher: a branch to start the teacher from; None copies the student.
+        device: where they train.
     """
-    return StudentTeacher(
-        Branch(method.backbone, method.head, method.predictor),
+    model = StudentTeacher(
+        Branch(method.backbone, method.head, method.predictor, separate_views=method.separate_views),
         teacher_update=method.teacher,
         collapse=method.collapse,
         loss=method.loss,
@@ -25,6 +33,21 @@ def build_model(method: Method, teacher: Branch | None) -> StudentTeacher:
         student_views=method.student_views,
         teacher_views=method.teacher_views,
     )
+    set_batch_norm(model, method.batch_norm, device)
+    return model.to(device).to(memory_format=torch.channels_last)
+
+
+def build_optimizer(plan: Optimization, student: Branch) -> torch.optim.Optimizer:
+    """Return a recipe's optimizer over a student's parameters, each part with its share of the learning rate.
+
+    Args:
+        plan: the section; a part in ``lr_scale`` that the student has not changes nothing.
+        student: the branch that learns.
+    """
+    parts = student.parts()
+    scales = {parts[name]: scale for name, scale in plan.lr_scale.items() if scale is not None and name in parts}
+    groups = parameter_groups(student, plan.optimizer.decays_vectors, scales)
+    return plan.optimizer.build([{**group, "lr": 0.0} for group in groups])
 
 
 def start_clock(parts: Parts) -> Clock:
@@ -64,8 +87,46 @@ def check_step(parts: Parts, model: StudentTeacher) -> None:
     """Refuse now, while no folder exists, what the first step would refuse.
 
     Raises:
-        SSLKitError: views that are not made, or frozen parts that the student has not.
+        SSLKitError: views that are not made, frozen or scaled parts that the student has not, micro-batches of a loss
+            that couples the batch, or a batch that does not divide into the groups of its batch norms.
     """
     compared_views(model.student_views, model.teacher_views, range(len(parts.views.sizes)), parts.views.num_globals)
-    for part in parts.optimization.freeze:
-        model.student.part(part)
+    check_frozen(parts.optimization.freeze, model.student)
+    check_scaled(parts.optimization.lr_scale, model.student)
+    check_accumulation(parts.runtime.accumulation, model.loss)
+    if isinstance(parts.method.batch_norm, int):
+        check_groups(parts.method.batch_norm, parts.optimization.batch_size // world_size(), parts.runtime.accumulation)
+
+
+def check_frozen(freeze: Mapping[StudentPart, str | None], student: Branch) -> None:
+    """Refuse to freeze what the student has not.
+
+    Args:
+        freeze: ``optimization.freeze``.
+        student: the branch that learns.
+
+    Raises:
+        RecipeError: naming the part.
+    """
+    _check_parts("freeze", freeze, student, "keep still")
+
+
+def check_scaled(lr_scale: Mapping[StudentPart, float | None], student: Branch) -> None:
+    """Refuse a learning rate for what the student has not.
+
+    Args:
+        lr_scale: ``optimization.lr_scale``.
+        student: the branch that learns.
+
+    Raises:
+        RecipeError: naming the part.
+    """
+    _check_parts("lr_scale", lr_scale, student, "scale the learning rate of")
+
+
+def _check_parts(key: str, values: Mapping[StudentPart, object], student: Branch, purpose: str) -> None:
+    for part, value in values.items():
+        if value is not None and part not in student.parts():
+            raise RecipeError(
+                f"optimization.{key}: the student has no {part} to {purpose}. Add\n  --optimization.{key}.{part} null"
+            )

@@ -2,28 +2,34 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from sslkit.clock import Clock
-from sslkit.contracts import START
+from sslkit.contracts import START, Loss
 from sslkit.errors import RecipeError
 from sslkit.student_teacher import StudentTeacher
 from sslkit.training.executor import Executor
+from sslkit.training.finite import CHECKED, Kept, find_flaws, followers, statistics, unless_flawed
 from sslkit.types import Projection, Targets, Views
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What a step leaves for the log: everything without gradient, images in batch order."""
+    """What a step leaves for the log: everything without gradient, images in batch order.
+
+    ``flaws`` are 1 where the loss, the teacher's answers or the gradients were not finite (`finite.CHECKED`): such a
+    step moved nothing.
+    """
 
     loss: Tensor
     student: Projection
     teacher: Projection
     targets: Targets
+    flaws: Tensor = field(default_factory=lambda: torch.zeros(len(CHECKED)))
 
 
 @dataclass(frozen=True)
@@ -60,13 +66,14 @@ def train_step(
     accumulation: int = 1,
     executor: Executor | None = None,
 ) -> StepOutput:
-    """Take one optimizer step on one batch.
+    """Take one optimizer step on one batch, or none where a number of it is not finite.
 
     Args:
         model: the method.
         views: this process's whole batch.
         optimizer: over the student's parameters; learning rate and weight decay are set by the caller.
-        clock: the step about to be taken.
+        clock: the step about to be taken. Left out, every step is the first of a run, which suits parts that ask for no
+            time: no schedule, no `PreviousEpoch`, no queue that starts later.
         clip: the bound on gradients, or None.
         frozen: parts of the student (``Branch.parts``) that do not move: their gradients become None, so that
             neither moments nor weight decay touch them.
@@ -78,9 +85,11 @@ def train_step(
         RecipeError: accumulation with a loss whose gradient couples the student's images.
         UnknownName: a frozen part that the student has not.
     """
+    check_accumulation(accumulation, model.loss)
     run = executor or Executor()
     student_views, teacher_views = model.assign(views)
     optimizer.zero_grad(set_to_none=True)
+    kept = Kept(lambda: statistics(model))
     with torch.no_grad():
         model.student.head.before_step()
 
@@ -102,12 +111,30 @@ def train_step(
         for parameter in model.student.part(part).parameters():
             parameter.grad = None
 
-    model.teacher_update.before_step(model.student, model.teacher, clock)
-    run.step(optimizer)
-    if model.collapse is not None:
-        model.collapse.update(teacher, clock)
-    model.teacher_update.after_step(model.student, model.teacher, clock)
-    return StepOutput(loss, student, teacher, targets)
+    def move() -> None:
+        model.teacher_update.before_step(model.student, model.teacher, clock)
+        run.step(optimizer)
+        if model.collapse is not None:
+            model.collapse.update(teacher, clock)
+        model.teacher_update.after_step(model.student, model.teacher, clock)
+
+    flaws = find_flaws(loss, teacher, optimizer)
+    unless_flawed(flaws, optimizer, move, lambda: followers(model))
+    kept.put_back_if(flaws)
+    return StepOutput(loss, student, teacher, targets, flaws)
+
+
+def check_accumulation(accumulation: int, loss: Loss) -> None:
+    """Refuse micro-batches of a loss whose gradient couples the images of a batch.
+
+    Raises:
+        RecipeError: naming the loss.
+    """
+    if accumulation > 1 and loss.couples_batch:
+        raise RecipeError(
+            f"runtime.accumulation: {type(loss).__name__} compares the images of a batch with one another, so "
+            "micro-batches would change its gradient. Add\n  --runtime.accumulation 1"
+        )
 
 
 def _student_backward(
@@ -119,11 +146,6 @@ def _student_backward(
     answers: list[Projection],
 ) -> tuple[Tensor, Projection]:
     """Run the student forward and backward, micro-batch by micro-batch; ``answers`` holds a forward already run."""
-    if accumulation > 1 and model.loss.couples_batch:
-        raise RecipeError(
-            f"runtime.accumulation: {type(model.loss).__name__} compares the images of a batch with one another, so "
-            "micro-batches would change its gradient; set it to 1"
-        )
     losses, students = [], []
     for start, stop, last in _micro_batches(views.batch_size, accumulation):
         with nullcontext() if last else run.accumulating():

@@ -58,6 +58,8 @@ def check_value_range(value_range: tuple[float, float] | None) -> tuple[float, f
 
 
 def check_channels(image: Tensor, channels: int) -> None:
-    """Refuse an image (C, H, W) of other channels than the recipe says."""
+    """Refuse what is no image (C, H, W), or one of other channels than the recipe says."""
+    if image.ndim != 3 or image.shape[-1] == channels < len(image):
+        raise DataError(f"an image is (C, H, W), here ({channels}, H, W), not {tuple(image.shape)}")
     if len(image) != channels:
         raise DataError(f"an image has {len(image)} channels, the views were built for {channels}: see data.channels")

@@ -15,7 +15,7 @@ from sslkit.views.appearance import Appearance, ColorJitter
 from sslkit.views.checks import check_at_least, check_channels, check_value_range
 from sslkit.views.draws import uniforms
 from sslkit.views.pixels import Normalize, ValueRange, to_resizable, to_unit
-from sslkit.views.resample import fit_square
+from sslkit.views.resample import KERNELS, Interpolation, fit_square
 from sslkit.views.resolution import Resolution
 
 
@@ -36,9 +36,10 @@ class MultiCrop(ViewMaker):
         local_size: side of the local views, in pixels.
         local_scale: least and greatest share of the image that a local view covers.
         crop_on: ``workers`` crops the original picture in the loader's workers (the papers' geometry); ``device``
-            crops a canvas of one size on the device of the batch, both antialiased bicubic.
+            crops a canvas of one size on the device of the batch, both with antialiasing.
         canvas_size: side of the canvas, in pixels, for ``device`` alone; a worker resizes the shorter side of other
             pictures to it and cuts out the center.
+        interpolation: what resizes crops: bicubic (DINO, BYOL) or bilinear (the published code of MoCo and SwAV).
         flip: probability of a mirrored view.
         brightness: b of a factor in 1 - b .. 1 + b.
         contrast: as brightness.
@@ -74,6 +75,7 @@ class MultiCrop(ViewMaker):
         local_scale: tuple[float, float] = (0.05, 0.4),
         crop_on: Literal["workers", "device"] = "workers",
         canvas_size: int | None = None,
+        interpolation: Interpolation = "bicubic",
         flip: float = 0.5,
         brightness: float = 0.4,
         contrast: float = 0.4,
@@ -94,13 +96,19 @@ class MultiCrop(ViewMaker):
         check_at_least("num_global_views", num_global_views, 1)
         check_at_least("num_local_views", num_local_views, 0)
         _check_canvas(crop_on, canvas_size)
+        if interpolation not in KERNELS:
+            raise UnknownName("interpolation", interpolation, KERNELS, "interpolation")
         jitter = ColorJitter(channels, brightness, contrast, saturation, hue, jitter_probability, grayscale)
         look = Appearance(jitter, global_blur, blur_sigma, global_solarize)
         ids = tuple(range(num_global_views + num_local_views))
-        resolutions = [Resolution("global", ids[:num_global_views], global_size, global_scale, flip, look)]
+        resolutions = [
+            Resolution("global", ids[:num_global_views], global_size, global_scale, flip, look, interpolation)
+        ]
         if num_local_views:
             look = Appearance(jitter, [local_blur] * num_local_views, blur_sigma, [local_solarize] * num_local_views)
-            resolutions.append(Resolution("local", ids[num_global_views:], local_size, local_scale, flip, look))
+            resolutions.append(
+                Resolution("local", ids[num_global_views:], local_size, local_scale, flip, look, interpolation)
+            )
         self.resolutions = tuple(resolutions)
         self.num_globals = num_global_views
         self.sizes = [resolution.size for resolution in resolutions for _ in resolution.view_ids]

@@ -10,6 +10,9 @@ from sslkit.types import at_least_float32
 
 ValueRange = tuple[float, float]
 
+OVERSHOOT = 0.5
+"""How far floating images may leave 0 .. 1, as resizing makes them; further off they mean something else."""
+
 _RANGES: dict[torch.dtype, ValueRange] = {torch.uint8: (0, 255), torch.uint16: (0, 65535)}
 
 
@@ -41,8 +44,21 @@ def dtype_range(dtype: torch.dtype) -> ValueRange:
 
 
 def to_resizable(image: Tensor, value_range: ValueRange | None = None) -> Tensor:
-    """Return uint8 images as they are, which resize several times as fast, and others in [0, 1]."""
-    return image if image.dtype == torch.uint8 else to_unit(image, value_range)
+    """Return uint8 images as they are, which resize several times as fast, and others in [0, 1].
+
+    Raises:
+        DataError: a floating image that is not in 0 .. 1 without a value range, normalised already or in 0 .. 255.
+    """
+    if image.dtype == torch.uint8:
+        return image
+    if image.is_floating_point() and value_range is None:
+        low, high = (extreme.item() for extreme in image.aminmax())
+        if low < -OVERSHOOT or high > 1 + OVERSHOOT:
+            raise DataError(
+                f"floating images lie in 0 .. 1, but one goes from {low:.3g} to {high:.3g}; hand over pixels as they "
+                "were read, which the views normalise, or set value_range"
+            )
+    return to_unit(image, value_range)
 
 
 class Normalize:

@@ -3,6 +3,9 @@
 kornia's RandomResizedCrop has no antialiasing, so neither goes through it.
 """
 
+from collections.abc import Callable
+from typing import Literal
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,21 +13,27 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
+Interpolation = Literal["bicubic", "bilinear"]
+
 MATMUL_SIDE = 64
 """On the CPU, matrix products beat torchvision's loop up to canvases of about this side; above it they lose 5-8x."""
 
 
-def crop_picture(picture: Tensor, box: NDArray[np.int64], flip: bool, size: int) -> Tensor:
-    """Return (C, size, size): the box, resized by an antialiased bicubic and mirrored if ``flip``.
+def crop_picture(
+    picture: Tensor, box: NDArray[np.int64], flip: bool, size: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
+    """Return (C, size, size): the box, resized with antialiasing and mirrored if ``flip``.
 
     Args:
         picture: (C, H, W), uint8 or floating in [0, 1]; the dtype stays, overshoot is clamped.
         box: top, left, height, width.
         flip: whether to mirror left and right.
         size: side of the result in pixels.
+        interpolation: what resizes.
     """
     top, left, height, width = box.tolist()
-    crop = functional.resized_crop(picture, top, left, height, width, [size, size], InterpolationMode.BICUBIC)
+    mode = InterpolationMode(interpolation)
+    crop = functional.resized_crop(picture, top, left, height, width, [size, size], mode)
     crop = crop.clamp_(0, 1) if crop.is_floating_point() else crop
     return crop.flip(-1) if flip else crop
 
@@ -39,7 +48,13 @@ def fit_square(picture: Tensor, resize: int, size: int) -> Tensor:
     return functional.center_crop(picture, [size, size])
 
 
-def crop_canvases(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int) -> Tensor:
+def crop_canvases(
+    canvases: Tensor,
+    boxes: NDArray[np.int64],
+    flips: NDArray[np.bool_],
+    size: int,
+    interpolation: Interpolation = "bicubic",
+) -> Tensor:
     """Return (V, B, C, size, size): what `crop_picture` gives for each view of each canvas, in one batch.
 
     Args:
@@ -47,21 +62,22 @@ def crop_canvases(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.
         boxes: (B, V, 4) top, left, height, width.
         flips: (B, V) whether to mirror.
         size: side of the result in pixels.
+        interpolation: what resizes.
     """
     if canvases.device.type == "cpu" and max(canvases.shape[-2:]) > MATMUL_SIDE:
-        views = range(boxes.shape[1])
-        return torch.stack(
-            [torch.stack([crop_picture(*one, size) for one in zip(canvases, boxes[:, v], flips[:, v])]) for v in views]
-        )
-    return _crop_by_matmul(canvases, boxes, flips, size)
+        places = [zip(canvases, boxes[:, v], flips[:, v]) for v in range(boxes.shape[1])]
+        return torch.stack([torch.stack([crop_picture(*one, size, interpolation) for one in view]) for view in places])
+    return _crop_by_matmul(canvases, boxes, flips, size, interpolation)
 
 
-def _crop_by_matmul(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int) -> Tensor:
+def _crop_by_matmul(
+    canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int, interpolation: Interpolation
+) -> Tensor:
     """Resample rows, then columns, with one weight matrix an axis, view and image."""
     num_images, channels, height, width = canvases.shape
     box = torch.from_numpy(boxes).to(canvases)
-    rows = resample_weights(box[..., 0], box[..., 2], height, size)
-    columns = resample_weights(box[..., 1], box[..., 3], width, size)
+    rows = resample_weights(box[..., 0], box[..., 2], height, size, interpolation)
+    columns = resample_weights(box[..., 1], box[..., 3], width, size, interpolation)
     columns = torch.where(torch.from_numpy(flips).to(canvases.device)[..., None, None], columns.flip(-2), columns)
     # (B, V * size, H) @ (B, H, C * W): the views share one pass over the canvas, which is never repeated.
     crops = rows.flatten(1, 2) @ canvases.transpose(1, 2).flatten(2)
@@ -70,24 +86,27 @@ def _crop_by_matmul(canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[n
     return crops.contiguous().clamp_(0, 1)
 
 
-def resample_weights(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
+def resample_weights(
+    start: Tensor, length: Tensor, side: int, size: int, interpolation: Interpolation = "bicubic"
+) -> Tensor:
     """Return (..., size, side): row i holds what each of ``side`` pixels gives to pixel i of the crop.
 
-    The Keys cubic with a = -0.5, widened by length / size where that is above 1, cut off at the crop's border and
-    normalised: torchvision's and PIL's antialiased bicubic.
+    The Keys cubic with a = -0.5, or the triangle for bilinear, widened by length / size where that is above 1, cut off
+    at the crop's border and normalised: torchvision's and PIL's antialiased interpolation.
 
     Args:
         start: (...) the crop's first pixel.
         length: (...) the crop's pixels.
         side: pixels of the canvas along this axis.
         size: pixels of the result.
+        interpolation: whose kernel.
     """
     pixels = torch.arange(side, dtype=start.dtype, device=start.device) + 0.5
     step = (length / size)[..., None, None]
     centers = torch.arange(size, dtype=start.dtype, device=start.device)[:, None] * step + (0.5 * step)
     offset = pixels - start[..., None, None]
     inside = (offset > 0) & (offset < length[..., None, None])
-    weights = _cubic((offset[..., :] - centers).div_(step.clamp(min=1)).abs_()).mul_(inside)
+    weights = KERNELS[interpolation]((offset[..., :] - centers).div_(step.clamp(min=1)).abs_()).mul_(inside)
     return weights.div_(weights.sum(-1, keepdim=True))
 
 
@@ -96,3 +115,11 @@ def _cubic(x: Tensor) -> Tensor:
     near, far = x.clamp(max=1), x.clamp_(1, 2)
     near = near.square() * (1.5 * near - 2.5) + 1
     return near.add_(((2.5 - 0.5 * far) * far - 4) * far + 2)
+
+
+def _triangle(x: Tensor) -> Tensor:
+    """Evaluate the triangle at x >= 0."""
+    return x.clamp_(max=1).neg_().add_(1)
+
+
+KERNELS: dict[Interpolation, Callable[[Tensor], Tensor]] = {"bicubic": _cubic, "bilinear": _triangle}

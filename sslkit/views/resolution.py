@@ -13,7 +13,7 @@ from sslkit.views.boxes import draw_boxes
 from sslkit.views.checks import check_at_least, check_interval, check_probabilities, check_probability
 from sslkit.views.draws import Stream
 from sslkit.views.pixels import Normalize, ValueRange, to_unit
-from sslkit.views.resample import crop_canvases, crop_picture
+from sslkit.views.resample import Interpolation, crop_canvases, crop_picture
 
 CACHED_VALUES = 1 << 18
 """Values worked on at a time on the CPU: all operations on a few images before the next few, which stay in the cache
@@ -31,6 +31,7 @@ class Resolution:
         scale: least and greatest share of the picture that a crop covers.
         flip: probability of a mirrored view.
         appearance: the colours; its probabilities are in the order of ``view_ids``.
+        interpolation: what resizes crops.
 
     Raises:
         RecipeError: an argument is out of its range, or there is not one probability a view.
@@ -42,6 +43,7 @@ class Resolution:
     scale: tuple[float, float]
     flip: float
     appearance: Appearance
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         check_at_least(f"{self.name}_size", self.size, 1)
@@ -59,7 +61,9 @@ class Resolution:
             draws: (1, V, S) uniforms.
         """
         boxes, flips = self._place(draws, picture.shape[-2:])
-        return torch.stack([crop_picture(picture, *one, self.size) for one in zip(boxes[0], flips[0])])
+        return torch.stack(
+            [crop_picture(picture, *one, self.size, self.interpolation) for one in zip(boxes[0], flips[0])]
+        )
 
     def crop_canvases(self, canvases: Tensor, draws: NDArray[np.float64]) -> Tensor:
         """Return (V, B, C, size, size) crops.
@@ -69,7 +73,7 @@ class Resolution:
             draws: (B, V, S) uniforms.
         """
         boxes, flips = self._place(draws, canvases.shape[-2:])
-        return crop_canvases(canvases, boxes, flips, self.size)
+        return crop_canvases(canvases, boxes, flips, self.size, self.interpolation)
 
     def finish(
         self, crops: Tensor, draws: NDArray[np.float64], normalize: Normalize, value_range: ValueRange | None

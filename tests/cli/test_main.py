@@ -246,53 +246,6 @@ def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
     assert (folder, resume) == (tmp_path / "run", True)
 
 
-def test_explain_shows_slots_sizes_and_the_course(recipe, capsys):
-    assert main(["explain", recipe, "--plugin", TINY]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    for said in [
-        "TinyOperator(temperature=Warmup(start=0.1, end=0.2, over=3 epochs))",
-        "image 3 x 8 x 8 -> features 8 -> embedding 4 -> prototypes 16",
-        "student 132 trainable (backbone 32), teacher 132",
-        "2 global of 8 px + 2 local of 4 px; student sees 4, teacher 2: 6 pairs an image",
-        "16 steps = 2 epochs of 8 steps; 8 images a step, 64 images (data.train)",
-        "learning_rate 0.002 0.002 0.002",
-        "teacher_momentum 0.99 0.99 0.99",
-        "teacher half-life longer than the run",
-        "method.collapse.temperature.over 24 3 longer than the run",
-    ]:
-        assert said in out, said
-
-
-def test_explain_counts_with_a_number_or_says_what_it_does_not_know(recipe, capsys):
-    nowhere = ["explain", recipe, "--plugin", TINY, "--data", "nowhere"]
-    assert main(nowhere) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "the number of images is unknown, --num-images N tells it" in out
-    assert "there are no images in nowhere" in out
-    assert "learning_rate" not in out
-    assert main([*nowhere, "--num-images", "800"]) == 0
-    assert "200 steps = 2 epochs of 100 steps" in " ".join(capsys.readouterr().out.split())
-    assert main([*nowhere, "--data.num_images", "80"]) == 0
-    assert "80 images (data.num_images)" in " ".join(capsys.readouterr().out.split())
-
-
-def test_explain_says_where_a_slot_was_written(recipe, capsys):
-    assert main(["explain", recipe, "--plugin", TINY, "--method.teacher.momentum", "0.5"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert next(line for line in lines if "method.teacher" in line).endswith("  command line")
-    assert next(line for line in lines if "method.loss" in line).rstrip().endswith("TinyLoss()")
-    assert "1.0 steps" in " ".join(lines)
-
-
-def test_explain_writes_arguments_as_yaml_does(recipe, capsys):
-    words = ["--method.backbone.patch_size", "null", "--evaluation.networks", "[teacher]"]
-    head = ["--method.head", "{DINOHead: {num_prototypes: 8, hidden_dim: 4, batch_norm: true}}"]
-    assert main(["explain", recipe, "--plugin", TINY, *words, *head]) == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "TinyBackbone(patch_size=null)" in out
-    assert "DINOHead(num_prototypes=8, hidden_dim=4, batch_norm=true)" in out
-
-
 def test_formulas_stand_as_they_were_written_and_backticks_are_gone(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["list", "evaluators", "KNN"]) == 0

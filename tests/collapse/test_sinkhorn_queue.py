@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -37,7 +39,7 @@ def test_codes_over_a_run(size, start, dtype, tolerance):
     """Batches of 3, epochs of 4 steps: 6 -> 2 batches, 8 -> 2, 3 -> 1, 13 -> 4; used from the step after it is full."""
     batch, first = 3, {"0 steps": 0, "2 steps": 2, "1 epochs": 4, "0.5 epochs": 2}[start]
     room = size // batch
-    operator = SinkhornKnopp(queue_size=size, embed_dim=D, start=start)
+    operator = SinkhornKnopp(queue_size=size, embed_dim=D, queue_start=start)
     queues = [[], []]
     used = []
     for step in range(9):
@@ -59,14 +61,14 @@ def test_codes_over_a_run(size, start, dtype, tolerance):
 
 
 def test_newest_rows_first_by_hand():
-    operator = SinkhornKnopp(queue_size=4, embed_dim=1, num_views=1, start="0 steps")
+    operator = SinkhornKnopp(queue_size=4, embed_dim=1, num_views=1, queue_start="0 steps")
     for first in (1.0, 3.0, 5.0):
         operator.update(teacher(torch.tensor([[[first], [first + 1]]]), torch.ones(2, 1)))
     assert operator.queue.rows.flatten().tolist() == [5, 6, 3, 4]
 
 
 def test_the_queue_is_scored_with_the_prototypes_of_now():
-    operator = SinkhornKnopp(queue_size=3, embed_dim=D, start="0 steps")
+    operator = SinkhornKnopp(queue_size=3, embed_dim=D, queue_start="0 steps")
     old, new = unit(2, 3, D), unit(2, 3, D)
     operator.update(teacher(old, unit(K, D)))
     prototypes = unit(K, D)
@@ -75,7 +77,7 @@ def test_the_queue_is_scored_with_the_prototypes_of_now():
 
 
 def test_a_queue_that_is_not_full_changes_nothing():
-    operator, plain = SinkhornKnopp(queue_size=6, embed_dim=D, start="0 steps"), SinkhornKnopp()
+    operator, plain = SinkhornKnopp(queue_size=6, embed_dim=D, queue_start="0 steps"), SinkhornKnopp()
     prototypes = unit(K, D)
     operator.update(teacher(unit(2, 3, D), prototypes))
     answers = teacher(unit(2, 3, D), prototypes)
@@ -86,7 +88,7 @@ def test_a_queue_that_is_not_full_changes_nothing():
 
 def test_the_queue_exists_before_it_starts_so_that_a_checkpoint_fits():
     clock = Clock(4, 9, 4)
-    operator, resumed = (SinkhornKnopp(queue_size=3, embed_dim=D, start="1 epochs").double() for _ in range(2))
+    operator, resumed = (SinkhornKnopp(queue_size=3, embed_dim=D, queue_start="1 epochs").double() for _ in range(2))
     assert {name: tuple(rows.shape) for name, rows in operator.state_dict().items()} == {"queue.rows": (2, 3, D)}
     prototypes = unit(K, D)
     operator.update(teacher(unit(2, 3, D), prototypes), clock)
@@ -96,9 +98,32 @@ def test_the_queue_exists_before_it_starts_so_that_a_checkpoint_fits():
     assert not torch.equal(resumed(answers, clock).values, SinkhornKnopp()(answers).values)
 
 
+def test_the_device_is_asked_until_the_queue_is_full_and_again_after_another_state_was_loaded(monkeypatch):
+    queue = view_queue.ViewQueue(2, 7, D)
+    empty, asked, ask = copy.deepcopy(queue).state_dict(), [], torch.Tensor.__bool__
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda tensor: asked.append(tensor) or ask(tensor))
+    answers = []
+    for _ in range(4):
+        answers.append((queue.is_full(3), len(asked)))
+        queue.push(torch.ones(2, 3, D))
+    assert answers == [(False, 1), (False, 2), (True, 3), (True, 3)]
+    assert copy.deepcopy(queue).is_full(3)
+    assert len(asked) == 3
+    queue.load_state_dict(empty)
+    assert not queue.is_full(3)
+
+
+def test_full_for_one_batch_size_is_not_full_for_another():
+    queue = view_queue.ViewQueue(1, 10, D)
+    for _ in range(2):
+        queue.push(torch.ones(1, 4, D))
+    assert [queue.is_full(size) for size in (4, 5, 4)] == [True, False, True]
+    assert list(queue.state_dict()) == ["rows"]
+
+
 def test_each_process_scores_what_it_put_in(monkeypatch):
     """Shares of 2 processes, and the whole: newest batch first, each process its own half of every batch."""
-    operator = SinkhornKnopp(queue_size=9, embed_dim=1, num_views=1, start="0 steps")
+    operator = SinkhornKnopp(queue_size=9, embed_dim=1, num_views=1, queue_start="0 steps")
     for first in (1.0, 5.0):
         operator.update(teacher(torch.arange(first, first + 4).view(1, 4, 1), torch.ones(2, 1)))
     assert operator.queue.share(4).flatten().tolist() == [5, 6, 7, 8, 1, 2, 3, 4]
@@ -118,9 +143,9 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="queue of SinkhornKnopp needs embed_dim"):
         SinkhornKnopp(queue_size=4)
     with pytest.raises(RecipeError, match="duration is written like"):
-        SinkhornKnopp(queue_size=4, embed_dim=D, start="soon")
+        SinkhornKnopp(queue_size=4, embed_dim=D, queue_start="soon")
     operator = SinkhornKnopp(queue_size=4, embed_dim=D)
-    with pytest.raises(RecipeError, match="queue is for 2 teacher views, but the teacher sees 3; set num_views to 3"):
+    with pytest.raises(RecipeError, match=r"2 teacher views, but the teacher sees 3. Add\n  .*num_views 3"):
         operator(teacher(unit(3, 4, D), unit(K, D)))
     with pytest.raises(RecipeError, match="queue_size of 4 is less than a batch of 5"):
         operator(teacher(unit(2, 5, D), unit(K, D)))

@@ -128,6 +128,20 @@ def test_without_bottleneck_every_layer_is_hidden_and_nothing_is_normalised(num_
 
 
 @pytest.mark.parametrize("l2_bottleneck", [True, False])
+def test_without_prototypes_the_projector_is_left(l2_bottleneck):
+    torch.manual_seed(0)
+    head = DINOHead(6, None, hidden_dim=8, embed_dim=4, l2_bottleneck=l2_bottleneck)
+    torch.manual_seed(0)
+    other = DINOHead(6, 9, hidden_dim=8, embed_dim=4, l2_bottleneck=l2_bottleneck)
+    assert head.prototypes is None
+    assert head.num_prototypes is None
+    assert (head.embed_dim, head.normalize) == (other.embed_dim, l2_bottleneck)
+    assert set(head.state_dict()) == {name for name in other.state_dict() if name.startswith("projector")}
+    features = rows(3, 6, torch.float32)
+    assert torch.equal(head.projector(features), other.projector(features))
+
+
+@pytest.mark.parametrize("l2_bottleneck", [True, False])
 def test_logits_are_float32_at_least(l2_bottleneck):
     head = DINOHead(6, 9, hidden_dim=8, embed_dim=8, l2_bottleneck=l2_bottleneck)
     with torch.autocast("cpu", torch.bfloat16):

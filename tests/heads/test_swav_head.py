@@ -47,3 +47,12 @@ def test_prototypes_are_scaled_to_1_before_a_step_and_stay_the_parameter():
     assert head.prototypes.weight is parameter
     assert parameter.requires_grad
     assert parameter.grad_fn is None
+
+
+def test_without_prototypes_the_projector_is_left():
+    head = SwAVHead(5, num_prototypes=None, hidden_dim=7, embed_dim=3)
+    head.before_step()
+    assert head.prototypes is None
+    assert head.num_prototypes is None
+    assert {name.partition(".")[0] for name in head.state_dict()} == {"projector"}
+    assert head.projector(torch.randn(4, 5)).shape == (4, 3)

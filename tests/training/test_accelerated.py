@@ -7,6 +7,8 @@ import torch
 
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.executor import Executor
+from sslkit.training.finite import find_flaws, unless_flawed
+from sslkit.types import Projection
 
 
 @pytest.fixture
@@ -27,9 +29,11 @@ def step(executor, model, value):
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = model.weight.detach().clone()
     optimizer.zero_grad()
-    executor.backward(model(torch.full((1, 2), value)).sum())
+    loss = model(torch.full((1, 2), value)).sum()
+    executor.backward(loss)
     executor.unscale(optimizer)
-    executor.step(optimizer)
+    flaws = find_flaws(loss.detach(), Projection.of(embedding=torch.zeros(1, 1, 1)), optimizer)
+    unless_flawed(flaws, optimizer, lambda: executor.step(optimizer), list)
     return (model.weight - before).tolist()
 
 

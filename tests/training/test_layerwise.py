@@ -195,3 +195,12 @@ def test_numbers_out_of_range_are_refused(kind):
     if kind is not SGD:
         with pytest.raises(ValueError, match=f"trust of {kind.__name__} is above 0, not 0"):
             kind(trust=0)
+
+
+def test_a_copied_optimizer_still_rescales():
+    net = Net()
+    net, optimizer = copy.deepcopy((net, built(LARS(), net)))
+    before = net.linear.weight.detach().clone()
+    gradients(net, 0)
+    optimizer.step()
+    assert not torch.equal(net.linear.weight, before)

@@ -54,6 +54,8 @@ evaluation: {evaluators: [{KNN: {k: [5]}}], every: 3 steps, baselines: [raw-pixe
 """
 STEPS = 8
 CONV = "model.teacher.backbone.model.layer1.0.conv1.weight"
+IN_BATCH_NEGATIVES = ["--method.head", "MLPHead", "--method.collapse", "null"]
+IN_BATCH_NEGATIVES += ["--method.loss", "{InfoNCE: {negatives: batch}}", "--optimization.freeze.prototypes", "null"]
 TIMING = {"images_per_second", "data_wait_fraction"}
 
 STOP = '''\
@@ -232,6 +234,7 @@ def test_the_written_recipe_repeats_the_run(whole, tmp_path):
         (5, ["--method.teacher", "Copy"]),
         (5, ["--method.collapse", "SinkhornKnopp", "--runtime.accumulation", "2"]),
         (2, ["--method.init", "independent", "--method.predictor", "MLPPredictor"]),
+        (4, ["--method.batch_norm", "2", "--method.separate_views", "true", "--method.init", "independent"]),
     ],
 )
 def test_interrupted_and_resumed_is_the_uninterrupted_run(place, whole, tmp_path, step, overrides):
@@ -355,8 +358,20 @@ def test_runtime_and_evaluation_may_change_on_the_way(place, whole, tmp_path):
     [
         (["--optimization.batch_size", "35"], RecipeError, "optimization.batch_size: 35 is more than the 34 images of"),
         (["--evaluation.baselines", "[raw-pixel]"], UnknownName, "Did you mean 'raw-pixels'?"),
-        (["--optimization.freeze.predictor", "1 epochs"], UnknownName, "unknown part of the student 'predictor'"),
+        (["--optimization.freeze.predictor", "1 epochs"], RecipeError, "the student has no predictor to keep still"),
         (["--method.student_views", "[0, 7]"], RecipeError, "no view 7"),
+        (["--method.batch_norm", "3"], RecipeError, "the 8 images of a process cannot be cut .* groups of 3. Add one"),
+        (["--method.batch_norm", "8"], RecipeError, "cannot be cut into two or more groups of 8"),
+        (
+            ["--method.batch_norm", "4", "--runtime.accumulation", "4"],
+            RecipeError,
+            "8 images of a process in 4 micro-batches cannot be cut into two or more groups of 4",
+        ),
+        (
+            [*IN_BATCH_NEGATIVES, "--runtime.accumulation", "2"],
+            RecipeError,
+            "runtime.accumulation: InfoNCE compares the images of a batch .*\n  --runtime.accumulation 1",
+        ),
         (["--method.student_views", "[0]", "--method.teacher_views", "[0]"], RecipeError, "no two different views"),
         (["--runtime.device", "tpu"], RecipeError, "runtime.device: 'tpu' is not available here"),
         (["--precision", "fp16"], RecipeError, "precision: 'fp16' needs a GPU"),
@@ -408,6 +423,7 @@ def test_a_dino_run_logs_what_is_promised_and_the_rates_are_the_schedules(whole)
             "step", "epoch", "loss", "lr", "weight_decay", "teacher_momentum", "teacher_temperature",
             "target_entropy", "student_entropy", "marginal_entropy", "target_kl", "prototype_use", "center_norm",
             "embedding_std", "effective_rank", "teacher_student_cosine", "images_per_second", "data_wait_fraction",
+            "skipped_steps",
         }  # fmt: skip
     lr = Cosine(0.02, 0.001, warmup="3 steps")
     for step, row in enumerate(found):
@@ -429,6 +445,46 @@ def test_rates_are_set_before_the_step_and_frozen_parts_keep_still(place, tmp_pa
         assert (decayed["weight_decay"], others["weight_decay"]) == (run.metrics[-1]["weight_decay"], 0)
         now = run.model.student.head.prototypes.state_dict()
         assert moved == any(not torch.equal(now[name], value) for name, value in prototypes.items())
+
+
+def test_what_a_base_freezes_can_be_undone(place, tmp_path):
+    (place / "undone.yaml").write_text("base: tiny.yaml\noptimization: {freeze: {prototypes: null, predictor: null}}\n")
+    prototypes = load(place / "tiny.yaml").build().method.head.prototypes.state_dict()
+    recipe = load(place / "undone.yaml", stop(step=2))
+    run = train(recipe, tmp_path / "run", console=Console(file=StringIO()))
+    assert run.parts.optimization.freezes == {}
+    now = run.model.student.head.prototypes.state_dict()
+    assert any(not torch.equal(now[name], value) for name, value in prototypes.items())
+
+
+def test_each_batch_norm_is_the_one_that_the_recipe_asks_for(place, whole, tmp_path):
+    """On a CPU all but the split ones are torch's own; parameters, buffers and their names are those of any other."""
+    unwatched = ["--evaluation.evaluators", "[]", "--evaluation.baselines", "[]"]
+    local = go(place, tmp_path / "local", "--method.batch_norm", "local", *unwatched)
+    assert all(torch.equal(value, tensors(whole)[name]) for name, value in tensors(local.folder.path).items())
+    split = go(place, tmp_path / "split", "--method.batch_norm", "2", *unwatched)
+    for branch in split.branches().values():
+        norms = [module for module in branch.modules() if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)]
+        assert {type(norm).__name__ for norm in norms} == {"SplitBatchNorm"}
+    found = tensors(split.folder.path)
+    assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in tensors(whole).items()}
+    assert not torch.equal(found[CONV], tensors(whole)[CONV])
+    measured = evaluation_data(
+        split.parts.data.train, split.parts.data.test, split.statistics, 8, torch.device("cpu"), 0, 16
+    )
+    saved = load_model(str(split.folder.path)).backbone
+    images = next(iter(measured.test.batches()))[0]
+    torch.testing.assert_close(saved(images).cls, split.model.teacher.backbone.eval()(images).cls)
+
+
+@pytest.mark.parametrize("init", ["copy", "independent"])
+def test_separate_views_reach_both_networks(place, tmp_path, init):
+    words = ["--method.separate_views", "true", "--method.init", init, "--evaluation.evaluators", "[]"]
+    run = go(place, tmp_path / "run", *words)
+    assert [branch.separate_views for branch in run.branches().values()] == [True, True]
+    norm = run.model.teacher.backbone.model.bn1
+    assert norm.num_batches_tracked == 2 * STEPS
+    assert run.model.student.backbone.model.bn1.num_batches_tracked == 3 * STEPS
 
 
 def test_results_say_what_was_measured_where(whole):

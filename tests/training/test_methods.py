@@ -51,43 +51,87 @@ def unit(rows):
     return rows / rows.square().sum(-1, keepdim=True).sqrt()
 
 
-def features(p, images):
-    maps = F.gelu(F.conv2d(images, p["backbone.conv.weight"], p["backbone.conv.bias"]))
+def statistics(module):
+    return {name: buffer.clone() for name, buffer in module.named_buffers() if ".running_" in name}
+
+
+def normed(backbone):
+    backbone.conv = torch.nn.Sequential(backbone.conv, torch.nn.BatchNorm2d(4))
+    return backbone
+
+
+def normalised(p, running, name, rows):
+    """Batch norm of what is seen at a time, where the network has one there; moves the running statistics."""
+    if f"{name}.running_mean" not in running:
+        return rows
+    others = [axis for axis in range(rows.ndim) if axis != 1]
+    mean, variance = rows.mean(others, keepdim=True), rows.var(others, correction=0, keepdim=True)
+    unbiased = rows.var(others, correction=1)
+    for kind, value in (("mean", mean.flatten()), ("var", unbiased)):
+        running[f"{name}.running_{kind}"] = 0.9 * running[f"{name}.running_{kind}"] + 0.1 * value.detach()
+    weight, bias = (p[f"{name}.{kind}"].view_as(mean) for kind in ("weight", "bias"))
+    return (rows - mean) / (variance + 1e-5).sqrt() * weight + bias
+
+
+def features(p, images, running):
+    conv = "backbone.conv.0" if running else "backbone.conv"
+    maps = F.conv2d(images, p[f"{conv}.weight"], p[f"{conv}.bias"])
+    maps = F.gelu(normalised(p, running, "backbone.conv.1", maps))
     return maps.mean((2, 3)) @ p["backbone.linear.weight"].T + p["backbone.linear.bias"]
 
 
-def mlp(p, name, rows):
-    """Linear, ReLU, Linear with the bias it has."""
-    hidden = (rows @ p[f"{name}.0.weight"].T + p[f"{name}.0.bias"]).clamp(min=0)
-    return hidden @ p[f"{name}.2.weight"].T + p.get(f"{name}.2.bias", 0)
+def mlp(p, name, rows, running):
+    """Linear, batch norm if it has one, ReLU, Linear with the bias it has."""
+    last = 3 if running else 2
+    hidden = rows @ p[f"{name}.0.weight"].T + p[f"{name}.0.bias"]
+    hidden = normalised(p, running, f"{name}.1", hidden).clamp(min=0)
+    return hidden @ p[f"{name}.{last}.weight"].T + p.get(f"{name}.{last}.bias", 0)
+
+
+def projection(p, images, running):
+    return mlp(p, "head.projector", features(p, images, running), running)
+
+
+def assert_same_statistics(model, seen, count):
+    """Each network has the running statistics of its own images, moved ``count`` times; none for 0."""
+    for branch, running in zip((model.student, model.teacher), seen, strict=True):
+        assert bool(running) == bool(count)
+        if running:
+            assert relative_difference(statistics(branch), running) < 1e-11
+        counters = [buffer.item() for name, buffer in branch.named_buffers() if name.endswith("num_batches_tracked")]
+        assert {*counters} <= {count}
 
 
 # BYOL: both directions added, online update, then the average of the new online parameters.
 
 
-def byol(tiny):
-    student, other = (Branch(tiny.Backbone(), MLPHead(5, 16, 6, last_bias=False)).double() for _ in range(2))
-    student.predictor = MLPPredictor(6, 16, batch_norm=False).double()
+def byol(tiny, batch_norm=False):
+    def network():
+        backbone = normed(tiny.Backbone()) if batch_norm else tiny.Backbone()
+        head = MLPHead(5, 16, 6, batch_norm=batch_norm, last_bias=False)
+        return Branch(backbone, head, separate_views=batch_norm).double()
+
+    student, other = network(), network()
+    student.predictor = MLPPredictor(6, 16, batch_norm).double()
     slots = {"teacher_update": EMA(0.9), "collapse": None, "loss": MSE("sum")}
     return StudentTeacher(student, teacher=other, student_views="globals", **slots), LARS(trust=0.1)
 
 
-def slow_byol(online, target, batches, lr, decay):
+def slow_byol(online, target, seen, batches, lr, decay):
+    """``seen`` holds the running statistics of online and target network: each view passes by itself, in order."""
     sums = {name: torch.zeros_like(p) for name, p in online.items()}
     losses = []
     for views in batches:
         images, online = views.groups[0].images, learning(online)
-        predictions = [
-            mlp(online, "predictor.layers", mlp(online, "head.projector", features(online, x))) for x in images
-        ]
-        projections = [mlp(target, "head.projector", features(target, x)) for x in images]
+        predictions = [mlp(online, "predictor.layers", projection(online, x, seen[0]), seen[0]) for x in images]
+        projections = [projection(target, x, seen[1]) for x in images]
         one_way = (unit(predictions[0]) - unit(projections[1])).square().sum(-1)
         other_way = (unit(predictions[1]) - unit(projections[0])).square().sum(-1)
         loss = (one_way + other_way).mean()
         losses.append(loss.item())
         for name, g in gradients_of(loss, online).items():
             p = online[name].detach()
-            if not name.endswith("bias"):
+            if p.ndim > 1:
                 g = g + decay * p
                 g = g * (0.1 * p.norm() / g.norm())
             sums[name] = 0.9 * sums[name] + g
@@ -96,35 +140,42 @@ def slow_byol(online, target, batches, lr, decay):
     return online, target, losses
 
 
-def test_byol_is_the_published_loop(tiny):
-    model, kind = byol(tiny)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_byol_is_the_published_loop(tiny, batch_norm):
+    model, kind = byol(tiny, batch_norm)
     batches = [tiny.views(batch=5, num_local=0) for _ in range(3)]
-    online, target, losses = slow_byol(values(model.student), values(model.teacher), batches, 0.3, 0.01)
+    seen = [statistics(model.student), statistics(model.teacher)]
+    online, target, losses = slow_byol(values(model.student), values(model.teacher), seen, batches, 0.3, 0.01)
     optimizer = optimizer_of(kind, model)
     set_rates(optimizer, 0.3, 0.01)
     assert [train_step(model, views, optimizer).loss.item() for views in batches] == pytest.approx(losses, rel=1e-11)
     assert relative_difference(values(model.student), online) < 1e-11
     assert relative_difference(values(model.teacher), target) < 1e-11
     assert "predictor.layers.0.weight" not in values(model.teacher)
+    assert_same_statistics(model, seen, count=6 if batch_norm else 0)
 
 
 # MoCo-v2: average first, then keys, logits against the queue, enqueue, gradient.
 
 
-def moco(tiny, negatives="targets"):
-    student = Branch(tiny.Backbone(), MLPHead(5, embed_dim=6)).double()
-    slots = {"teacher_update": EMA(0.9), "collapse": NegativeQueue(6, 8), "loss": InfoNCE(0.2, negatives)}
+def moco(tiny, negatives="targets", batch_norm=False):
+    backbone = normed(tiny.Backbone()) if batch_norm else tiny.Backbone()
+    head = MLPHead(5, embed_dim=6, batch_norm=batch_norm)
+    student = Branch(backbone, head, separate_views=batch_norm).double()
+    collapse = None if negatives == "batch" else NegativeQueue(6, 8)
+    slots = {"teacher_update": EMA(0.9), "collapse": collapse, "loss": InfoNCE(0.2, negatives)}
     return StudentTeacher(student, student_views=[0], teacher_views=[1], **slots), SGD()
 
 
-def slow_moco(query, queue, batches, lr, decay):
+def slow_moco(query, queue, seen, batches, lr, decay):
+    """``seen`` holds the running statistics of query and key network, which follow their own images."""
     key, sums = query, {name: torch.zeros_like(p) for name, p in query.items()}
     losses, pointer = [], 0
     for views in batches:
         query = learning(query)
-        q = unit(mlp(query, "head.projector", features(query, views.groups[0].images[0])))
+        q = unit(projection(query, views.groups[0].images[0], seen[0]))
         key = {name: 0.9 * p + 0.1 * query[name].detach() for name, p in key.items()}
-        k = unit(mlp(key, "head.projector", features(key, views.groups[0].images[1])))
+        k = unit(projection(key, views.groups[0].images[1], seen[1]))
         logits = torch.cat([(q * k).sum(1, keepdim=True), q @ queue.T], 1) / 0.2
         queue = queue.clone()
         queue[pointer : pointer + len(k)] = k
@@ -139,16 +190,19 @@ def slow_moco(query, queue, batches, lr, decay):
     return query, key, queue, losses
 
 
-def test_moco_is_the_published_loop(tiny):
-    model, kind = moco(tiny)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_moco_is_the_published_loop(tiny, batch_norm):
+    model, kind = moco(tiny, batch_norm=batch_norm)
     batches = [tiny.views(batch=4, num_local=0) for _ in range(4)]
-    query, key, queue, losses = slow_moco(values(model.student), model.collapse.queue.double(), batches, 0.3, 0.01)
+    seen, queue = [statistics(model.student), statistics(model.teacher)], model.collapse.queue.double()
+    query, key, queue, losses = slow_moco(values(model.student), queue, seen, batches, 0.3, 0.01)
     optimizer = optimizer_of(kind, model)
     set_rates(optimizer, 0.3, 0.01)
     assert [train_step(model, views, optimizer).loss.item() for views in batches] == pytest.approx(losses, rel=1e-11)
     assert relative_difference(values(model.student), query) < 1e-11
     assert relative_difference(values(model.teacher), key) < 1e-11
     assert relative_difference({"": model.collapse.queue}, {"": queue}) < 1e-11
+    assert_same_statistics(model, seen, count=4 if batch_norm else 0)
 
 
 # SwAV: prototypes scaled to 1, codes of the global views, each predicted from all other views; the queue as it was.
@@ -156,7 +210,7 @@ def test_moco_is_the_published_loop(tiny):
 
 def swav(tiny):
     student = Branch(tiny.Backbone(), SwAVHead(5, num_prototypes=9, hidden_dim=7, embed_dim=6)).double()
-    collapse = SinkhornKnopp(epsilon=0.25, queue_size=10, embed_dim=6, start="1 epochs")
+    collapse = SinkhornKnopp(epsilon=0.25, queue_size=10, embed_dim=6, queue_start="1 epochs")
     return StudentTeacher(student, teacher_update=Copy(), collapse=collapse, loss=CrossEntropy()), LARC(trust=0.1)
 
 
@@ -170,7 +224,7 @@ def slow_codes(scores):
 
 
 def slow_swav_embedding(p, views):
-    rows = torch.cat([features(p, group.images.flatten(0, 1)) for group in views.groups])
+    rows = torch.cat([features(p, group.images.flatten(0, 1), {}) for group in views.groups])
     hidden = rows @ p["head.projector.0.weight"].T + p["head.projector.0.bias"]
     hidden = (hidden - hidden.mean(0)) / (hidden.var(0, correction=0) + 1e-5).sqrt()
     hidden = (hidden * p["head.projector.1.weight"] + p["head.projector.1.bias"]).clamp(min=0)

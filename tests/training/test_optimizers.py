@@ -85,3 +85,30 @@ def test_adamw_by_hand():
 def test_adamw_is_fused_where_torch_has_that(device, fused):
     optimizer = AdamW().build(parameter_groups(Odd().to(device)))
     assert [group["fused"] for group in optimizer.param_groups] == [fused, fused]
+
+
+def test_adamw_takes_what_torchs_takes():
+    module = Odd()
+    optimizer = AdamW().build([{"params": module.parameters(), "lr": 0.5}])
+    assert len(optimizer.param_groups[0]["params"]) == len(list(module.parameters()))
+
+
+def test_groups_of_ones_own_are_decayed():
+    optimizer = torch.optim.SGD([{"params": [nn.Parameter(torch.ones(2))]}], lr=1.0)
+    set_rates(optimizer, 0.5, 0.1)
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]) == (0.5, 0.1)
+
+
+def test_parts_have_groups_of_their_own_and_their_share_of_the_rate():
+    module = Odd()
+    scales = {module.linear: 0.1, module.norm: 0.1, module.table: 3.0}
+    optimizer = torch.optim.SGD(parameter_groups(module, lr_scales=scales), lr=1.0)
+    set_rates(optimizer, 0.5, 0.2)
+    groups = [(group["lr"], group["weight_decay"], names(module, group)) for group in optimizer.param_groups]
+    assert groups == [
+        (0.5, 0.2, {"pos_embed", "cls_token"}),
+        (0.5, 0.0, {"scale"}),
+        (0.05, 0.2, {"linear.weight"}),
+        (0.05, 0.0, {"linear.bias", "norm.weight", "norm.bias"}),
+        (1.5, 0.0, {"table.bias"}),
+    ]

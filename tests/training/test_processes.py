@@ -20,11 +20,14 @@ from sslkit.training.executor import Executor
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.training.step import Clip, train_step
 
+pytestmark = pytest.mark.forks
+
 OPERATORS = {
     "centering": lambda: (Centering(11), CrossEntropy()),
     "sinkhorn": lambda: (SinkhornKnopp(), CrossEntropy()),
     # Batches of 8: the queue is full, and used, from the third step on.
-    "sinkhorn with a queue": lambda: (SinkhornKnopp(queue_size=18, embed_dim=6, start="0 steps"), CrossEntropy()),
+    "sinkhorn with a queue": lambda: (SinkhornKnopp(queue_size=18, embed_dim=6, queue_start="0 steps"), CrossEntropy()),
+    "one-hot": lambda: (Centering(11, temperature=0), CrossEntropy()),
     "batch softmax": lambda: (BatchSoftmax(), CrossEntropy()),
     "negative queue": lambda: (NegativeQueue(6, 20), InfoNCE()),
     "negatives of queue and batch": lambda: (NegativeQueue(6, 20), InfoNCE(negatives="both")),
@@ -44,8 +47,11 @@ def accelerator():
     )
 
 
-def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, rank=None):
-    """The state after 3 steps on the whole batch, or on a rank's half of it."""
+def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, flawed=False, rank=None):
+    """The state after 3 steps on the whole batch, or on a rank's half of it.
+
+    ``flawed``: in the second step the teacher's answers to the last image are not finite, which one-hot targets hide.
+    """
     torch.manual_seed(3)
     operator, loss = OPERATORS[operator]()
     student = tiny.branch(None if operator.yields == "embedding" else 11, batch_norm)
@@ -54,12 +60,22 @@ def trained(tiny, operator, rule, accumulation, batch_norm=False, lr=1e-3, rank=
     set_rates(optimizer, lr, weight_decay=0.1)
     executor = AccelerateExecutor(accelerator(), model.student) if dist.is_initialized() else Executor()
     options = {"clip": Clip(0.1), "accumulation": accumulation, "executor": executor}
+    taken = []
+    if flawed and rank != 0:
+        model.teacher.register_forward_hook(lambda module, inputs, seen: spoilt(seen) if len(taken) == 1 else seen)
     for step in range(3):
         views = tiny.views(batch=8, num_local=1)
         mine = views if rank is None else views.narrow(4 * rank, 4 * rank + 4)
         frozen = ["prototypes"] if step == 0 and "prototypes" in student.parts() else []
-        train_step(model, mine, optimizer, Clock(step, 3, 3), frozen=frozen, **options)
+        taken.append(train_step(model, mine, optimizer, Clock(step, 3, 3), frozen=frozen, **options))
+    if flawed:
+        assert [output.flaws.tolist() for output in taken] == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     return {name: value.tolist() for name, value in model.state_dict().items()}
+
+
+def spoilt(seen):
+    seen.logits[:, -1] = torch.nan
+    return seen
 
 
 def _work(rank, rendezvous, results, case):
@@ -111,6 +127,15 @@ needs_fork = pytest.mark.skipif(
 def test_two_processes_are_one(tiny, tmp_path, operator, rule, accumulation):
     case = (tiny, operator, rule, accumulation)
     alone = trained(*case)
+    for state in in_two_processes(tmp_path / "meet", case).values():
+        assert_equal(state, alone)
+
+
+@needs_fork
+def test_what_is_not_finite_in_one_process_holds_up_all(tiny, tmp_path):
+    case = (tiny, "one-hot", EMA, 1, False, 1e-3, True)
+    alone, sound = trained(*case), trained(*case[:-1])
+    assert alone["collapse.center"] != sound["collapse.center"]
     for state in in_two_processes(tmp_path / "meet", case).values():
         assert_equal(state, alone)
 

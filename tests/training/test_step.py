@@ -310,7 +310,8 @@ OPERATORS = {
 def run(tiny, parts, rule, accumulation, predictor=False, batch=7, steps=3):
     torch.manual_seed(1)
     operator, loss = parts()
-    student = tiny.branch(predictor=LinearPredictor() if predictor else None)
+    num_prototypes = 11 if operator is not None and operator.reads == "logits" else None
+    student = tiny.branch(num_prototypes, predictor=LinearPredictor() if predictor else None)
     model = StudentTeacher(student, teacher_update=rule, collapse=operator, loss=loss)
     optimizer = adamw(model)
     outputs = []
@@ -348,7 +349,7 @@ def test_accumulation_changes_nothing_for_any_rule(tiny, rule, predictor):
 
 
 def test_a_loss_that_couples_images_refuses_accumulation(tiny):
-    model = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=None, loss=InBatchContrast())
+    model = StudentTeacher(tiny.branch(None), teacher_update=EMA(), collapse=None, loss=InBatchContrast())
     before = values(model.student)
     with pytest.raises(RecipeError, match="InBatchContrast compares the images of a batch"):
         train_step(model, tiny.views(), adamw(model), accumulation=2)
@@ -494,7 +495,8 @@ def test_no_pair_of_different_views_is_refused(tiny):
 
 
 def test_old_gradients_do_not_leak_into_a_step(tiny):
-    model, views = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=None, loss=Regression()), tiny.views()
+    model = StudentTeacher(tiny.branch(None), teacher_update=EMA(), collapse=None, loss=Regression())
+    views = tiny.views()
     optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
     start = {name: value.clone() for name, value in model.state_dict().items()}
     train_step(model, views, optimizer)

@@ -259,3 +259,37 @@ def test_unknown_place_is_refused_with_the_choices():
 def test_wrong_channels_are_refused():
     with pytest.raises(DataError, match="4 channels"):
         MultiCrop().prepare(Sample(torch.zeros(4, 50, 50, dtype=torch.uint8), 0), 0, 0)
+
+
+@pytest.mark.parametrize("shape", [(40, 41, 3), (40, 41), (1, 3, 40, 41)])
+def test_what_is_no_image_is_refused_with_its_shape(shape):
+    message = rf"an image is \(C, H, W\), here \(3, H, W\), not \({', '.join(map(str, shape))}\)"
+    with pytest.raises(DataError, match=message):
+        MultiCrop(**SMALL).prepare(Sample(torch.zeros(shape, dtype=torch.uint8), 0), 0, 0)
+
+
+@pytest.mark.parametrize("maker", both_places())
+def test_calling_it_prepares_and_makes(maker):
+    batch, keys = samples(), torch.tensor(KEYS)
+    views, expected = maker([sample.image for sample in batch], keys, epoch=3, seed=1), run(maker, batch)
+    assert views.num_globals == 2
+    for ours, theirs in zip(views.groups, expected.groups, strict=True):
+        assert ours.view_ids == theirs.view_ids
+        assert torch.equal(ours.images, theirs.images)
+
+
+@pytest.mark.parametrize("maker", both_places())
+def test_without_keys_torchs_generator_draws_them(maker):
+    images = torch.stack([sample.image for sample in samples(same_size=True)])
+    torch.manual_seed(3)
+    first, second = (maker(images).groups[0].images for _ in range(2))
+    torch.manual_seed(3)
+    again = maker(images).groups[0].images
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert len({*maker(images[:1].repeat(5, 1, 1, 1)).groups[0].images.sum((0, 2, 3, 4)).tolist()}) == 5
+
+
+def test_as_many_keys_as_images():
+    with pytest.raises(ValueError, match="shorter"):
+        MultiCrop(**SMALL)(torch.zeros(3, 3, 40, 40, dtype=torch.uint8), torch.arange(2))

@@ -36,6 +36,18 @@ def test_only_bytes_are_resized_as_they_are():
     assert to_resizable(torch.zeros(2, dtype=torch.uint16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("low", "high", "shown"), [(-2.1, 2.6, "-2.1 to 2.6"), (0, 255, "0 to 255")])
+def test_floating_images_that_are_not_in_0_to_1_are_refused(low, high, shown):
+    image = torch.linspace(low, high, 12).view(3, 2, 2)
+    with pytest.raises(DataError, match=f"lie in 0 .. 1, but one goes from {shown}; .* normalise, or set value_range"):
+        to_resizable(image)
+    assert torch.equal(to_resizable(image, (low, high)), to_unit(image, (low, high)))
+
+
+def test_what_resizing_overshoots_is_clamped():
+    assert to_resizable(torch.tensor([-0.3, 0.25, 1.4])).tolist() == [0, 0.25, 1]
+
+
 def test_normalize():
     images = torch.rand(4, 2, 3, 3, dtype=torch.float64)
     normalized = Normalize(2, [0.5, 0.1], [0.25, 2])(images)

@@ -10,35 +10,39 @@ from sslkit.views.draws import uniforms
 from sslkit.views.resample import crop_canvases, crop_picture, fit_square
 
 
-def theirs(picture, box, flip, size):
-    crop = functional.resized_crop(picture, *box.tolist(), [size, size], InterpolationMode.BICUBIC, antialias=True)
+def theirs(picture, box, flip, size, interpolation="bicubic"):
+    mode = InterpolationMode(interpolation)
+    crop = functional.resized_crop(picture, *box.tolist(), [size, size], mode, antialias=True)
     crop = functional.horizontal_flip(crop) if flip else crop
     return crop.clamp(0, 1) if picture.is_floating_point() else crop
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("flip", [False, True])
-def test_picture_equals_torchvision(flip):
+def test_picture_equals_torchvision(flip, interpolation):
     picture = torch.randint(0, 256, (3, 61, 83), dtype=torch.uint8)
     box = np.array([5, 9, 50, 41])
-    crop = crop_picture(picture, box, flip, 24)
+    crop = crop_picture(picture, box, flip, 24, interpolation)
     assert crop.dtype == torch.uint8
-    assert torch.equal(crop, theirs(picture, box, flip, 24))
+    assert torch.equal(crop, theirs(picture, box, flip, 24, interpolation))
     picture = (torch.rand(5, 61, 83) > 0.5).double()
-    assert torch.equal(crop_picture(picture, box, flip, 24), theirs(picture, box, flip, 24))
+    mine = crop_picture(picture, box, flip, 24, interpolation)
+    assert torch.equal(mine, theirs(picture, box, flip, 24, interpolation))
 
 
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize(("shape", "size"), [((3, 32, 32), 32), ((1, 21, 34), 17), ((13, 40, 64), 50), ((3, 8, 8), 16)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-11)])
-def test_canvases_equal_torchvision(shape, size, dtype, tolerance):
+def test_canvases_equal_torchvision(shape, size, dtype, tolerance, interpolation):
     canvases = torch.rand(6, *shape, dtype=dtype)
     draws = uniforms(0, 0, range(6), range(4))
     boxes = draw_boxes(draws, np.full(6, shape[1]), np.full(6, shape[2]), (0.05, 1.0))
     flips = draws[..., 0] < 0.5
-    crops = crop_canvases(canvases, boxes, flips, size)
+    crops = crop_canvases(canvases, boxes, flips, size, interpolation)
     assert crops.shape == (4, 6, shape[0], size, size)
     for v in range(4):
         for b in range(6):
-            expected = theirs(canvases[b], boxes[b, v], flips[b, v], size)
+            expected = theirs(canvases[b], boxes[b, v], flips[b, v], size, interpolation)
             assert (crops[v, b] - expected).abs().max() < tolerance
 
 

@@ -1,0 +1,46 @@
+"""A timm model's weights of another resolution, patch size or number of channels."""
+
+import math
+from typing import Any
+
+from timm.layers import PatchEmbed, resample_abs_pos_embed, resample_patch_embed
+from timm.models._manipulate import adapt_input_conv
+from torch import Tensor, nn
+
+
+def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
+    """Return a weight in the shape that it has in ``model``, or as it is where nobody knows how.
+
+    - A first convolution of 3 channels becomes one of n: for 1 the kernels are summed; else they are repeated,
+      R G B R G ..., and multiplied by 3 / n, so that what the network sees stays as large.
+    - Patch kernels take the least-squares solution for a resized image (FlexiViT, arXiv:2212.08013, section 3.4).
+    - Position embeddings are resized by bicubic interpolation with antialias, as timm does at other resolutions. DINO's
+      published code resizes them by a scale factor without antialias, so the two agree at its own 224 px alone.
+
+    Args:
+        model: a timm model.
+        name: of the weight in the model.
+        weight: the weight from elsewhere.
+    """
+    shape = model.state_dict()[name].shape
+    if weight.shape == shape:
+        return weight
+    if weight.ndim == 4 and len(shape) == 4 and weight.shape[0] == shape[0] and weight.shape[1] == 3:
+        weight = adapt_input_conv(shape[1], weight)
+    embed: Any = getattr(model, "patch_embed", None)
+    if not isinstance(embed, PatchEmbed):
+        return weight
+    if name == "patch_embed.proj.weight" and weight.shape[:2] == shape[:2]:
+        return resample_patch_embed(weight, list(shape[-2:]))
+    if name == "pos_embed" and weight.shape[-1] == shape[-1]:
+        return _resample_positions(weight, list(embed.grid_size), shape[1])
+    return weight
+
+
+def _resample_positions(weight: Tensor, grid: list[int], num_tokens: int) -> Tensor:
+    """Resize (1, tokens, F) to ``grid``; of a grid that is not square nobody knows the sides."""
+    prefix = num_tokens - math.prod(grid)
+    old = weight.shape[1] - prefix
+    if old < 1 or math.isqrt(old) ** 2 != old:
+        return weight
+    return resample_abs_pos_embed(weight, grid, num_prefix_tokens=prefix)

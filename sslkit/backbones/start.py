@@ -1,0 +1,187 @@
+"""A backbone's first weights from elsewhere: found, matched name by name, and never taken in part unless asked to."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sslkit.backbones.foreign import Weights, read_checkpoint
+from sslkit.backbones.loading import load_model
+from sslkit.contracts import Backbone
+from sslkit.errors import SSLKitError
+
+FORMS = (
+    "timm:NAME (pretrained), hf-hub:OWNER/NAME, a run folder, an exported folder, or a .safetensors or .pth file "
+    "(DINO, MoCo, SwAV, timm, torchvision)"
+)
+
+HEADS = ("head", "fc", "classifier", "projection_head", "prototypes")
+"""Beginnings of names that belong to no backbone: of these a file may hold more than is taken."""
+
+MOST = 8
+"""Parts that differ, above which it is another network rather than a part of this one."""
+
+COUNTER = "num_batches_tracked"
+"""A buffer of batch norms that old files lack, and that only a cumulative average reads."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a backbone takes of weights from elsewhere.
+
+    Args:
+        taken: by the backbone's names, in its shapes.
+        reshaped: the shapes before and after, where they differ.
+        missing: names that start afresh.
+        unused: names that stay behind.
+    """
+
+    taken: Mapping[str, Tensor]
+    reshaped: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    missing: Sequence[str]
+    unused: Sequence[str]
+
+
+def read_weights(place: str, network: str | None = None) -> Weights:
+    """Return the weights that a person means.
+
+    Args:
+        place: see ``FORMS``.
+        network: teacher or student of a run or a checkpoint; None is the one that the method is judged by.
+
+    Raises:
+        SSLKitError: there are no such weights, or they cannot be read.
+    """
+    path, scheme = Path(place).expanduser(), place.partition(":")[0]
+    if path.is_file():
+        return read_checkpoint(path, network)
+    if scheme not in ("timm", "hf-hub") and not path.is_dir():
+        raise SSLKitError(f"there are no weights {place}: say {FORMS}")
+    is_run = (path / "recipe.yaml").is_file()
+    if network is not None and not is_run:
+        raise SSLKitError(f"{place} is one network: leave out {network!r}, which chooses one of a run or a checkpoint")
+    model = load_model(place, network or "teacher")
+    source = f"the {model.network} of {place}" if is_run else place
+    return Weights(source, model.backbone.named_weights(), statistics=model.statistics)
+
+
+def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -> Match:
+    """Find for each weight of a backbone its namesake, in the backbone's shape.
+
+    Missing counters of batch norms, and heads that stay behind, count as nothing missing.
+
+    Args:
+        backbone: what shall take them; nothing is written yet.
+        weights: from `read_weights`.
+        partial: beginnings of names (``blocks.11``) that may be missing, stay behind or have another shape.
+
+    Raises:
+        SSLKitError: names or shapes differ that ``partial`` does not name, or numbers are not finite.
+    """
+    own = backbone.named_weights()
+    theirs = {name: backbone.resampled(name, weight) for name, weight in weights.tensors.items() if name in own}
+    taken = {name: weight for name, weight in theirs.items() if weight.shape == own[name].shape}
+    _check_partial(partial, own, weights.tensors)
+    missing = [name for name in own if name not in theirs and not name.endswith(COUNTER)]
+    misshapen = [name for name in theirs if name not in taken]
+    unused = [name for name in weights.tensors if name not in own]
+    wrong = {
+        "not in it": _beyond(missing, partial),
+        "of another shape in it": _beyond(misshapen, partial),
+        "in it alone": _beyond(unused, [*partial, *HEADS]),
+    }
+    if not taken or any(wrong.values()):
+        raise SSLKitError(_misfit(weights, own, taken, wrong, partial))
+    if broken := [name for name in taken if not weights.tensors[name].isfinite().all()]:
+        raise SSLKitError(f"{weights.source} holds numbers that are not finite: {_some(broken)}")
+    reshaped = {
+        name: (tuple(weights.tensors[name].shape), tuple(weight.shape))
+        for name, weight in taken.items()
+        if weights.tensors[name].shape != weight.shape
+    }
+    return Match(taken, reshaped, [*missing, *misshapen], unused)
+
+
+@torch.no_grad()
+def take(backbone: Backbone, found: Match) -> None:
+    """Write what was matched into a backbone of the same shape as the one that it was matched with."""
+    own = backbone.named_weights()
+    for name, weight in found.taken.items():
+        own[name].copy_(weight)
+
+
+def fingerprint(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
+    """Return 16 hex digits of named tensors: names, types, shapes and bytes, wherever they lie."""
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def groups(names: Iterable[str]) -> dict[str, int]:
+    """Return how many names begin with each first word."""
+    return Counter(name.partition(".")[0] for name in names)
+
+
+def listed(counts: Mapping[str, int]) -> str:
+    """Write groups of names with their numbers: ``fc (4), queue (1)``."""
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+
+
+def _check_partial(partial: Collection[str], own: Collection[str], theirs: Collection[str]) -> None:
+    for begin in partial:
+        if not any(_is_below(name, begin) for name in (*own, *theirs)):
+            raise SSLKitError(f"partial: no weight is called {begin!r}, nor does a name go on behind {begin + '.'!r}")
+
+
+def _beyond(names: Iterable[str], allowed: Collection[str]) -> list[str]:
+    return [name for name in names if not any(_is_below(name, begin) for begin in allowed)]
+
+
+def _is_below(name: str, begin: str) -> bool:
+    return name == begin or name.startswith(f"{begin}.")
+
+
+def _misfit(
+    weights: Weights,
+    own: Collection[str],
+    taken: Collection[str],
+    wrong: Mapping[str, Sequence[str]],
+    partial: Collection[str],
+) -> str:
+    if not taken:
+        return (
+            f"{weights.source} has no weight of this backbone. Is it another network? Its names begin with "
+            f"{', '.join(groups(weights.tensors))}; those of method.backbone with {', '.join(groups(own))}"
+        )
+    lines = [f"{weights.source} is not this backbone; {len(taken)} of {len(own)} tensors fit."]
+    lines += [f"  {what}: {_some(names)}" for what, names in wrong.items() if names]
+    begins = _beginnings([name for names in wrong.values() for name in names], taken)
+    if len(begins) > MOST:
+        return "\n".join([*lines, "It seems to be another network: change method.backbone to it"])
+    lines += [
+        "Change method.backbone to the network that it is, or let these start afresh or stay behind:",
+        f"  --method.init_from.partial '[{', '.join(dict.fromkeys([*partial, *begins]))}]'",
+    ]
+    return "\n".join(lines)
+
+
+def _beginnings(names: Iterable[str], taken: Collection[str]) -> list[str]:
+    """Return the shortest beginnings that cover these names and none of the taken."""
+    found: dict[str, None] = {}
+    for name in names:
+        parts = name.split(".")
+        begins = [".".join(parts[: i + 1]) for i in range(len(parts))]
+        found[next((begin for begin in begins if not any(_is_below(other, begin) for other in taken)), name)] = None
+    return list(found)
+
+
+def _some(names: Sequence[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

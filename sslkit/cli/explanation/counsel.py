@@ -1,0 +1,47 @@
+"""What speaks against a recipe, and what would settle it."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from sslkit.cli.arguments import plugin_words
+from sslkit.cli.describe import one_line
+from sslkit.cli.screen import Screen
+from sslkit.setting import Concern
+
+
+def show_warnings(screen: Screen, found: Iterable[Concern]) -> None:
+    """Print the reasons to expect a failure, if there are any."""
+    warnings = [concern for concern in found if concern.is_warning]
+    if warnings:
+        screen.gap()
+        screen.heading("Warnings")
+        screen.columns((("-", _said(concern)) for concern in warnings), styles=("yellow", "yellow"))
+
+
+def show_proposals(screen: Screen, settled: Sequence[Concern], warned: Iterable[Concern], words: Sequence[str]) -> None:
+    """Print the changes that settle concerns, as a command.
+
+    Args:
+        screen: where.
+        settled: the concerns, with their changes.
+        warned: the concerns that `show_warnings` has said already.
+        words: the recipe and the overrides that were explained.
+    """
+    if not settled:
+        return
+    screen.gap()
+    screen.heading("Proposals", "--apply FILE.yaml writes them as a recipe")
+    said = {concern.reason for concern in warned if concern.is_warning}
+    new = [concern for concern in settled if concern.reason not in said]
+    if new:
+        screen.columns((("-", _said(concern)) for concern in new), styles=("cyan", ""))
+    changes = {key: value for concern in settled for key, value in concern.changes.items()}
+    command = shlex.join(["sslkit", "train", *words, *plugin_words()])
+    overrides = (shlex.join([f"--{key}", one_line(value)]) for key, value in changes.items())
+    screen.code(" \\\n    ".join([command, *overrides]))
+
+
+def _said(concern: Concern) -> Text:
+    return Text.assemble(concern.reason, (f" ({concern.source})" if concern.source else "", "dim"))

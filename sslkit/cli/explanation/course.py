@@ -1,0 +1,76 @@
+"""What moves along a run, at its first step, in the middle and at its last; and how long its parts last."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rich.text import Text
+
+from sslkit.cli.screen import Screen
+from sslkit.clock import Clock, Duration
+from sslkit.recipe import Recipe
+from sslkit.recipe.build import Builder
+from sslkit.schedules import value_at
+from sslkit.setting import Part, Setting
+
+MOMENTS = ("first step", "middle", "last step")
+
+
+def part_facts(builder: Builder, setting: Setting) -> dict[str, list[str]]:
+    """Return what the parts tell of themselves at the three moments, by name."""
+    told: dict[str, list[str]] = {}
+    for moment in _moments(setting.clock):
+        for section in ("optimization", "method", "views"):
+            for _, part in builder.components(section):
+                if isinstance(part, Part):
+                    for name, phrase in part.facts(replace(setting, clock=moment)):
+                        told.setdefault(name, []).append(phrase)
+    return told
+
+
+def show_course(screen: Screen, builder: Builder, clock: Clock, told: Mapping[str, Sequence[str]]) -> None:
+    """Print the numbers of the three moments, and of what the parts told that which changes."""
+    courses = [_numbers(builder, moment) for moment in _moments(clock)]
+    rows = [[name, *(f"{course[name]:.4g}" for course in courses)] for name in courses[0]]
+    rows += [[name, *phrases] for name, phrases in told.items() if len({*phrases}) > 1]
+    screen.gap()
+    header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
+    screen.columns([header, *rows], styles=("cyan", "", "", ""))
+
+
+def show_durations(screen: Screen, recipe: Recipe, clock: Clock) -> None:
+    """Print every duration of a recipe in steps and epochs."""
+    durations = list(_durations("", recipe.resolved))
+    if durations:
+        screen.gap()
+        header = Text("durations", "bold"), *(Text(word, "dim") for word in ("steps", "epochs"))
+        screen.columns([header, *(_span(key, span, clock) for key, span in durations)], styles=("cyan", "", "", "dim"))
+
+
+def _moments(clock: Clock) -> list[Clock]:
+    return [clock.at(step) for step in (0, clock.total_steps // 2, clock.total_steps - 1)]
+
+
+def _numbers(builder: Builder, clock: Clock) -> dict[str, float]:
+    method, plan = builder.part("method"), builder.part("optimization")
+    numbers = {"learning_rate": plan.learning_rate(clock), "weight_decay": value_at(plan.weight_decay, clock)}
+    for part in (method.teacher, method.collapse):
+        metrics = part.metrics(clock) if part else {}
+        numbers |= {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    return numbers
+
+
+def _span(key: str, span: Duration, clock: Clock) -> list[str]:
+    note = "longer than the run" if span.steps(clock) > clock.total_steps else ""
+    return [key, f"{span.steps(clock):,}", f"{span.epochs(clock):.4g}", note]
+
+
+def _durations(key: str, value: Any) -> Iterator[tuple[str, Duration]]:
+    """Yield every duration of a resolved recipe that is not nothing, with its key; class names are left out."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _durations(key if name[:1].isupper() else f"{key}.{name}".strip("."), item)
+    elif isinstance(value, str) and value.endswith((" epochs", " steps", " epoch", " step")):
+        span = Duration.parse(value)
+        if span.amount:
+            yield key, span

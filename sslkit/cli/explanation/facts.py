@@ -1,0 +1,113 @@
+"""Sizes and costs of a recipe, each a name and a phrase."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from rich.text import Text
+from torch import nn
+
+from sslkit.errors import NotSupported, RecipeError
+from sslkit.recipe.build import Builder, chosen_views
+from sslkit.sections import Method
+from sslkit.training.device import choose_device, choose_precision
+from sslkit.training.memory import estimate_memory
+from sslkit.training.setup import build_model
+from sslkit.types import Sample, matching_pairs
+
+Fact = tuple[str, str | Text]
+
+RATE = 1000
+"""Images a second for which the data rate is told."""
+
+
+def network_facts(builder: Builder) -> Iterator[Fact]:
+    """Yield dimensions, parameters and views."""
+    method, maker = builder.part("method"), builder.part("views")
+    channels, size, head = builder.part("data.channels"), maker.sizes[0], method.head
+    steps = [
+        f"image {channels} x {size} x {size}",
+        f"features {method.backbone.embed_dim}",
+        f"embedding {head.embed_dim}",
+    ]
+    yield "Dimensions", " -> ".join([*steps, *([f"prototypes {head.num_prototypes:,}"] if head.num_prototypes else [])])
+    yield "Parameters", _parameters(method)
+    student, teacher = chosen_views(method, maker)
+    globals_, locals_ = maker.sizes[: maker.num_globals], maker.sizes[maker.num_globals :]
+    made = " + ".join(
+        f"{len(sizes)} {word} of {sizes[0]} px" for word, sizes in (("global", globals_), ("local", locals_)) if sizes
+    )
+    pairs = len(matching_pairs(teacher, student))
+    yield "Views", f"{made}; student sees {len(student)}, teacher {len(teacher)}: {pairs} pairs an image"
+
+
+def _parameters(method: Method) -> str:
+    networks: list[nn.Module] = [method.backbone, method.head]
+    shared = _count(networks)
+    student = shared + _count([method.predictor] if method.predictor else [])
+    teacher = "the student itself" if method.teacher.shares_weights else _millions(shared)
+    return f"student {_millions(student)} trainable (backbone {_millions(_count(networks[:1]))}), teacher {teacher}"
+
+
+def _count(modules: Sequence[nn.Module]) -> int:
+    return sum(p.numel() for module in modules for p in module.parameters() if p.requires_grad)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,}"
+
+
+def time_facts(builder: Builder, num_images: int | None, counted: str, processes: int) -> Iterator[Fact]:
+    """Yield how images make a step, and steps a run; ``counted`` says where their number is from, or why nowhere."""
+    plan, micro_batches = builder.part("optimization"), builder.part("runtime.accumulation")
+    share = f", {processes} processes of {plan.batch_size // processes:,}" if processes > 1 else ""
+    cut = f", each in {micro_batches} micro-batches" if micro_batches > 1 else ""
+    yield "Batch", f"{plan.batch_size:,} images a step{share}{cut}"
+    if num_images is None:
+        yield "Time", Text(f"the number of images is unknown, --num-images N tells it ({counted})", "yellow")
+    else:
+        clock = plan.clock(num_images)
+        epochs = f"{clock.total_steps / clock.steps_per_epoch:g} epochs of {clock.steps_per_epoch:,} steps"
+        yield "Time", f"{clock.total_steps:,} steps = {epochs}; {num_images:,} images ({counted})"
+
+
+def cost_facts(builder: Builder, processes: int) -> Iterator[Fact]:
+    """Yield what a step takes of memory, and of whatever decodes the images."""
+    maker, plan = builder.part("views"), builder.part("optimization")
+    images = plan.batch_size // processes
+    yield "Memory", _memory(builder, images)
+    black = torch.zeros(maker.channels, max(maker.sizes), max(maker.sizes), dtype=torch.uint8)
+    each = sum(tensor.nbytes for tensor in maker.prepare(Sample(black, 0), 0, 0))
+    step, second = _bytes(each * plan.batch_size), _bytes(each * RATE)
+    yield (
+        "Data",
+        f"{plan.batch_size:,} images decoded a step, handed on as {_bytes(each)} each if they are of 8 bits: {step} a "
+        f"step, {second} a second at {RATE:,} images/s",
+    )
+
+
+def _memory(builder: Builder, images: int) -> str:
+    precision = _precision(builder)
+    model = build_model(builder.part("method"), None, torch.device("cpu"))
+    plan, accumulation = builder.part("optimization"), builder.part("runtime.accumulation")
+    try:
+        memory = estimate_memory(model, builder.part("views"), plan.optimizer, images, accumulation, precision)
+    except NotSupported as error:
+        return f"unknown: {error}"
+    return (
+        f"{_bytes(memory.peak)} of tensors at the peak of a step of {images:,} images in {precision} (networks "
+        f"{_bytes(memory.networks)}, optimizer {_bytes(memory.optimizer)}); kernels and allocator take more"
+    )
+
+
+def _precision(builder: Builder) -> str:
+    name: str = builder.part("precision")
+    try:
+        device = choose_device(builder.part("runtime.device"))
+    except RecipeError:
+        device = torch.device("cpu")
+    return choose_precision(name, device) if name == "auto" else name
+
+
+def _bytes(count: int) -> str:
+    unit = next((unit for unit in (9, 6, 3) if count >= 10**unit), 0)
+    return f"{count / 10**unit:.3g} { {9: 'GB', 6: 'MB', 3: 'kB', 0: 'B'}[unit] }"

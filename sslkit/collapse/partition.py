@@ -1,0 +1,38 @@
+"""How many images it takes to share them out over prototypes."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sslkit.setting import Concern, Setting, counted
+
+SCARCE, ENOUGH = 0.1, 1024
+"""Images a view, over prototypes and by themselves, that are too few below both.
+
+SwAV's 256 for 3000 prototypes get a queue (§4.1); DINO balanced 1024 over 65536 without one (table 7 row 3).
+"""
+
+
+def balanced_together(num_images: int, setting: Setting) -> Iterator[tuple[str, str]]:
+    """Yield how many images a view share the prototypes, as a fact for `sslkit explain`."""
+    if setting.num_prototypes:
+        each = counted(num_images / setting.num_prototypes)
+        yield "balanced together", f"{num_images:,} images a view, {each} a prototype"
+
+
+def enough(setting: Setting) -> float:
+    """Return the images a view that are not too few."""
+    return min(SCARCE * (setting.num_prototypes or 0), ENOUGH)
+
+
+def is_too_few(num_images: int, setting: Setting) -> bool:
+    """Whether so many images a view are far fewer than the prototypes, and fewer than have been seen to suffice."""
+    return num_images < enough(setting)
+
+
+def too_few(num_images: int, setting: Setting, changes: Mapping[str, Any]) -> Concern:
+    """Return that they are, with what would change it."""
+    reason = (
+        f"{num_images:,} images a view cannot be shared out equally over {setting.num_prototypes:,} prototypes; SwAV "
+        "takes a queue for batches of 256"
+    )
+    return Concern(reason, "SwAV §3.1", changes)

@@ -1,0 +1,59 @@
+"""Whether an exported model still says what the run's backbone says."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sslkit.contracts import Backbone
+from sslkit.data.textures import Textures
+from sslkit.errors import SSLKitError
+from sslkit.types import DataStatistics
+from sslkit.views.evaluation import EvaluationView
+
+TOLERANCE = 1e-4
+"""Largest relative difference of an export's features; float32 rounding alone gave up to 2e-5 (a ViT-S)."""
+
+
+def trial_images(statistics: DataStatistics) -> list[Tensor]:
+    """Return batches of 4, 8 and 1 images (N, C, H, W): noise, and textures as the run's images are prepared."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4, statistics.channels, statistics.size, statistics.size, generator=generator)
+    view = EvaluationView(
+        statistics.size, statistics.resize, statistics.channels, statistics.mean, statistics.std, (0.0, 255.0)
+    )
+    bands = [band % 3 for band in range(statistics.channels)]
+    pictures, _ = Textures(8, max(statistics.resize, 8)).pictures
+    textures = torch.stack([view(picture[bands]) for picture in pictures])
+    return [noise, textures, textures[:1]]
+
+
+@torch.no_grad()
+def features_of(backbone: Backbone, batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return each batch's features (N, F).
+
+    Raises:
+        SSLKitError: they are not finite, or the backbone cannot see such images.
+    """
+    features = [backbone(images).cls for images in batches]
+    if not all(rows.isfinite().all() for rows in features):
+        raise SSLKitError("the features of this backbone are not finite: its run has diverged")
+    return features
+
+
+@torch.no_grad()
+def largest_difference(
+    model: Callable[[Tensor], Tensor], batches: Sequence[Tensor], expected: Sequence[Tensor]
+) -> float:
+    """Return the l2 norm of the difference over that of the expected features, of the worst image.
+
+    Infinite where the features have another shape, NaN where one is NaN.
+    """
+    differences = []
+    for images, features in zip(batches, expected, strict=True):
+        found = model(images)
+        if found.shape != features.shape:
+            return float("inf")
+        norm = features.norm(dim=1).clamp_min(torch.finfo(features.dtype).tiny)
+        differences.append(((found - features).norm(dim=1) / norm).max())
+    return float(torch.stack(differences).max())

@@ -1,0 +1,115 @@
+"""A run's backbone as a folder that others load, and the proof that nothing was lost on the way."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sslkit.errors import SSLKitError, UnknownName
+from sslkit.exporting import hub_folder, onnx_folder, timm_folder
+from sslkit.exporting.agreement import TOLERANCE, features_of, largest_difference, trial_images
+from sslkit.exporting.source import Source, read_source
+
+
+@dataclass(frozen=True)
+class Target:
+    """A form to export to.
+
+    Args:
+        write: puts a source into a new folder.
+        read: loads that folder as its users will, images (N, C, H, W) to features (N, F).
+    """
+
+    write: Callable[[Source, Path], None]
+    read: Callable[[Path], Callable[[Tensor], Tensor]]
+
+
+TARGETS = {
+    "timm": Target(timm_folder.write, timm_folder.read),
+    "hf": Target(hub_folder.write, timm_folder.read),
+    "onnx": Target(onnx_folder.write, onnx_folder.read),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export has made.
+
+    Args:
+        folder: where it lies.
+        network: the network that it holds.
+        difference: of its features from the run's, relative, of the worst image.
+    """
+
+    folder: Path
+    network: str
+    difference: float
+
+
+def export(
+    run: str | Path,
+    to: str = "timm",
+    network: str = "teacher",
+    out: str | Path | None = None,
+    *,
+    license: str | None = None,
+    repository: str | None = None,
+) -> Exported:
+    """Write a run's backbone in a form that others load, load it back, and compare the features.
+
+    The folder appears whole or not at all; data.json in it says how images are prepared.
+
+    Args:
+        run: a run folder, or a folder that holds a backbone.
+        to: ``timm``, ``hf`` (timm's folder with a model card, for the Hugging Face Hub) or ``onnx``.
+        network: teacher or student of a run.
+        out: the new folder; None is ``<run>-<network>-<to>`` beside the run.
+        license: for the model card.
+        repository: on the Hub, OWNER/NAME, for the model card.
+
+    Raises:
+        SSLKitError: there is no such run, it cannot be written in this form, the folder is not free, or the features
+            differ by more than ``TOLERANCE``.
+    """
+    if to not in TARGETS:
+        raise UnknownName("target", to, TARGETS, where="--to")
+    source = read_source(Path(run), network, license=license, repository=repository)
+    folder = Path(out).expanduser().resolve() if out else source.folder.with_name(f"{source.name}-{to}")
+    _check_free(folder)
+    batches = trial_images(source.statistics)
+    expected = features_of(source.backbone, batches)
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        TARGETS[to].write(source, temporary)
+        text = json.dumps(asdict(source.statistics), indent=1) + "\n"
+        (temporary / "data.json").write_text(text, encoding="utf-8")
+        difference = largest_difference(TARGETS[to].read(temporary), batches, expected)
+        _check_agreement(to, difference)
+        temporary.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise SSLKitError(f"--out: {folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Exported(folder, source.network, difference)
+
+
+def _check_free(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists():
+        raise SSLKitError(f"--out: {folder} is there already and is no empty folder; choose another, or remove it")
+
+
+def _check_agreement(to: str, difference: float) -> None:
+    # Written so that NaN is refused too.
+    if not difference <= TOLERANCE:
+        raise SSLKitError(
+            f"--to {to}: the exported model's features differ from the run's by {difference:.1e} of their length, more "
+            f"than {TOLERANCE:.0e}; nothing was written"
+        )

@@ -1,0 +1,89 @@
+"""The README.md that the Hugging Face Hub shows of a model."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from sslkit.exporting.provenance import read, training
+from sslkit.exporting.source import Source
+
+NO_LICENSE = "# license: not said yet; the words for it: https://huggingface.co/docs/hub/repositories-licenses"
+
+
+def model_card(source: Source) -> str:
+    """Return the card: how to use the backbone, on what images, what it measured, how it was trained.
+
+    What the folder does not say (a backbone alone has no recipe and no results) is left out.
+
+    Raises:
+        SSLKitError: a file of the folder cannot be read.
+    """
+    sections = [_front(source), _opening(source), _use(source), _images(source), *_results(source)]
+    return "\n\n".join([*sections, *training(source.folder)]) + "\n"
+
+
+def _front(source: Source) -> str:
+    license = f"license: {source.license}" if source.license else NO_LICENSE
+    tags = "\n".join(f"- {tag}" for tag in ("timm", "sslkit", "self-supervised-learning"))
+    return f"---\nlibrary_name: timm\npipeline_tag: image-feature-extraction\n{license}\ntags:\n{tags}\n---"
+
+
+def _opening(source: Source) -> str:
+    title = (source.repository or source.name).rpartition("/")[2]
+    return (
+        f"# {title}\n\nA backbone without classifier, trained without labels: the {source.network} of a run of sslkit. "
+        f"{source.backbone.embed_dim} features an image."
+    )
+
+
+def _use(source: Source) -> str:
+    size = source.statistics.size
+    return f"""\
+## Use
+
+```python
+import timm, torch
+
+model = timm.create_model("hf-hub:{source.repository or "OWNER/NAME"}", pretrained=True, num_classes=0).eval()
+mean, std = (torch.tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
+with torch.no_grad():
+    features = model((images - mean) / std)  # images: (N, {source.statistics.channels}, {size}, {size}) in 0..1
+```"""
+
+
+def _images(source: Source) -> str:
+    statistics = source.statistics
+    low, high = statistics.value_range or ("0", "the largest of the dtype (255 of uint8, 1 of floating images)")
+    rows = {
+        "channels": statistics.channels,
+        "pixel values that are 0 and 1": f"{low} and {high}",
+        "mean, of values in 0..1": ", ".join(map(str, statistics.mean)),
+        "standard deviation": ", ".join(map(str, statistics.std)),
+        "size": f"shorter side to {statistics.resize} px (bicubic, antialiased), then the central {statistics.size} px",
+    }
+    return "## Images\n\n" + "\n".join(f"- {name}: {value}" for name, value in rows.items())
+
+
+def _results(source: Source) -> list[str]:
+    """Return a table for each evaluator, data set and protocol: the last figures of every network."""
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in read(source.folder / "results.json", json.loads) or ():
+        key = (row["evaluator"], row["dataset"], row["protocol"])
+        groups.setdefault(key, {})[row["network"]] = row
+    return ["## Results", *(_table(source.network, key, last) for key, last in groups.items())] if groups else []
+
+
+def _table(network: str, key: tuple[str, ...], last: Mapping[str, Mapping[str, Any]]) -> str:
+    evaluator, dataset, protocol = key
+    columns = sorted(last, key=lambda name: name != network)
+    metrics = dict.fromkeys(metric for row in last.values() for metric in row["metrics"])
+    lines = [["", *columns], ["---"] * (1 + len(columns))]
+    lines += [[metric, *(_figure(last[name]["metrics"].get(metric)) for name in columns)] for metric in metrics]
+    step = last.get(network, {}).get("step")
+    when = "" if step is None else f", after {step} steps"
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{evaluator} on {dataset}, in percent{when} ({protocol}):\n\n{table}"
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

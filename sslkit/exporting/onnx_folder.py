@@ -1,0 +1,86 @@
+"""A model.onnx that ONNX Runtime and others run."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sslkit.contracts import Backbone
+from sslkit.errors import NotSupported
+from sslkit.exporting.source import Source
+
+OPSET = 20
+FILE = "model.onnx"
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+
+
+def write(source: Source, folder: Path) -> None:
+    """Write the graph from normalised images (batch, C, H, W) to features (batch, F), and a config.json about it.
+
+    The batch size is free; the images' size is that of the statistics, which the file holds too, as metadata.
+
+    Raises:
+        NotSupported: a package is missing, or the backbone does what ONNX cannot say.
+    """
+    check_packages()
+    shape = (source.statistics.channels, source.statistics.size, source.statistics.size)
+    features = _Features(source.backbone).eval()
+    try:
+        program: Any = torch.onnx.export(
+            features,
+            (torch.zeros(2, *shape),),
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise NotSupported(f"{type(source.backbone).__name__} cannot be written as ONNX: {reason}") from error
+    program.model.metadata_props["data_statistics"] = json.dumps(asdict(source.statistics))
+    program.save(folder / FILE)
+    graph = {
+        "file": FILE,
+        "opset": OPSET,
+        "input": {"name": "images", "dtype": "float32", "shape": ["batch", *shape]},
+        "output": {"name": "features", "dtype": "float32", "shape": ["batch", source.backbone.embed_dim]},
+    }
+    text = json.dumps({"network": source.network, "onnx": graph}, indent=2)
+    (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def read(folder: Path) -> Callable[[Tensor], Tensor]:
+    """Load model.onnx in ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["features"], {"images": images.numpy()})[0])
+
+
+def check_packages() -> None:
+    """Refuse where a package that ONNX takes is missing.
+
+    Raises:
+        NotSupported: one is.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise NotSupported(f"--to onnx needs {', '.join(missing)}: pip install 'sslkit[onnx]'")
+
+
+class _Features(nn.Module):
+    """A backbone's features as a plain tensor."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.backbone(images).cls
+        return features

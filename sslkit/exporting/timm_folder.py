@@ -1,0 +1,50 @@
+"""A folder that timm loads: ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)``."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import timm
+from torch import Tensor
+
+from sslkit.errors import NotSupported, SSLKitError
+from sslkit.exporting.source import Source
+from sslkit.types import DataStatistics
+
+
+@runtime_checkable
+class KnownToTimm(Protocol):
+    """A backbone that timm can load."""
+
+    def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
+        """Write model.safetensors and a config.json that say all that timm must know.
+
+        Raises:
+            NotSupported: timm could not build this one.
+        """
+
+
+def write(source: Source, folder: Path) -> None:
+    """Write the weights, the architecture and how images are prepared, in timm's words.
+
+    Raises:
+        NotSupported: timm does not know this backbone.
+    """
+    backbone = source.backbone
+    if not isinstance(backbone, KnownToTimm):
+        raise NotSupported(f"{type(backbone).__name__} is no timm model. --to onnx takes any backbone.")
+    backbone.save_for_timm(folder, source.statistics)
+
+
+def read(folder: Path) -> Callable[[Tensor], Tensor]:
+    """Load the folder as a user will.
+
+    Raises:
+        SSLKitError: timm cannot load it.
+    """
+    try:
+        model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
+    except (RuntimeError, TypeError, ValueError, AssertionError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise SSLKitError(f"timm cannot load this backbone back: {reason}. --to onnx takes any backbone.") from error
+    return model.eval()

@@ -1,0 +1,87 @@
+"""Which parts of a method work together; docs/mixtures.md argues each refusal.
+
+Components are named here in suggestions alone: no name decides anything.
+"""
+
+from sslkit.contracts import CollapseOperator, Head, Loss
+from sslkit.errors import RecipeError
+from sslkit.types import TargetKind
+
+OPERATORS: dict[TargetKind, str] = {
+    "probabilities": "'{Centering: {temperature: 0.04}}'",
+    "logits": "'{Centering: {temperature: null}}'",
+    "embedding": "null",
+}
+"""An operator that yields targets of each kind, as an override writes it."""
+
+LOSSES: dict[TargetKind, str] = {"probabilities": "CrossEntropy", "logits": "MSE", "embedding": "MSE"}
+"""A loss that takes targets of each kind."""
+
+GIVES_NEGATIVES = "NegativeQueue"
+READS_NEGATIVES = "'{InfoNCE: {negatives: targets}}'"
+MAKES_NEGATIVES = "'{InfoNCE: {negatives: batch}}'"
+
+WITH_PROTOTYPES = "--method.head '{DINOHead: {num_prototypes: 4096}}'"
+WITHOUT_PROTOTYPES = "--method.head.num_prototypes null --optimization.freeze.prototypes null"
+
+NEEDS_PROTOTYPES = f"needs a head with prototypes. Add\n  {WITH_PROTOTYPES}"
+
+
+def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None:
+    """Refuse parts that cannot work together.
+
+    Raises:
+        RecipeError: naming the parts, and the overrides that mend it.
+    """
+    operator = "a method without collapse operator" if collapse is None else type(collapse).__name__
+    loss_name, head_name = type(loss).__name__, type(head).__name__
+    yields = "embedding" if collapse is None else collapse.yields
+    gives = collapse is not None and collapse.gives_negatives
+    scores = yields != "embedding" or (collapse is not None and collapse.reads != "embedding")
+
+    if scores and head.prototypes is None:
+        raise RecipeError(f"method.collapse: {operator} {NEEDS_PROTOTYPES}")
+    if yields not in loss.accepts:
+        kinds = sorted(loss.accepts)
+        raise RecipeError(
+            f"method.loss: {loss_name} takes {' or '.join(kinds)}, but {operator} yields {yields}."
+            + _add(
+                _slot("loss", READS_NEGATIVES if gives else LOSSES[yields], head, scores),
+                *(_slot("collapse", _operator_for(loss, kind), head, kind != "embedding") for kind in kinds),
+            )
+        )
+    if loss.needs_negatives and not gives:
+        raise RecipeError(
+            f"method.loss: {loss_name} needs negatives, which {operator} does not give."
+            + _add(
+                _slot("collapse", GIVES_NEGATIVES, head, scores=False),
+                _slot("loss", MAKES_NEGATIVES, head, scores),
+            )
+        )
+    if gives and not loss.needs_negatives:
+        raise RecipeError(
+            f"method.collapse: {operator} gives negatives, which {loss_name} does not read."
+            + _add(
+                _slot("loss", READS_NEGATIVES, head, scores),
+                _slot("collapse", OPERATORS[yields], head, yields != "embedding"),
+            )
+        )
+    if head.prototypes is not None and not scores:
+        raise RecipeError(
+            f"method.head: nothing scores the prototypes of {head_name}, so nothing would teach them: {operator} "
+            f"yields embeddings, and {loss_name} compares those." + _add(WITHOUT_PROTOTYPES)
+        )
+
+
+def _operator_for(loss: Loss, kind: TargetKind) -> str:
+    return GIVES_NEGATIVES if loss.needs_negatives else OPERATORS[kind]
+
+
+def _slot(slot: str, part: str, head: Head, scores: bool) -> str:
+    """Return the override that fills a slot, and what the head must become where its prototypes are scored, or not."""
+    fits = scores == (head.prototypes is not None)
+    return f"--method.{slot} {part}" + ("" if fits else f" {WITH_PROTOTYPES if scores else WITHOUT_PROTOTYPES}")
+
+
+def _add(*options: str) -> str:
+    return "\n  ".join([" Add" if len(options) == 1 else " Add one of", *options])

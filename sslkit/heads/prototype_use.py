@@ -1,0 +1,30 @@
+"""How many images there are for a prototype."""
+
+from collections.abc import Iterator
+
+from sslkit.setting import Concern, Setting, counted, power_of_two
+
+PUBLISHED, FEWEST = 20, 4.8
+"""Images of ImageNet a prototype in DINO: with K = 65536, and with the largest K of appendix C, 262144."""
+
+
+def images_a_prototype(num_prototypes: int | None, setting: Setting) -> Iterator[tuple[str, str]]:
+    """Yield the numbers as a fact for `sslkit explain`."""
+    if num_prototypes:
+        data, step = (counted(images / num_prototypes) for images in (setting.num_images, setting.batch_size))
+        yield "images a prototype", f"{data} in the data, {step} in a step"
+
+
+def few_images(num_prototypes: int | None, setting: Setting) -> Iterator[Concern]:
+    """Yield that there are more prototypes than the images can tell apart."""
+    share = setting.num_images / num_prototypes if num_prototypes else FEWEST
+    if share >= FEWEST:
+        return
+    fitting = max(2, power_of_two(setting.num_images / PUBLISHED))
+    yield Concern(
+        f"{num_prototypes:,} prototypes for {setting.num_images:,} images, {counted(share)} images each; DINO had 20 "
+        "each, and lost 0.4 points with 4096 prototypes",
+        "DINO appendix C",
+        {"num_prototypes": fitting} if num_prototypes and fitting < num_prototypes else {},
+        is_warning=share < 1,
+    )

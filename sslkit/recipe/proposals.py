@@ -1,0 +1,92 @@
+"""Changes that would settle what speaks against a recipe, and a recipe file that makes them."""
+
+import os
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sslkit.errors import SSLKitError
+from sslkit.recipe.advice import concerns, setting_of
+from sslkit.recipe.files import builtin_recipes
+from sslkit.recipe.layers import command_line_overlay, override
+from sslkit.recipe.loading import Recipe, from_layers
+from sslkit.setting import Concern
+
+MOST = 20
+"""Changes after which a recipe is left as it is."""
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with more overrides: values by dotted key.
+
+    Raises:
+        SSLKitError: it cannot be run with them.
+    """
+    return from_layers([*recipe.layers, *(override(key, value) for key, value in changes.items())], recipe.name)
+
+
+def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[Concern], Recipe]:
+    """Return the concerns that a change would settle, and the recipe with all these changes, to which none is left.
+
+    They are made one after the other, because one change may settle another concern, or raise it.
+
+    Args:
+        recipe: what is judged.
+        num_images: training images.
+        processes: that share each batch.
+    """
+    settled: list[Concern] = []
+    while len(settled) < MOST:
+        builder, made = recipe.builder(), [concern.changes for concern in settled]
+        found = concerns(recipe, builder, setting_of(builder, num_images, processes))
+        concern = next((each for each in found if each.changes and each.changes not in made), None)
+        if concern is None:
+            break
+        settled.append(concern)
+        recipe = changed(recipe, concern.changes)
+    return settled, recipe
+
+
+def check_new_file(file: Path) -> None:
+    """Refuse before the work what could not be written after it.
+
+    Raises:
+        SSLKitError: the file is there, is no YAML file, or has no folder.
+    """
+    if file.suffix not in (".yaml", ".yml"):
+        raise SSLKitError(f"--apply {file}: a recipe is a YAML file, such as {file.with_suffix('.yaml')}")
+    if file.exists():
+        raise SSLKitError(f"--apply {file} is there already and stays as it is; take another name")
+    if not file.parent.is_dir():
+        raise SSLKitError(f"--apply {file}: there is no folder {file.parent}")
+
+
+def apply_to(file: Path, recipe: Recipe, base: str, settled: Sequence[Concern]) -> str:
+    """Write a recipe file that lays a command line, and what was proposed, over another recipe; say what was done.
+
+    Args:
+        file: where.
+        recipe: with everything, as `propose` returns it.
+        base: the name or the file of what is overlaid.
+        settled: the reasons; without any nothing is written.
+    """
+    if not settled:
+        return f"There is nothing to propose: {file} was not written."
+    file.write_text(_as_overlay(recipe, base, settled, file), encoding="utf-8")
+    return f"Written: {file}"
+
+
+def _as_overlay(recipe: Recipe, base: str, settled: Sequence[Concern], file: Path) -> str:
+    name = base if base in builtin_recipes() else os.path.relpath(Path(base).expanduser(), file.parent)
+    values = command_line_overlay(recipe.layers)
+    if isinstance(values.get("data"), str) and (folder := Path(values["data"]).expanduser()).exists():
+        values["data"] = str(folder.absolute())
+    wrap = textwrap.TextWrapper(110, initial_indent="#   - ", subsequent_indent="#     ")
+    reasons = (wrap.fill(f"{concern.reason}.") for concern in settled)
+    text = yaml.safe_dump({"base": name, **values}, sort_keys=False, default_flow_style=None, width=100)
+    header = [f"# {recipe.name}, adapted by sslkit explain.", f"# Run     sslkit train {shlex.quote(str(file))}"]
+    return "\n".join([*header, f"# Differs from {name}", *reasons, text])

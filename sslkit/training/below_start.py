@@ -1,0 +1,63 @@
+"""A run that starts from good weights should not lose what they could do."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sslkit.contracts import Callback
+from sslkit.training.init_from import INIT_FROM
+
+logger = logging.getLogger("sslkit.training")
+
+REMEDY = (
+    "To hold on to what it could do, let the backbone keep still for longer "
+    "(--optimization.freeze.backbone '1 epochs') "
+    "or learn slower (--optimization.lr_scale.backbone 0.1)"
+)
+
+
+class BelowStart(Callback):
+    """Warns where networks fall below the weights that they started from; a run with ``init_from`` watches itself so.
+
+    Each evaluator's first metric is compared with its value at step 0; the effective rank of the teacher's features,
+    which needs no labels, with that of the first step, whose half is called a fall, once.
+    """
+
+    def __init__(self) -> None:
+        self.first_rank: float | None = None
+        self.has_fallen = False
+
+    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+        if not run.is_main or self.has_fallen:
+            return
+        if self.first_rank is None:
+            # Before the first step the teacher is what it started from; a resumed run finds that in its rows.
+            self.first_rank = run.metrics[0]["effective_rank"] or 0.0
+        rank = metrics["effective_rank"]
+        if rank < self.first_rank / 2:
+            self.has_fallen = True
+            step = metrics["step"]
+            logger.warning(
+                "the effective rank of the features is %.3g at step %d, of the weights that init_from took it was "
+                "%.3g. %s",
+                rank,
+                step,
+                self.first_rank,
+                REMEDY,
+            )
+
+    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+        before = {row["protocol"]: row["metrics"] for row in run.results if row["network"] == INIT_FROM}
+        for row in results:
+            metric = next(iter(row["metrics"]), "")
+            start = before.get(row["protocol"], {}).get(metric)
+            if start is not None and row["metrics"][metric] < start:
+                logger.warning(
+                    "the %s has a %s of %.1f at step %d, the weights that init_from took had %.1f. %s",
+                    row["network"],
+                    metric,
+                    row["metrics"][metric],
+                    row["step"],
+                    start,
+                    REMEDY,
+                )

@@ -1,0 +1,100 @@
+"""A step whose numbers are not finite moves nothing; decided on the device, which nobody waits for."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from sslkit.distributed import max_over_processes
+from sslkit.student_teacher import StudentTeacher
+from sslkit.types import Projection
+
+CHECKED = ("loss", "teacher's answers", "gradients")
+"""What `find_flaws` looks at, in this order."""
+
+READ_AT_ONCE = ("cpu",)
+"""Types of devices whose numbers are read without a wait."""
+
+
+def find_flaws(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
+    """Return (3,) float32 on the device, 1 where one of `CHECKED` holds a number that is not finite in any process.
+
+    Numbers whose squares overflow count as well: as gradients, Adam would make them its second moment.
+
+    Args:
+        loss: the step's.
+        teacher: its answers, of which collapse operators make their state; one-hot targets would hide a flaw in them.
+        optimizer: sees the gradients.
+    """
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    answers = [teacher.embedding] if teacher.logits is None else [teacher.embedding, teacher.logits]
+    finite = torch.stack(torch._foreach_norm([loss, *answers, *gradients])).isfinite()
+    parts = finite.split([1, len(answers), len(gradients)])
+    return max_over_processes(1 - torch.stack([part.all() for part in parts]).float())
+
+
+class Kept:
+    """Tensors as they are now, to be put back if the step does not count.
+
+    Args:
+        tensors: gives them, now and later.
+    """
+
+    def __init__(self, tensors: Callable[[], Iterable[Tensor]]) -> None:
+        self.tensors = tensors
+        self.copies = [tensor.detach().clone() for tensor in tensors()]
+
+    @torch.no_grad()
+    def put_back_if(self, flaws: Tensor) -> None:
+        """Put them back where a flaw is 1."""
+        sound = flaws.amax() == 0
+        if flaws.device.type in READ_AT_ONCE and sound:
+            return
+        for tensor, copy in zip(self.tensors(), self.copies, strict=True):
+            torch.where(sound, tensor, copy, out=tensor)
+
+
+def unless_flawed(
+    flaws: Tensor,
+    optimizer: torch.optim.Optimizer,
+    move: Callable[[], None],
+    written: Callable[[], Iterable[Tensor]],
+) -> None:
+    """Make a move that counts only where no flaw is 1.
+
+    A flag that would have to be waited for stays on the device: the optimizer skips its step by torch's ``found_inf``
+    (torch's fused optimizers know it, and those that recipes name), and what else was written is put back. An optimizer
+    that does not know it costs the wait, as it does in torch's own GradScaler.
+
+    Args:
+        flaws: of `find_flaws`.
+        optimizer: takes its step inside ``move``.
+        move: writes.
+        written: gives the tensors that ``move`` writes besides the optimizer's.
+    """
+    skipped = flaws.amax()
+    if flaws.device.type in READ_AT_ONCE or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        if not skipped:
+            move()
+        return
+    kept = Kept(written)
+    optimizer.found_inf = skipped  # type: ignore[attr-defined]
+    try:
+        move()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+    kept.put_back_if(flaws)
+
+
+def statistics(model: StudentTeacher) -> Iterator[Tensor]:
+    """Yield what forward passes write: the buffers of both branches."""
+    for branch in dict.fromkeys((model.student, model.teacher)):
+        yield from branch.buffers()
+
+
+def followers(model: StudentTeacher) -> Iterator[Tensor]:
+    """Yield what a step writes besides the student: the teacher's parameters, the collapse operator's state."""
+    if model.teacher is not model.student:
+        yield from model.teacher.parameters()
+    if model.collapse is not None:
+        yield from model.collapse.buffers()

@@ -1,0 +1,129 @@
+"""First weights from elsewhere for the networks of a run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sslkit.backbones.foreign import Weights
+from sslkit.backbones.start import Match, fingerprint, groups, listed, match, read_weights, take
+from sslkit.contracts import Backbone, Head, Predictor
+from sslkit.errors import RecipeError, SSLKitError
+from sslkit.sections import Data, InitFrom, Method
+from sslkit.training.checkpoint import TENSORS
+
+INIT_FROM = "init_from"
+"""What results.json calls the weights that a run started from."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that fit a method's networks.
+
+    Args:
+        weights: as they were found.
+        found: what the backbone takes of them.
+        heads: state of head and predictor, by names that begin with ``head.`` and ``predictor.``; empty for none.
+    """
+
+    weights: Weights
+    found: Match
+    heads: Mapping[str, Tensor]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the weights that are taken, as they were."""
+        heads = {f"heads.{name}": tensor for name, tensor in self.heads.items()}
+        return fingerprint({**self.weights.tensors, **heads}, [*self.found.taken, *heads])
+
+    def give(self, backbone: Backbone, head: Head, predictor: Predictor | None = None) -> None:
+        """Write the weights into networks of the shapes that they were found to fit."""
+        take(backbone, self.found)
+        for part, module in (("head", head), ("predictor", predictor)):
+            if module is not None and self.heads:
+                module.load_state_dict(_below(part, self.heads))
+
+    def report(self, data: Data) -> Iterator[str]:
+        """Yield line by line what was taken and what was not."""
+        found, beside = self.found, {**groups(self.found.unused), **self.weights.beside}
+        total = len(found.taken) + len(found.missing)
+        yield f"init_from: {self.weights.source}: {len(found.taken)} of {total} tensors of the backbone"
+        for name, (old, new) in found.reshaped.items():
+            yield f"  {name}: {_sides(old)} made {_sides(new)}"
+        if found.missing:
+            yield f"  start afresh: {', '.join(found.missing)}"
+        if beside:
+            yield f"  not used: {listed(beside)}"
+        yield f"  {listed(groups(self.heads))} taken too" if self.heads else "  the head starts afresh"
+        theirs = self.weights.statistics
+        if theirs is None and "pos_embed" in found.taken:
+            yield "  positions of crops that are not 224 px are resampled as timm does, which DINO's own code does not"
+        if theirs and (list(theirs.mean), list(theirs.std)) != (list(data.mean), list(data.std)):
+            yield f"  its images had mean {_numbers(theirs.mean)} and std {_numbers(theirs.std)}, not the recipe's"
+
+
+def read_start(section: InitFrom, method: Method) -> Start:
+    """Find the weights that a recipe names, and check that they fit its networks.
+
+    Raises:
+        RecipeError: naming the key, what is wrong and the choices.
+    """
+    try:
+        weights = read_weights(section.weights, section.network)
+        found = match(method.backbone, weights, section.partial)
+        start = Start(weights, found, _read_heads(section, method) if section.heads else {})
+    except SSLKitError as error:
+        raise RecipeError(f"method.init_from: {error}") from error
+    if section.fingerprint not in (None, start.fingerprint):
+        raise RecipeError(
+            f"method.init_from.fingerprint: {section.weights} holds other weights than the recipe was written with "
+            f"({start.fingerprint}, not {section.fingerprint}). To take these:\n  --method.init_from.fingerprint null"
+        )
+    return start
+
+
+def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:
+    """Return head and predictor of a run's newest checkpoint."""
+    run = Path(section.weights).expanduser()
+    newest = max(run.glob("checkpoints/step-*"), default=None)
+    if newest is None:
+        raise SSLKitError(
+            f"heads: {run} is no run with a checkpoint, and heads lie there alone. To start them afresh:\n"
+            "  --method.init_from.heads false"
+        )
+    try:
+        with safe_open(newest / TENSORS, "pt") as file:
+            names = [*file.keys()]
+            read = {name: file.get_tensor(name) for name in names if ".head." in name or ".predictor." in name}
+    except (OSError, SafetensorError) as error:
+        raise SSLKitError(f"heads: {newest} is damaged ({error})") from error
+    # A teacher that is the student is saved once; the predictor is the student's alone.
+    theirs = {**_below("model.student", read), **_below(f"model.{section.network or 'teacher'}", read)}
+    expected = {**_state("head", method.head), **_state("predictor", method.predictor)}
+    heads = {name: theirs[name] for name in expected if name in theirs}
+    differing = [name for name in expected if name not in heads or heads[name].shape != expected[name].shape]
+    extra = sorted(name for name in _below("head", theirs) if f"head.{name}" not in expected)
+    if differing or extra:
+        raise SSLKitError(
+            f"heads: method.head and method.predictor are not those of {run}: {', '.join([*differing, *extra][:4])}. "
+            "Take that run's, or start them afresh:\n  --method.init_from.heads false"
+        )
+    return heads
+
+
+def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
+
+
+def _state(part: str, module: nn.Module | None) -> dict[str, Tensor]:
+    return {} if module is None else {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,117 @@
+"""The steps that moved nothing because a number was not finite."""
+
+import json
+import logging
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslkit.distributed import gather_over_processes, rank
+from sslkit.training.finite import CHECKED
+from sslkit.training.log import StepRows, lines_until
+
+logger = logging.getLogger("sslkit.training")
+
+Row = dict[str, Any]
+
+HINTS = {
+    "teacher's answers": (
+        "The teacher's weights are finite: look at the images, then try precision fp32 or a lower optimization.lr."
+    ),
+    "loss": "Try precision fp32, a lower optimization.lr, a longer warm-up, or optimization.clip_grad_norm.",
+    "gradients": "The loss is finite: try precision fp32 or a lower optimization.lr.",
+}
+"""What to try, by the first of these that is not finite."""
+
+
+class SkippedSteps:
+    """Counts the skipped steps, and writes down in skipped.jsonl what was not finite and the keys of the images.
+
+    A step whose scaled gradients alone overflowed is no news: the scale is sought so. It counts once the scale has
+    fallen below 1, where it explains nothing any more.
+
+    Args:
+        path: skipped.jsonl.
+        after: the step that the run goes on from; what followed it is forgotten.
+        writes: whether this process is the one that writes.
+        scale: gives what losses are multiplied by, or None.
+    """
+
+    def __init__(
+        self, path: Path, after: int = 0, writes: bool = True, scale: Callable[[], float | None] = lambda: None
+    ) -> None:
+        self.count = self.roll_backs = 0
+        self.streak: list[Row] = []
+        """The skipped ones since the last sound step, or since the last roll-back."""
+        for row in map(json.loads, lines_until(path, after)):
+            if self.streak and self.streak[-1]["step"] + 1 < row["step"]:
+                self.streak = []
+            self._count(row)
+        if self.streak and self.streak[-1]["step"] < after:
+            self.streak = []
+        self.rows, self.scale = StepRows(path, after, writes), scale
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+
+    def note(self, step: int, keys: Tensor, flaws: Tensor) -> None:
+        """Take in a step, without waiting to learn whether it was skipped.
+
+        Args:
+            step: counted from 1.
+            keys: (B,) of this process's images.
+            flaws: the step's.
+        """
+        self._unread.append((step, keys, flaws))
+
+    def read(self) -> None:
+        """Learn which of the steps taken in were skipped; a wait for the device, and for all processes."""
+        unread, self._unread = self._unread, []
+        flaws = torch.stack([flaws for _, _, flaws in unread]).tolist() if unread else []
+        for (step, keys, on), found in zip(unread, flaws, strict=True):
+            names = [name for name, flaw in zip(CHECKED, found, strict=True) if flaw]
+            if not names:
+                self.streak = []
+            elif names != ["gradients"] or (self.scale() or 0) < 1:
+                self._add({"step": step, "not_finite": names, "keys": _everybodys(keys, on.device)})
+
+    def roll_back(self, step: int, to: int) -> None:
+        """Write down that after ``step`` the networks are set to those after step ``to``."""
+        row = {"step": step, "rolled_back_to": to}
+        self._count(row)
+        self.rows.write(row)
+
+    def diagnosis(self) -> str:
+        """Return what is known of the streak, and what to try."""
+        seen = {name for row in self.streak for name in row["not_finite"]}
+        first, last = self.streak[0]["step"], self.streak[-1]["step"]
+        return (
+            f"the last {len(self.streak)} steps, {first} to {last}, moved nothing: {_listed(seen)} not finite. "
+            f"{next(hint for name, hint in HINTS.items() if name in seen)} Their images are in {self.rows.path}."
+        )
+
+    def _add(self, row: Row) -> None:
+        self._count(row)
+        self.rows.write(row)
+        if rank() == 0:
+            logger.warning("step %d moved nothing: %s not finite", row["step"], _listed(row["not_finite"]))
+
+    def _count(self, row: Row) -> None:
+        if "not_finite" in row:
+            self.count += 1
+            self.streak.append(row)
+        else:
+            self.roll_backs += 1
+            self.streak = []
+
+
+def _everybodys(keys: Tensor, device: torch.device) -> list[int]:
+    """Return the keys of a batch over all processes, exchanged on the device that they talk over."""
+    everyone: list[int] = gather_over_processes(keys.to(device)).tolist()
+    return everyone
+
+
+def _listed(names: Collection[str]) -> str:
+    present = [name for name in CHECKED if name in names]
+    return f"{' and '.join(present)} {'are' if len(present) > 1 or present[0].endswith('s') else 'is'}"

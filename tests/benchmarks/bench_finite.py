@@ -1,0 +1,91 @@
+"""What it costs to look for numbers that are not finite and to undo what they would write, as a share of a step.
+
+    python tests/benchmarks/bench_finite.py
+
+The quickstart, and DINO on ViT-S/16 with K = 65536; fp32 on a CPU, bf16 on a GPU. On a CPU a flag is read at once, so
+that only batch statistics are kept aside; on a GPU nothing is read, and the teacher is kept aside as well.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from bench_gpu import Bf16
+from bench_step import crops, dino, void
+
+from sslkit.recipe import load
+from sslkit.student_teacher import StudentTeacher
+from sslkit.training.executor import Executor
+from sslkit.training.finite import Kept, find_flaws, followers, unless_flawed
+from sslkit.training.finite import statistics as batch_statistics
+from sslkit.training.setup import build_model, build_optimizer
+from sslkit.training.step import Clip, train_step
+from sslkit.types import ViewGroup, Views
+
+
+def quickstart(device: torch.device) -> tuple[StudentTeacher, torch.optim.Optimizer, Views]:
+    """Return the quickstart's model and optimizer, and a batch of its views."""
+    parts = load("quickstart").build()
+    model = build_model(parts.method, None, device)
+    views = Views((ViewGroup(torch.randn(2, parts.optimization.batch_size, 3, 32, 32, device=device), (0, 1)),))
+    return model, build_optimizer(parts.optimization, model.student), views
+
+
+def measure(
+    model: StudentTeacher, optimizer: torch.optim.Optimizer, views: Views, executor: Executor, repeats: int
+) -> tuple[float, float]:
+    """Return the median seconds of a step, and of what guards it."""
+    device = views.groups[0].images.device
+    output = train_step(model, views, optimizer, clip=Clip(3.0), executor=executor)
+
+    def guard() -> None:
+        kept = Kept(lambda: batch_statistics(model))
+        flaws = find_flaws(output.loss, output.teacher, optimizer)
+        unless_flawed(flaws, optimizer, lambda: None, lambda: followers(model))
+        kept.put_back_if(flaws)
+
+    works = {
+        "step": lambda: void(train_step(model, views, optimizer, clip=Clip(3.0), executor=executor)),
+        "guard": guard,
+    }
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for turn in range(repeats + 1):
+        for name, work in works.items():
+            took = seconds(work, device)
+            if turn:
+                times[name].append(took)
+    return statistics.median(times["step"]), statistics.median(times["guard"])
+
+
+def seconds(work: Callable[[], None], device: torch.device) -> float:
+    """Return the seconds of finished work: the processor's own on a CPU, which others may use besides."""
+    if device.type == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    executor = Bf16(device) if on_gpu else Executor()
+    batch, repeats = (64, 20) if on_gpu else (8, 3)
+    cases = {
+        "quickstart": (*quickstart(device), 30),
+        f"ViT-S/16, {batch} images": (*dino("vit_small_patch16_224", device), crops(batch, device), repeats),
+    }
+    for name, (model, optimizer, views, repeats) in cases.items():
+        step, guard = measure(model, optimizer, views, executor, repeats)
+        print(f"{name:24s}step {step * 1e3:9.2f} ms   guard {guard * 1e3:7.2f} ms   {guard / step:.2%} of the step")
+
+
+if __name__ == "__main__":
+    main()

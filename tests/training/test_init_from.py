@@ -1,0 +1,306 @@
+"""Runs that start from weights: taken once, whole, by both networks, and never again where a run goes on."""
+
+import argparse
+import json
+import re
+import shlex
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import yaml
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+
+from sslkit import plugins
+from sslkit.cli.main import main
+from sslkit.errors import RecipeError, SSLKitError
+from sslkit.recipe import load, train
+from sslkit.training.init_from import Start
+from sslkit.training.loop import Run
+
+RECIPE = """\
+method:
+  backbone:
+    TimmBackbone:
+      name: resnet18
+      small_image_stem: true
+      model_args: {layers: [1, 1, 1, 1], channels: [4, 4, 4, 8], stem_type: deep, stem_width: 2}
+  head: {DINOHead: {num_prototypes: 16, hidden_dim: 8, embed_dim: 4, num_layers: 2}}
+  teacher: {EMA: {momentum: 0.9}}
+  collapse: {Centering: {temperature: 0.04}}
+  loss: CrossEntropy
+views: {MultiCrop: {crop_on: device, canvas_size: 16, global_size: 16, num_local_views: 0}}
+data:
+  train: {Textures: {num_images: 24, size: 16}}
+  test: {Textures: {num_images: 24, size: 16, split: test}}
+optimization: {optimizer: AdamW, batch_size: 8, epochs: 2, lr: 0.02}
+precision: fp32
+runtime: {device: cpu, threads: 1, log_every: 1, checkpoint_every: 2 steps, num_workers: 0}
+evaluation: {evaluators: [{KNN: {k: [5]}}], baselines: [untrained], networks: [teacher]}
+"""
+
+STOP = '''\
+from sslkit.contracts import Callback
+
+
+class Stop(Callback):
+    """Interrupts a run.
+
+    Args:
+        step: after which.
+    """
+
+    def __init__(self, step: int = 0) -> None:
+        self.step = step
+
+    def on_run_start(self, run): run.interrupted = self.step == 0
+    def on_step_end(self, run, metrics): run.interrupted = self.step == metrics["step"]
+'''
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Return a folder that holds the tiny recipe and ``first``, a run of it."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "tiny.yaml").write_text(RECIPE)
+    (folder / "stop.py").write_text(STOP)
+    go(folder, folder / "first")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _stop(place):
+    with plugins.using([place / "stop.py"]):
+        yield
+
+
+def go(place, folder, *overrides, resume=False, recipe=None):
+    console = Console(file=StringIO(), width=200)
+    run = train(load(recipe or place / "tiny.yaml", overrides), folder, resume, console)
+    run.said = console.file.getvalue()
+    return run
+
+
+def start(place, *overrides, recipe=None):
+    """Return the run before its first step, nothing written."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(Run, "execute", lambda self, resume: None)
+        return go(place, place / "never", "--seed", "7", *overrides, recipe=recipe)
+
+
+def weights(place, name="teacher"):
+    return load_file(place / "first" / name / "model.safetensors")
+
+
+def assert_same(module, tensors):
+    assert {*module.state_dict()} == {*tensors}
+    assert all(torch.equal(value, tensors[name]) for name, value in module.state_dict().items())
+
+
+def differ(one, other):
+    return [n for n, value in one.state_dict().items() if not torch.equal(value, other.state_dict()[n])]
+
+
+@pytest.mark.parametrize("rule", ["EMA", "Copy"])
+@pytest.mark.parametrize("init", ["copy", "independent"])
+def test_both_networks_start_from_the_weights_and_heads_afresh(place, init, rule):
+    words = ["--method.init", init, "--method.teacher", rule]
+    run, fresh = start(place, "--method.init_from", str(place / "first"), *words), start(place, *words)
+    for name in ("student", "teacher"):
+        branch, other = run.branches()[name], fresh.branches()[name]
+        assert_same(branch.backbone.model, weights(place))
+        assert differ(branch.head, other.head) == []
+        assert differ(branch.backbone, other.backbone)
+    assert bool(differ(run.model.student.head, run.model.teacher.head)) == (init == "independent" and rule == "EMA")
+    assert differ(run.untrained, fresh.model.student.backbone) == []
+    assert fresh.untrained is None
+
+
+@pytest.mark.parametrize("words", [["--method.init_from.network", "student"], []])
+def test_the_students_backbone_on_request(place, words):
+    where = place / "first" if words else place / "first" / "student"
+    run = start(place, "--method.init_from", str(where), *words)
+    assert_same(run.model.teacher.backbone.model, weights(place, "student"))
+
+
+def test_it_says_what_it_took(place, tmp_path):
+    theirs = weights(place)
+    whole = len(theirs)
+    stem, file = theirs.pop("conv1.weight"), tmp_path / "a.safetensors"
+    save_file({**theirs, "conv1.weight": stem[:, :, :1, :1].contiguous(), "fc.weight": stem}, file)
+    words = ["--method.init_from.partial", "[conv1]", "--data.mean", "[0.1, 0.1, 0.1]"]
+    said = start(place, "--method.init_from", str(file), *words).said.splitlines()
+    assert said[:4] == [
+        f"init_from: the backbone of {file} (plain layout): {whole - 1} of {whole} tensors of the backbone",
+        "  start afresh: conv1.weight",
+        "  not used: fc (1)",
+        "  the head starts afresh",
+    ]
+    said = start(place, "--method.init_from", str(place / "first"), *words[2:]).said.splitlines()
+    assert said[2].startswith("  its images had mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, not the recipe's")
+
+
+def rows(run):
+    return {(row["network"], row["step"]): row["metrics"] for row in run.results}
+
+
+@pytest.fixture(scope="module")
+def continued(place):
+    """Return a run that goes on from ``first`` with other images' order, undisturbed."""
+    with plugins.using([place / "stop.py"]):
+        return go(place, place / "continued", "--seed", "7", "--method.init_from", str(place / "first"))
+
+
+def test_the_weights_are_measured_at_step_0_beside_untrained_ones(place, continued):
+    fresh = go(place, place / "fresh", "--seed", "7", "--optimization.steps", "1")
+    measured = rows(continued)
+    assert [*measured] == [("untrained", 0), ("init_from", 0), ("teacher", 6)]
+    assert measured["untrained", 0] == rows(fresh)["untrained", 0]
+    end = json.loads((place / "first" / "results.json").read_text())[-1]
+    assert (end["network"], end["metrics"]) == ("teacher", measured["init_from", 0])
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_run_that_goes_on_needs_the_weights_no_more(place, continued, step, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(place / "first", moved)
+    words = ["--seed", "7", "--method.init_from", str(moved)]
+    stopped = go(place, tmp_path / "run", *words, "--runtime.callbacks", f"[{{Stop: {{step: {step}}}}}]")
+    assert (stopped.interrupted, stopped.clock.step) == (True, step)
+    shutil.rmtree(moved)
+    recipe = tmp_path / "run" / "recipe.yaml"
+    run = go(place, tmp_path / "run", "--runtime.callbacks", "[]", resume=True, recipe=recipe)
+    assert rows(run) == rows(continued)
+    assert "init_from" not in run.said
+    for name in ("student", "teacher"):
+        assert differ(run.branches()[name], continued.branches()[name]) == []
+
+
+def test_a_run_is_told_by_its_weights_and_not_by_where_they_lie(place, continued, tmp_path):
+    shutil.copytree(place / "first" / "teacher", tmp_path / "copy")
+    again = start(place, "--method.init_from", str(tmp_path / "copy"))
+    assert again.record.identity == continued.record.identity
+    others = [["--method.init_from", str(place / "first" / "student")], []]
+    assert len({continued.record.identity, *(start(place, *words).record.identity for words in others)}) == 3
+    said = yaml.safe_load(again.record.recipe)["method"]["init_from"]
+    assert said["weights"] == str(tmp_path / "copy")
+    assert load_fingerprint(continued) == said["fingerprint"]
+    with pytest.raises(SSLKitError, match="holds the run of another recipe"):
+        go(place, place / "continued", "--seed", "7", *others[0], resume=True)
+    go(place, place / "continued", "--seed", "7", "--method.init_from", str(tmp_path / "copy"), resume=True)
+
+
+def load_fingerprint(run):
+    return yaml.safe_load((run.folder.path / "recipe.yaml").read_text())["method"]["init_from"]["fingerprint"]
+
+
+def test_other_weights_than_the_recipe_was_written_with_are_refused(place, tmp_path):
+    recipe, student = place / "continued.yaml", str(place / "first" / "student")
+    recipe.write_text(start(place, "--method.init_from", str(place / "first")).record.recipe)
+    with pytest.raises(RecipeError, match=r"method\.init_from\.fingerprint: .*student holds other weights than the "):
+        start(place, "--method.init_from.weights", student, recipe=recipe)
+    start(place, "--method.init_from.weights", student, "--method.init_from.fingerprint", "null", recipe=recipe)
+    # The short form says all that there is to say.
+    start(place, "--method.init_from", student, recipe=recipe)
+
+
+def test_heads_continue_on_request(place):
+    state = load_file(max((place / "first").glob("checkpoints/step-*")) / "state.safetensors")
+    for network in ("teacher", "student"):
+        words = ["--method.init_from.network", network, "--method.init_from.heads", "true"]
+        run = start(place, "--method.init_from", str(place / "first"), *words)
+        begin = f"model.{network}.head."
+        theirs = {name.removeprefix(begin): value for name, value in state.items() if name.startswith(begin)}
+        assert_same(run.model.student.head, theirs)
+        assert_same(run.model.teacher.head, theirs)
+    assert f"  head ({len(theirs)}) taken too" in run.said
+    plain = start(place, "--method.init_from", str(place / "first"))
+    assert run.record.identity != plain.record.identity
+
+
+def test_a_predictor_continues_too(place):
+    byol = ["--method.predictor", "MLPPredictor", "--method.teacher", "Copy"]
+    go(place, place / "byol", *byol, "--optimization.steps", "1", "--evaluation.evaluators", "[]")
+    run = start(place, "--method.init_from", f"{{weights: {place / 'byol'}, heads: true}}", *byol)
+    fresh = start(place, "--method.init_from", str(place / "byol"), *byol)
+    assert differ(run.model.student.predictor, fresh.model.student.predictor)
+    with pytest.raises(RecipeError, match=r"method\.head and method\.predictor are not those of .*first: predictor\."):
+        start(place, "--method.init_from", f"{{weights: {place / 'first'}, heads: true}}", *byol)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--method.init_from", "nowhere"], "method.init_from: there are no weights nowhere: say timm:NAME"),
+        (["--method.init_from", "3"], "method.init_from is a section with keys weights, network, partial, heads"),
+        (["--method.init_from.network", "teacher"], "method.init_from.weights is missing: it must be text"),
+        (["--method.init_from", "{weights: FIRST, netwrk: student}"], "Did you mean 'network'"),
+        (
+            ["--method.init_from", "{weights: FIRST, partial: [conv9]}"],
+            "method.init_from: partial: no weight is called",
+        ),
+        (["--method.init_from", "{weights: FIRST/teacher, heads: true}"], "--method.init_from.heads false"),
+        (
+            ["--method.init_from", "{weights: FIRST, heads: true}", "--method.head.num_prototypes", "8"],
+            "method.head and method.predictor are not those of",
+        ),
+        (["--method.init_from", "FIRST", "--method.backbone.name", "resnet50"], "method.init_from: the teacher of"),
+        (["--optimization.lr_scale.backbone", "0"], "optimization.lr_scale.backbone is above 0, not 0"),
+        (["--optimization.lr_scale.backbon", "1"], "Did you mean 'backbone'"),
+        (["--optimization.lr_scale.predictor", "2"], "--optimization.lr_scale.predictor null"),
+    ],
+)
+def test_what_cannot_start_ends_in_one_message_before_anything_is_written(place, words, said, tmp_path, capsys):
+    words = [word.replace("FIRST", str(place / "first")) for word in words]
+    assert main(["train", str(place / "tiny.yaml"), "--run-dir", str(tmp_path / "run"), *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_parts_learn_at_their_share_of_the_rate(place):
+    words = ["--optimization.lr_scale", "{backbone: 0.1, projector: null, prototypes: 3}"]
+    run = start(place, *words)
+    scales = {id(p): group["lr_scale"] for group in run.optimizer.param_groups for p in group["params"]}
+    for name, scale in {"backbone": 0.1, "projector": 1.0, "prototypes": 3}.items():
+        moving = [p for p in run.model.student.part(name).parameters() if p.requires_grad]
+        assert {scales.pop(id(p)) for p in moving} == {scale}
+    assert not scales
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "continue.md").read_text(encoding="utf-8")
+
+
+def block(language):
+    return re.search(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)[1]
+
+
+def test_the_pages_commands_and_recipe_are_recipes(place, monkeypatch):
+    for line in block("sh").splitlines():
+        _, _, name, *words = shlex.split(line)
+        assert load(name, words).root.at("method.init_from.weights") == words[-1]
+    monkeypatch.chdir(place)
+    (place / "runs").mkdir()
+    (place / "runs" / "first").symlink_to(place / "first")
+    recipe = place / "page.yaml"
+    recipe.write_text(block("yaml").replace("base: quickstart", "base: ./tiny.yaml"))
+    run = start(place, "--data.train.num_images", "16", recipe=recipe)
+    assert_same(run.model.teacher.backbone.model, weights(place))
+
+
+def test_the_pages_code_prints_the_pages_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vit = timm.create_model("vit_small_patch16_224", num_classes=0).state_dict()
+    head = {f"head.mlp.{i}.{kind}": torch.ones(1) for i in (0, 2, 4) for kind in ("weight", "bias")}
+    head |= {f"head.last_layer.weight_{kind}": torch.ones(1) for kind in "gv"}
+    teacher = {f"backbone.{name}": value for name, value in vit.items()} | head
+    student = {f"module.{name}": value for name, value in teacher.items()}
+    others = {"epoch": 100, "args": argparse.Namespace(arch="vit_small"), "dino_loss": {"center": torch.zeros(1, 4)}}
+    file, names = "dino_deitsmall16_pretrain_full_checkpoint.pth", {}
+    torch.save({"student": student, "teacher": teacher, **others}, file)
+    exec(block("python"), names)
+    assert list(Start(names["read_weights"](file), names["found"], {}).report(None)) == block("text").splitlines()
+    assert torch.equal(names["backbone"].model.norm.weight, vit["norm.weight"])

@@ -1,0 +1,109 @@
+"""Skipped steps are read when rows are written, and known again after a crash."""
+
+import json
+
+import pytest
+import torch
+
+from sslkit.training.finite import CHECKED
+from sslkit.training.skipped import SkippedSteps
+
+SOUND, ALL, LOSS, TEACHER, GRADIENTS = [0, 0, 0], [1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 1]
+
+
+def take(skipped, first, *flaws):
+    for step, flaw in enumerate(flaws, first):
+        skipped.note(step, torch.tensor([10 * step, 10 * step + 1]), torch.tensor(flaw, dtype=torch.float32))
+    skipped.read()
+
+
+def steps(skipped):
+    return [row["step"] for row in skipped.streak]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "skipped.jsonl"
+
+
+def test_steps_are_read_together_and_written_with_their_images(path, caplog):
+    skipped = SkippedSteps(path)
+    take(skipped, 1, SOUND, SOUND)
+    skipped.read()
+    assert (skipped.count, skipped.streak, path.exists()) == (0, [], False)
+    take(skipped, 3, LOSS, TEACHER)
+    assert (skipped.count, steps(skipped)) == (2, [3, 4])
+    take(skipped, 5, ALL, SOUND, GRADIENTS)
+    assert (skipped.count, steps(skipped)) == (4, [7])
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"step": 3, "not_finite": ["loss", "gradients"], "keys": [30, 31]},
+        {"step": 4, "not_finite": ["teacher's answers"], "keys": [40, 41]},
+        {"step": 5, "not_finite": list(CHECKED), "keys": [50, 51]},
+        {"step": 7, "not_finite": ["gradients"], "keys": [70, 71]},
+    ]
+    assert [record.message for record in caplog.records][:2] == [
+        "step 3 moved nothing: loss and gradients are not finite",
+        "step 4 moved nothing: teacher's answers are not finite",
+    ]
+
+
+def test_nothing_is_read_before_it_is_asked_for(path):
+    class Unread(torch.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            raise AssertionError(f"{func} waits")
+
+    flaws = torch.zeros(3).as_subclass(Unread)
+    SkippedSteps(path).note(1, torch.tensor([1]), flaws)
+
+
+@pytest.mark.parametrize(
+    ("flaws", "hint"),
+    [
+        ([LOSS, GRADIENTS], "2 steps, 5 to 6, moved nothing: loss and gradients are not finite. Try precision fp32, a"),
+        (
+            [LOSS, ALL],
+            "loss and teacher's answers and gradients are not finite. The teacher's weights are finite: look",
+        ),
+        ([GRADIENTS], "the last 1 steps, 5 to 5, moved nothing: gradients are not finite. The loss is finite: try"),
+    ],
+)
+def test_the_diagnosis_names_what_is_not_finite_and_what_to_try(path, flaws, hint):
+    skipped = SkippedSteps(path)
+    take(skipped, 5, *flaws)
+    assert hint in skipped.diagnosis()
+    assert skipped.diagnosis().endswith(f"Their images are in {path}.")
+
+
+@pytest.mark.parametrize("after", range(2, 9))
+def test_a_resumed_run_knows_what_the_first_one_knew(path, after):
+    flaws = [SOUND, ALL, ALL, SOUND, ALL, ALL, ALL, SOUND]
+    first = SkippedSteps(path)
+    for step, flaw in enumerate(flaws, 1):
+        take(first, step, flaw)
+        if step == 6:
+            first.roll_back(6, 1)
+        if step == after:
+            known = first.count, first.roll_backs, steps(first)
+    path.write_text(path.read_text() + '{"step": 9, "not_fi')
+    again = SkippedSteps(path, after)
+    assert (again.count, again.roll_backs, steps(again)) == known
+    assert all(json.loads(line)["step"] <= after for line in path.read_text().splitlines())
+
+
+def test_another_process_counts_and_writes_nothing(path):
+    skipped = SkippedSteps(path, writes=False)
+    take(skipped, 1, ALL)
+    assert (skipped.count, path.exists()) == (1, False)
+
+
+def test_what_scaled_gradients_overflow_is_no_news_until_the_scale_explains_nothing(path):
+    scale = [1024.0]
+    skipped = SkippedSteps(path, scale=lambda: scale[0])
+    take(skipped, 1, GRADIENTS, GRADIENTS)
+    assert skipped.count == 0
+    take(skipped, 3, LOSS, GRADIENTS)
+    assert (skipped.count, steps(skipped)) == (1, [3])
+    scale[0] = 0.5
+    take(skipped, 5, GRADIENTS)
+    assert (skipped.count, steps(skipped)) == (2, [3, 5])
