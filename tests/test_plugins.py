@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from sslkit import hookspecs, plugins
+from sslkit.clock import Clock
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.registry import contract, kind_of
+from sslkit.setting import Setting
 from sslkit.types import Projection
 
 TINY = Path(__file__).parent / "tiny_parts.py"
@@ -219,6 +221,20 @@ def test_the_documented_file_works(tmp_path):
     for _ in range(400):
         operator.update(teacher)
     torch.testing.assert_close(operator(teacher).values, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_documented_component_speaks_of_itself():
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    for block in (blocks[0], blocks[2]):
+        exec(compile(block, str(DOCS), "exec"), names)
+    operator = names["SlowWhitening"](num_prototypes=4, momentum=0.995)
+    long, short = (Setting(640, 64, Clock(0, steps, 10)) for steps in (1000, 100))
+    assert dict(operator.facts(long)) == {"moments cover": "200 steps, 20 epochs"}
+    assert list(operator.concerns(long)) == []
+    [concern] = operator.concerns(short)
+    assert str(concern) == "with momentum 0.995 the moments need more steps than the run has (measured on textures)"
+    assert list(names["SlowWhitening"](num_prototypes=4, **concern.changes).concerns(short)) == []
 
 
 def test_the_documented_package_offers_it(install):

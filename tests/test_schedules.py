@@ -5,7 +5,7 @@ import pytest
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
-from sslkit.schedules import Constant, Cosine, Schedule, Warmup, value_at
+from sslkit.schedules import Constant, Cosine, Schedule, Warmup, rewritten, value_at
 
 
 def values(schedule, total_steps, steps_per_epoch):
@@ -78,3 +78,20 @@ def test_value_at_takes_numbers_and_schedules():
     clock = Clock(1, 10, 5)
     assert value_at(0.3, clock) == 0.3
     assert value_at(Warmup(0, 1, "3 steps", every="step"), clock) == 0.5
+
+
+def test_levels_are_the_values_between_which_a_schedule_runs():
+    assert dict(Constant(0.3).levels) == {"value": 0.3}
+    assert dict(Cosine(0.9, 1.0, "3 epochs").levels) == {"start": 0.9, "end": 1.0}
+    assert dict(Cosine(0.9, 1.0, "3 epochs", warmup_from=0.5).levels) == {"start": 0.9, "end": 1.0, "warmup_from": 0.5}
+    assert dict(Warmup(0.04, 0.07, "3 epochs").levels) == {"start": 0.04, "end": 0.07}
+
+
+def test_a_number_or_the_levels_of_a_schedule_are_rewritten_as_a_recipe_says_them():
+    class Silent(Schedule):
+        def __call__(self, clock):
+            return 1.0
+
+    assert rewritten(0.25, lambda level: level * 2) == 0.5
+    assert rewritten(Cosine(0.25, 1), lambda level: level * 2) == {"Cosine": {"start": 0.5, "end": 2}}
+    assert rewritten(Silent(), lambda level: level * 2) is None

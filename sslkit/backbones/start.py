@@ -1,7 +1,6 @@
 """A backbone's first weights from elsewhere: found, matched name by name, and never taken in part unless asked to."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from sslkit.backbones.foreign import Weights, read_checkpoint
 from sslkit.backbones.loading import load_model
+from sslkit.backbones.misfit import beyond, is_below, misfit, some
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
 
@@ -21,9 +21,6 @@ FORMS = (
 
 HEADS = ("head", "fc", "classifier", "projection_head", "prototypes")
 """Beginnings of names that belong to no backbone: of these a file may hold more than is taken."""
-
-MOST = 8
-"""Parts that differ, above which it is another network rather than a part of this one."""
 
 COUNTER = "num_batches_tracked"
 """A buffer of batch norms that old files lack, and that only a cumulative average reads."""
@@ -90,14 +87,14 @@ def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -
     misshapen = [name for name in theirs if name not in taken]
     unused = [name for name in weights.tensors if name not in own]
     wrong = {
-        "not in it": _beyond(missing, partial),
-        "of another shape in it": _beyond(misshapen, partial),
-        "in it alone": _beyond(unused, [*partial, *HEADS]),
+        "not in it": beyond(missing, partial),
+        "of another shape in it": beyond(misshapen, partial),
+        "in it alone": beyond(unused, [*partial, *HEADS]),
     }
     if not taken or any(wrong.values()):
-        raise SSLKitError(_misfit(weights, own, taken, wrong, partial))
+        raise SSLKitError(misfit(weights, own, taken, wrong, partial))
     if broken := [name for name in taken if not weights.tensors[name].isfinite().all()]:
-        raise SSLKitError(f"{weights.source} holds numbers that are not finite: {_some(broken)}")
+        raise SSLKitError(f"{weights.source} holds numbers that are not finite: {some(broken)}")
     reshaped = {
         name: (tuple(weights.tensors[name].shape), tuple(weight.shape))
         for name, weight in taken.items()
@@ -124,64 +121,7 @@ def fingerprint(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def groups(names: Iterable[str]) -> dict[str, int]:
-    """Return how many names begin with each first word."""
-    return Counter(name.partition(".")[0] for name in names)
-
-
-def listed(counts: Mapping[str, int]) -> str:
-    """Write groups of names with their numbers: ``fc (4), queue (1)``."""
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
-
-
 def _check_partial(partial: Collection[str], own: Collection[str], theirs: Collection[str]) -> None:
     for begin in partial:
-        if not any(_is_below(name, begin) for name in (*own, *theirs)):
+        if not any(is_below(name, begin) for name in (*own, *theirs)):
             raise SSLKitError(f"partial: no weight is called {begin!r}, nor does a name go on behind {begin + '.'!r}")
-
-
-def _beyond(names: Iterable[str], allowed: Collection[str]) -> list[str]:
-    return [name for name in names if not any(_is_below(name, begin) for begin in allowed)]
-
-
-def _is_below(name: str, begin: str) -> bool:
-    return name == begin or name.startswith(f"{begin}.")
-
-
-def _misfit(
-    weights: Weights,
-    own: Collection[str],
-    taken: Collection[str],
-    wrong: Mapping[str, Sequence[str]],
-    partial: Collection[str],
-) -> str:
-    if not taken:
-        return (
-            f"{weights.source} has no weight of this backbone. Is it another network? Its names begin with "
-            f"{', '.join(groups(weights.tensors))}; those of method.backbone with {', '.join(groups(own))}"
-        )
-    lines = [f"{weights.source} is not this backbone; {len(taken)} of {len(own)} tensors fit."]
-    lines += [f"  {what}: {_some(names)}" for what, names in wrong.items() if names]
-    begins = _beginnings([name for names in wrong.values() for name in names], taken)
-    if len(begins) > MOST:
-        return "\n".join([*lines, "It seems to be another network: change method.backbone to it"])
-    lines += [
-        "Change method.backbone to the network that it is, or let these start afresh or stay behind:",
-        f"  --method.init_from.partial '[{', '.join(dict.fromkeys([*partial, *begins]))}]'",
-    ]
-    return "\n".join(lines)
-
-
-def _beginnings(names: Iterable[str], taken: Collection[str]) -> list[str]:
-    """Return the shortest beginnings that cover these names and none of the taken."""
-    found: dict[str, None] = {}
-    for name in names:
-        parts = name.split(".")
-        begins = [".".join(parts[: i + 1]) for i in range(len(parts))]
-        found[next((begin for begin in begins if not any(_is_below(other, begin) for other in taken)), name)] = None
-    return list(found)
-
-
-def _some(names: Sequence[str], limit: int = 4) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

@@ -9,39 +9,41 @@ from sslkit.training.init_from import INIT_FROM
 
 logger = logging.getLogger("sslkit.training")
 
+NOISE = 1.0
+"""Percent points that are no fall: the standard error of an accuracy over 2000 images."""
+
 REMEDY = (
-    "To hold on to what it could do, let the backbone keep still for longer "
-    "(--optimization.freeze.backbone '1 epochs') "
-    "or learn slower (--optimization.lr_scale.backbone 0.1)"
+    "To hold on to what it could do, let the backbone keep still for longer (--optimization.freeze.backbone "
+    "'1 epochs') or learn slower (--optimization.lr_scale.backbone 0.1)"
 )
 
 
 class BelowStart(Callback):
     """Warns where networks fall below the weights that they started from; a run with ``init_from`` watches itself so.
 
-    Each evaluator's first metric is compared with its value at step 0; the effective rank of the teacher's features,
-    which needs no labels, with that of the first step, whose half is called a fall, once.
+    Each evaluator's first metric is compared with its value at step 0, and told at each new low; the effective rank of
+    the teacher's features, which needs no labels, with that of the first step, whose half is called a fall, once.
     """
 
     def __init__(self) -> None:
+        self.lows: dict[tuple[str, str], float] = {}
         self.first_rank: float | None = None
         self.has_fallen = False
 
     def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
-        if not run.is_main or self.has_fallen:
+        rank = metrics.get("effective_rank")
+        if not run.is_main or self.has_fallen or rank is None:
             return
         if self.first_rank is None:
             # Before the first step the teacher is what it started from; a resumed run finds that in its rows.
-            self.first_rank = run.metrics[0]["effective_rank"] or 0.0
-        rank = metrics["effective_rank"]
+            self.first_rank = run.metrics[0].get("effective_rank") or 0.0
         if rank < self.first_rank / 2:
             self.has_fallen = True
-            step = metrics["step"]
             logger.warning(
                 "the effective rank of the features is %.3g at step %d, of the weights that init_from took it was "
                 "%.3g. %s",
                 rank,
-                step,
+                metrics["step"],
                 self.first_rank,
                 REMEDY,
             )
@@ -51,12 +53,16 @@ class BelowStart(Callback):
         for row in results:
             metric = next(iter(row["metrics"]), "")
             start = before.get(row["protocol"], {}).get(metric)
-            if start is not None and row["metrics"][metric] < start:
+            if start is None:
+                continue
+            value, what = row["metrics"][metric], (row["network"], row["protocol"])
+            if value < self.lows.get(what, start - NOISE):
+                self.lows[what] = value
                 logger.warning(
                     "the %s has a %s of %.1f at step %d, the weights that init_from took had %.1f. %s",
                     row["network"],
                     metric,
-                    row["metrics"][metric],
+                    value,
                     row["step"],
                     start,
                     REMEDY,

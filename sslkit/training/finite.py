@@ -82,7 +82,8 @@ def unless_flawed(
     try:
         move()
     finally:
-        del optimizer.found_inf  # type: ignore[attr-defined]
+        # A scaler that takes the step has removed its own.
+        vars(optimizer).pop("found_inf", None)
     kept.put_back_if(flaws)
 
 

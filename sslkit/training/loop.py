@@ -247,10 +247,11 @@ class Run:
         step = self._load(before=skipped.streak[0]["step"] - 1) if skipped.roll_backs < limit else None
         if step is None:
             raise RunError(
-                f"{skipped.diagnosis()} Checkpoints are in {self.folder.checkpoints}; --resume --runtime.roll_backs "
-                f"{skipped.roll_backs + 1} goes on from one that is older than these steps, without these images."
+                f"{skipped}. {skipped.hint(self.record.precision)} Their images are in {self.folder.skipped}, "
+                f"checkpoints in {self.folder.checkpoints}; --resume --runtime.roll_backs {skipped.roll_backs + 1} "
+                "goes on from one that is older than these steps, without these images"
             )
-        display.say(f"{skipped.diagnosis()} Going on from the networks of step {step}, without these images.")
+        display.say(f"{skipped}; going on from the networks of step {step}, without these images")
         skipped.roll_back(self.clock.step + 1, step)
 
     def _step(self, batch: Batch) -> StepOutput:

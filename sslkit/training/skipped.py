@@ -18,13 +18,11 @@ logger = logging.getLogger("sslkit.training")
 Row = dict[str, Any]
 
 HINTS = {
-    "teacher's answers": (
-        "The teacher's weights are finite: look at the images, then try precision fp32 or a lower optimization.lr."
-    ),
-    "loss": "Try precision fp32, a lower optimization.lr, a longer warm-up, or optimization.clip_grad_norm.",
-    "gradients": "The loss is finite: try precision fp32 or a lower optimization.lr.",
+    "teacher's answers": "The teacher's weights are finite: look at the images first, then try",
+    "loss": "Try optimization.clip_grad_norm, a longer warm-up,",
+    "gradients": "The loss is finite: try",
 }
-"""What to try, by the first of these that is not finite."""
+"""What to do, by the first of these that is not finite; a lower learning rate and fp32 are next."""
 
 
 class SkippedSteps:
@@ -82,20 +80,22 @@ class SkippedSteps:
         self._count(row)
         self.rows.write(row)
 
-    def diagnosis(self) -> str:
-        """Return what is known of the streak, and what to try."""
-        seen = {name for row in self.streak for name in row["not_finite"]}
+    def __str__(self) -> str:
         first, last = self.streak[0]["step"], self.streak[-1]["step"]
-        return (
-            f"the last {len(self.streak)} steps, {first} to {last}, moved nothing: {_listed(seen)} not finite. "
-            f"{next(hint for name, hint in HINTS.items() if name in seen)} Their images are in {self.rows.path}."
-        )
+        seen = {name for row in self.streak for name in row["not_finite"]}
+        return f"the last {len(self.streak)} steps, {first} to {last}, moved nothing; {_listed(seen)}"
+
+    def hint(self, precision: str) -> str:
+        """Return what to try against the streak of a run in this precision."""
+        seen = {name for row in self.streak for name in row["not_finite"]}
+        start = next(hint for name, hint in HINTS.items() if name in seen)
+        return f"{start} a lower optimization.lr{'' if precision == 'fp32' else ' or precision fp32'}."
 
     def _add(self, row: Row) -> None:
         self._count(row)
         self.rows.write(row)
         if rank() == 0:
-            logger.warning("step %d moved nothing: %s not finite", row["step"], _listed(row["not_finite"]))
+            logger.warning("step %d moved nothing; %s", row["step"], _listed(row["not_finite"]))
 
     def _count(self, row: Row) -> None:
         if "not_finite" in row:
@@ -113,5 +113,4 @@ def _everybodys(keys: Tensor, device: torch.device) -> list[int]:
 
 
 def _listed(names: Collection[str]) -> str:
-    present = [name for name in CHECKED if name in names]
-    return f"{' and '.join(present)} {'are' if len(present) > 1 or present[0].endswith('s') else 'is'}"
+    return "not finite: " + ", ".join(name for name in CHECKED if name in names)

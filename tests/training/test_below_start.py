@@ -22,15 +22,18 @@ def row(network, value, protocol="knn-v1", step=0):
 def test_an_evaluation_below_the_start_is_told(said):
     run = SimpleNamespace(results=[row("untrained", 90.0), row("init_from", 60.0)])
     watch = BelowStart()
-    watch.on_evaluate_end(run, [row("teacher", 60.0, step=7), row("student", 61.0, step=7)])
+    watch.on_evaluate_end(run, [row("teacher", 59.0, step=7), row("student", 61.0, step=7)])
     watch.on_evaluate_end(run, [row("teacher", 1.0, "knn-v2", step=8)])
     assert said() == []
-    watch.on_evaluate_end(run, [row("teacher", 59.9, step=9), row("student", 70.0, step=9)])
+    watch.on_evaluate_end(run, [row("teacher", 58.9, step=9), row("student", 70.0, step=9)])
+    watch.on_evaluate_end(run, [row("teacher", 58.9, step=10)])
     (message,) = said()
     assert message.startswith(
-        "the teacher has a knn/top1@20 of 59.9 at step 9, the weights that init_from took had 60.0"
+        "the teacher has a knn/top1@20 of 58.9 at step 9, the weights that init_from took had 60.0"
     )
     assert "--optimization.freeze.backbone '1 epochs'" in message
+    watch.on_evaluate_end(run, [row("teacher", 50.0, step=11), row("student", 50.0, step=11)])
+    assert [message[:11] for message in said()] == ["the teacher", "the teacher", "the student"]
 
 
 def test_half_the_rank_of_the_first_step_is_told_once(said):

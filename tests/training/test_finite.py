@@ -15,6 +15,7 @@ from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
 from sslkit.training import finite, step
+from sslkit.training.executor import Executor
 from sslkit.training.finite import CHECKED, find_flaws
 from sslkit.training.layerwise import LARC, LARS
 from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
@@ -300,6 +301,37 @@ def test_our_optimizers_work_with_torchs_scaler(kind):
         scaler.update()
     assert_same(scaled.state_dict(), plain.state_dict())
     assert scaler.get_scale() == 4
+
+
+class Scaled(Executor):
+    """Scales as torch's documentation has it: the scaler takes the step."""
+
+    def __init__(self):
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+
+    def backward(self, loss):
+        self.scaler.scale(loss).backward()
+
+    def unscale(self, optimizer):
+        self.scaler.unscale_(optimizer)
+
+    def step(self, optimizer):
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
+@pytest.mark.parametrize("name", ["dino", "moco"])
+def test_a_scaler_may_take_the_step(make, tiny, monkeypatch, name):
+    monkeypatch.setattr(finite, "READ_AT_ONCE", ())
+    (model, optimizer), (twin, of_twin), executor = make(name), make(name), Scaled()
+    for number in range(4):
+        for one, its, run in ((model, optimizer, executor), (twin, of_twin, None)):
+            torch.manual_seed(number)
+            views = tiny.views(batch=4, num_local=1, dtype=torch.float32)
+            views = with_nan(views) if number == 2 else views
+            train_step(one, views, its, Clock(number, STEPS, 2), executor=run)
+    assert_same(model.state_dict(), twin.state_dict())
+    assert executor.scaler.get_scale() == 2**9
 
 
 @pytest.mark.gpu
