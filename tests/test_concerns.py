@@ -177,20 +177,33 @@ def test_what_fails_is_warned_of_with_its_source(part, setting, said, source):
 
 
 @pytest.mark.parametrize(
-    ("momentum", "changes"),
+    ("momentum", "proposed"),
     [
-        (0.996, {"momentum": pytest.approx(0.99, abs=1e-3)}),
-        (Cosine(0.996, 1.0), {"momentum": {"Cosine": {"start": pytest.approx(0.99, abs=1e-3), "end": 1.0}}}),
-        (1.0, {"momentum": pytest.approx(0.99, abs=1e-3)}),
+        (0.999, 0.946),  # 0.5 ** (8 / 100)
+        (1.0, 0.946),
+        (Cosine(0.999, 1.0), {"Cosine": {"start": 0.946, "end": 1.0}}),
+        (Cosine(0.999, 0.9999), {"Cosine": {"start": 0.946, "end": 0.9945}}),
     ],
 )
-def test_a_teacher_that_cannot_follow_within_the_run_gets_a_momentum_that_can(momentum, changes):
-    concern = the_concern(EMA(momentum), run(batch=100, epochs=1, images=10_000 if momentum != 1.0 else 100_000))
-    assert concern.changes.keys() == changes.keys()
-    level = concern.changes["momentum"]
-    level = level["Cosine"]["start"] if isinstance(level, dict) else level
-    after = EMA(Cosine(level, 1.0) if isinstance(momentum, Cosine) else level)
-    assert reasons(after, run(batch=100, epochs=1, images=10_000)) == []
+def test_a_teacher_that_cannot_follow_within_the_run_gets_a_half_life_of_an_eighth(momentum, proposed):
+    setting = run(batch=100, epochs=1, images=10_000)
+    assert the_concern(EMA(momentum), setting).changes == {"momentum": proposed}
+    schedule = Cosine(**proposed["Cosine"]) if isinstance(proposed, dict) else proposed
+    assert reasons(EMA(schedule), setting) == []
+
+
+def test_a_long_run_gets_the_published_half_life_and_none_shorter_than_byols():
+    assert the_concern(EMA(1.0), run(1024, 300)).changes == {"momentum": 0.996}
+    assert the_concern(EMA(1.0), run(256, 200)).changes == {"momentum": 0.999}
+    assert the_concern(EMA(1.0), run(64, 100, 2_000)).changes == {"momentum": 0.97}
+
+
+@pytest.mark.parametrize("total", range(1, 30))
+def test_what_is_proposed_for_a_short_run_settles_it(total):
+    setting = Setting(100, 10, Clock(0, total, 10))
+    for start in (0.9999, 0.99, 0.9):
+        for concern in EMA(Cosine(start, 1.0)).concerns(setting):
+            assert reasons(EMA(Cosine(**concern.changes["momentum"]["Cosine"])), setting) == []
 
 
 def test_a_momentum_keeps_its_half_life_in_epochs():

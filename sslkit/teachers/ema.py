@@ -54,7 +54,7 @@ class EMA(TeacherUpdate):
         kept = self._kept(setting)
         if kept > 0.5:
             steps = max(half_life(SHORTEST), HALF_LIFE * setting.clock.steps_per_epoch)
-            steps = max(1.0, min(steps, setting.clock.total_steps / 20))
+            steps = max(1.0, min(steps, setting.clock.total_steps / 8))
             yield self._starting_with(
                 0.5 ** (1 / steps),
                 setting.clock,

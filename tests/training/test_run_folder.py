@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
@@ -112,8 +113,42 @@ def test_backbones_are_written_whole_or_not_at_all(folder):
     with pytest.raises(OSError, match="no space left"):
         folder.save_backbones({"student": Writing("d", breaks=True)})
     assert [(folder.path / name / "weights").read_text() for name in ("teacher", "student")] == ["c", "b"]
+    assert sorted(path.name for path in folder.path.iterdir()) == ["student", "teacher"]
     folder.save_backbones({"student": Writing("e")})
     assert sorted(path.name for path in folder.path.iterdir()) == ["student", "teacher"]
+
+
+def test_what_a_kill_left_half_exchanged_is_exchanged_by_the_next(folder):
+    (folder.path / ".teacher.old").mkdir(parents=True)
+    (folder.path / ".teacher.tmp").mkdir()
+    folder.save_backbones({"teacher": Writing("a")})
+    assert [path.name for path in folder.path.iterdir()] == ["teacher"]
+
+
+def test_a_full_disk_is_the_systems_error_whoever_meets_it(folder):
+    class Full(Writing):
+        def save(self, folder):
+            raise SafetensorError("No space left on device")
+
+    folder.path.mkdir(parents=True)
+    with pytest.raises(OSError, match="No space left"):
+        folder.save_backbones({"teacher": Full("a")})
+    assert not any(folder.path.iterdir())
+
+
+def test_a_held_folder_is_made_and_checked_first(folder):
+    with folder.held(RECORD, resume=False):
+        folder.start(RECORD, STATISTICS, resume=False)
+        with pytest.raises(SSLKitError, match="is in use by process"), folder.held(RECORD, resume=True):
+            pass
+    before = contents(folder.path)
+    for record, resume, said in (
+        (RECORD, False, "already holds a run"),
+        (Record("some", "seed: 2", "xyz"), True, "another recipe"),
+    ):
+        with pytest.raises(SSLKitError, match=said), folder.held(record, resume):
+            pass
+    assert contents(folder.path) == before
 
 
 def test_a_backbone_that_cannot_be_saved_costs_a_warning(folder, caplog):

@@ -14,6 +14,7 @@ from sslkit.recipe import Recipe
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.build import Builder, check_method
 from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
+from sslkit.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,28 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
         raise SSLKitError("--apply: what to propose depends on the number of images; --num-images N tells it")
     show_slots(screen, recipe)
     screen.gap()
-    facts = [*network_facts(builder), *time_facts(builder, num_images, counted, wishes.processes)]
-    costs = cost_facts(builder, wishes.processes)
-    if num_images is None:
-        screen.columns([*facts, *costs], styles=("bold", ""))
-        return
-    setting = setting_of(builder, num_images, wishes.processes)
-    told = part_facts(builder, setting)
-    constant = [(name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1]
-    screen.columns([*facts, *constant, *costs], styles=("bold", ""))
-    show_course(screen, builder, setting.clock, told)
-    show_durations(screen, recipe, setting.clock)
-    warned = concerns(recipe, builder, setting)
-    show_warnings(screen, warned)
-    settled, mended = propose(recipe, num_images, wishes.processes)
-    show_proposals(screen, settled, warned, words)
-    if wishes.apply is not None:
+    setting = setting_of(builder, num_images, wishes.processes) if num_images is not None else None
+    told = part_facts(builder, setting) if setting is not None else {}
+    constant = ((name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1)
+    time, costs = time_facts(builder, num_images, counted, wishes.processes), cost_facts(builder, wishes.processes)
+    screen.columns([*network_facts(builder), *time, *constant, *costs], styles=("bold", ""))
+    if setting is not None:
+        show_course(screen, builder, setting.clock, told)
+        show_durations(screen, recipe, setting.clock)
+        _advise(screen, recipe, builder, words, setting, wishes.apply)
+
+
+def _advise(
+    screen: Screen, recipe: Recipe, builder: Builder, words: Sequence[str], setting: Setting, file: Path | None
+) -> None:
+    """Print what speaks against the recipe and what would settle it, and write the latter where a file is named."""
+    found = concerns(recipe, builder, setting)
+    show_warnings(screen, found)
+    settled, mended = propose(recipe, setting.num_images, setting.processes)
+    show_proposals(screen, settled, found, words)
+    if file is not None:
         screen.gap()
-        screen.text(apply_to(wishes.apply, mended, words[0], settled))
+        screen.text(apply_to(file, mended, words[0], settled))
 
 
 def _check(recipe: Recipe, builder: Builder, wishes: Wishes) -> None:
