@@ -105,8 +105,10 @@ class Run:
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
         self.interrupted = False
+        self.saved = 0
+        """The step of the newest checkpoint."""
         self.unsaved: OSError | None = None
-        """What kept the run from its last checkpoint."""
+        """What kept the run from a newer one."""
         check_step(parts, self.model)
 
     @property
@@ -156,7 +158,7 @@ class Run:
                 drop_results(self.folder.results, since=first)
             self.rows = StepRows(self.folder.metrics, first, self.is_main)
             self.skipped = SkippedSteps(self.folder.skipped, first, self.is_main, self.executor.scale)
-        self.clock = self.clock.at(first)
+        self.clock, self.saved = self.clock.at(first), first
 
     def _load(self, before: int | None = None) -> int | None:
         """Take up the newest checkpoint, of fewer steps than ``before``, and return its step, or None."""
@@ -314,10 +316,14 @@ class Run:
         """Save and evaluate between steps where it is time."""
         if self._falls_on(self.parts.runtime.checkpoint_every):
             self.skipped.read()
-            # Steps that moved nothing leave nothing new to save; a roll-back needs what was saved before them.
-            if not self.interrupted and not self.skipped.streak:
+            if not self.interrupted and self._has_moved():
                 self.save()
         self._evaluate_at_cadence(display)
+
+    def _has_moved(self) -> bool:
+        """Whether there is anything new to save; a roll-back needs what was saved before a streak."""
+        streak = self.skipped.streak
+        return not streak or self.saved < streak[0]["step"] - 1
 
     def _evaluate_at_cadence(self, display: Display) -> None:
         """Evaluate where it is time; an interrupted run does so when it goes on."""
@@ -364,7 +370,7 @@ class Run:
             self.unsaved = error
             logger.warning("step %d is not saved: %s. The checkpoints before it stay", self.clock.step, error)
         else:
-            self.unsaved = None
+            self.unsaved, self.saved = None, self.clock.step
             self._tell("on_checkpoint", path)
 
     def branches(self) -> dict[str, Branch]:
