@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
 from sslkit.setting import Concern, Part, Setting
-from sslkit.types import EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
+from sslkit.types import DataStatistics, EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()
 
@@ -28,11 +28,13 @@ class Backbone(nn.Module, Part, ABC):
         embed_dim: F, the length of ``Features.cls``.
         patch_size: pixels on a patch's side; view sizes must be multiples of it. None where any size will do.
         in_chans: channels of the images it takes.
+        recomputes: whether a backward pass runs parts of the forward pass again, which then write to buffers again.
     """
 
     embed_dim: int
     patch_size: int | None = None
     in_chans: int = 3
+    recomputes: bool = False
 
     def __setattr__(self, name: str, value: Any) -> None:
         # torch keeps modules where the class's own method of that name would hide them.
@@ -62,6 +64,17 @@ class Backbone(nn.Module, Part, ABC):
         """Return the last block's attention of the class token to the patches, (N, heads, H/p, W/p)."""
         raise NotSupported(f"{type(self).__name__} has no attention")
 
+    def checkpoint_activations(self) -> None:
+        """From now on compute the activations of its blocks again in the backward pass, instead of keeping them.
+
+        Results stay the same if whoever runs the backward pass takes back what it writes to buffers (the statistics of
+        batch norms move a second time), as `train_step` does for a backbone that ``recomputes``.
+
+        Raises:
+            NotSupported: it has no such blocks.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot compute its activations again")
+
     def named_weights(self) -> dict[str, Tensor]:
         """Return parameters and buffers by the names that other programs know them by; writing to one changes it."""
         return self.state_dict()
@@ -72,8 +85,13 @@ class Backbone(nn.Module, Part, ABC):
         """
         return weight
 
-    def save(self, folder: Path) -> None:
-        """Write weights as safetensors and a config.json that suffice to load this backbone again."""
+    def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
+        """Write weights as safetensors and a config.json that suffice to load this backbone again.
+
+        Args:
+            folder: where to.
+            statistics: how its images are prepared, for other programs that read config.json; None says nothing of it.
+        """
         raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
 
     @classmethod
@@ -86,6 +104,7 @@ class Head(nn.Module, Part, ABC):
     """Projector and, where the method has them, prototypes.
 
     Attributes:
+        in_dim: F, where it says so; a backbone of another F is refused.
         projector: (N, F) to (N, D).
         prototypes: (N, D) to (N, K), or None.
         embed_dim: D.
@@ -93,6 +112,7 @@ class Head(nn.Module, Part, ABC):
         normalize: whether the embedding is l2-normalised between projector and prototypes.
     """
 
+    in_dim: int | None = None
     projector: nn.Module
     prototypes: nn.Module | None  # set in __init__: a class attribute would hide the registered module
     embed_dim: int
@@ -104,7 +124,13 @@ class Head(nn.Module, Part, ABC):
 
 
 class Predictor(nn.Module, Part, ABC):
-    """A network that the student has and the teacher has not: projections (N, D) to (N, D)."""
+    """A network that the student has and the teacher has not: projections (N, D) to (N, D).
+
+    Attributes:
+        dim: D, where it says so; a head of another D is refused.
+    """
+
+    dim: int | None = None
 
     @abstractmethod
     def forward(self, projection: Tensor) -> Tensor:
@@ -139,7 +165,14 @@ class CollapseOperator(nn.Module, Part, ABC):
 
     State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
     answers the same.
+
+    Attributes:
+        num_prototypes: K of its state, if that has one; a head of another K is refused.
+        embed_dim: D of its state, likewise.
     """
+
+    num_prototypes: int | None = None
+    embed_dim: int | None = None
 
     reads: ClassVar[TargetKind] = "logits"
     """What it needs of the teacher: ``logits`` (a head with prototypes) or ``embedding``."""
@@ -195,6 +228,10 @@ class Loss(nn.Module, Part, ABC):
 
     def log_probabilities(self, student: Projection) -> Tensor | None:
         """Return the student's log-probabilities over prototypes as this loss sees them, for the log, or None."""
+        return None
+
+    def chance(self, student: Projection, targets: Targets) -> float | None:
+        """Return the loss of a student whose answers say nothing of the images, for the log, or None."""
         return None
 
 
@@ -297,20 +334,30 @@ class ViewMaker(Part, ABC):
             seed: the run's seed.
         """
 
-    def __call__(self, images: Iterable[Tensor], keys: Tensor | None = None, epoch: int = 0, seed: int = 0) -> Views:
+    def __call__(
+        self, images: Iterable[Tensor], keys: Tensor | Sequence[int] | None = None, epoch: int = 0, seed: int = 0
+    ) -> Views:
         """Return the views of images that no loader prepared: for a loop of one's own.
 
         Args:
             images: B images (C, H, W) as their source gives them, or one tensor of them.
-            keys: (B,) int64, a number that stays an image's own. None draws new ones from torch's generator.
+            keys: (B,) whole numbers, each an image's own for good, such as its index; not its label, which other
+                images have too and with it the same crops and colours. None draws new ones from torch's generator.
             epoch: the pass over the data; the same image has other views in another epoch.
             seed: the run's seed.
 
         Raises:
             DataError: images that these views cannot be made of.
+            ValueError: no images, or keys that are not one whole number an image.
         """
         images = list(images)
-        keys = torch.randint(torch.iinfo(torch.int64).max, (len(images),)) if keys is None else keys.cpu()
+        if not images:
+            raise ValueError("views are made of at least one image")
+        keys = torch.as_tensor(torch.randint(2**63 - 1, (len(images),)) if keys is None else keys).cpu()
+        if keys.shape != (len(images),) or keys.is_floating_point():
+            raise ValueError(
+                f"keys are one whole number an image, ({len(images)},), not {keys.dtype} {tuple(keys.shape)}"
+            )
         samples = [Sample(image, key) for image, key in zip(images, keys.tolist(), strict=True)]
         prepared = [self.prepare(sample, epoch, seed) for sample in samples]
         return self.make([torch.stack(parts) for parts in zip(*prepared, strict=True)], keys, epoch, seed)

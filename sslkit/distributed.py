@@ -1,5 +1,7 @@
 """What several processes say to one another. Alone, every function is the identity."""
 
+import os
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -17,6 +19,32 @@ def world_size() -> int:
 def rank() -> int:
     """Return this process's number, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+COUNTS = {
+    "WORLD_SIZE": "the launcher",
+    "SLURM_STEP_NUM_TASKS": "srun",
+    "OMPI_COMM_WORLD_SIZE": "mpirun",
+    "PMI_SIZE": "mpiexec",
+}
+"""Where launchers say how many processes they start."""
+
+
+def why_alone(environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return why this process trains alone although several seem to have been asked for; None where all is well.
+
+    Args:
+        environment: of this process.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return None
+    # It says so for several processes alone, and starts one where it finds no GPUs.
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_PORT"} <= {*environment}:
+        return "accelerate launch was asked for several processes that train together, but starts one without GPUs"
+    for name, launcher in COUNTS.items():
+        if environment.get(name, "1") not in ("0", "1"):
+            return f"{launcher} started {environment[name]} processes that do not train together"
+    return None
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:

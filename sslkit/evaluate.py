@@ -12,6 +12,7 @@ from sslkit.backbones.loading import LoadedModel, load_model
 from sslkit.contracts import Backbone, Evaluator, ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
+from sslkit.data.readers import outlive_interruption
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import DataStatistics, EvaluationData, Labelled
 from sslkit.views.evaluation import EvaluationView
@@ -121,7 +122,8 @@ def labelled(
     if labels is not None and bool((labels < 0).all()):
         labels = None
     images = _Images(source, view, indices, labels)
-    loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=_collate)
+    signals = outlive_interruption if num_workers else None
+    loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=_collate, worker_init_fn=signals)
     passes = _Passes(source.name, loader, torch.device(device))
     return Labelled(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 

@@ -31,7 +31,7 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
     """Refuse parts that cannot work together.
 
     Raises:
-        RecipeError: naming the parts, and the overrides that mend it.
+        RecipeError: naming the parts, and the overrides or the size that mend it.
     """
     operator = "a method without collapse operator" if collapse is None else type(collapse).__name__
     loss_name, head_name = type(loss).__name__, type(head).__name__
@@ -70,6 +70,29 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
         raise RecipeError(
             f"method.head: nothing scores the prototypes of {head_name}, so nothing would teach them: {operator} "
             f"yields embeddings, and {loss_name} compares those." + _add(WITHOUT_PROTOTYPES)
+        )
+    for size in ("num_prototypes", "embed_dim"):
+        check_size("collapse", collapse, size, head, size)
+
+
+def check_size(slot: str, part: object, size: str, other: object, theirs: str) -> None:
+    """Refuse a part that was built for another size than the part that it meets has; a recipe's agree by themselves.
+
+    Args:
+        slot: of the part.
+        part: what was built.
+        size: its attribute; a part without it, or where it is None, fits all.
+        other: what it meets.
+        theirs: the attribute there.
+
+    Raises:
+        RecipeError: naming both sizes.
+    """
+    built, needed = getattr(part, size, None), getattr(other, theirs, None)
+    if None not in (built, needed) and built != needed:
+        raise RecipeError(
+            f"method.{slot}: {type(part).__name__} was built with {size}={built}, but the {theirs} of "
+            f"{type(other).__name__} is {needed}"
         )
 
 

@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
-from sslkit.errors import NotSupported
+from sslkit.errors import NotSupported, RecipeError
 from sslkit.setting import Concern, Part, Setting, too_long
 
 Every = Literal["step", "epoch"]
@@ -20,7 +21,9 @@ class Schedule(Part, ABC):
         """Return the value that holds during the step ``clock.step``."""
 
     def scaled(self, factor: float) -> "Schedule":
-        """Return this schedule with its peak, and nothing else, multiplied (linear learning-rate scaling).
+        """Return this schedule with its peak multiplied (linear learning-rate scaling).
+
+        Where it rises from is multiplied with the peak; what it falls to stays.
 
         Raises:
             NotSupported: the schedule does not say what its peak is.
@@ -69,6 +72,9 @@ class Cosine(Schedule):
         warmup_from: where the warm-up begins.
         every: ``step`` moves each step; ``epoch`` holds the value within an epoch and counts in epochs
             (MoCo-v2's learning rate).
+
+    Raises:
+        RecipeError: a warm-up that is not a whole number of epochs, with ``every`` epoch.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class Cosine(Schedule):
     ) -> None:
         self.start = start
         self.end = end
-        self.warmup = Duration.parse(warmup)
+        self.warmup = _checked("Cosine", "warmup", Duration.parse(warmup), every)
         self.warmup_from = warmup_from
         self.every = every
 
@@ -94,15 +100,15 @@ class Cosine(Schedule):
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
 
     def scaled(self, factor: float) -> "Cosine":
-        return Cosine(self.start * factor, self.end, self.warmup, self.warmup_from, self.every)
+        return Cosine(self.start * factor, self.end, self.warmup, self.warmup_from * factor, self.every)
 
     @property
     def levels(self) -> Mapping[str, float]:
-        first = {"warmup_from": self.warmup_from} if self.warmup_from else {}
+        first = {"warmup_from": self.warmup_from} if self.warmup.amount else {}
         return {"start": self.start, "end": self.end, **first}
 
     def concerns(self, setting: Setting) -> Iterable[Concern]:
-        return too_long("warmup", self.warmup, setting)
+        return _too_long("warmup", self.warmup, self.every, setting)
 
 
 class Warmup(Schedule):
@@ -116,12 +122,15 @@ class Warmup(Schedule):
         end: the value held after the line.
         over: how long the line is.
         every: ``epoch`` holds the value within an epoch; ``step`` moves each step.
+
+    Raises:
+        RecipeError: a line that is not a whole number of epochs long, with ``every`` epoch.
     """
 
     def __init__(self, start: float, end: float, over: str | Duration, every: Every = "epoch") -> None:
         self.start = start
         self.end = end
-        self.over = Duration.parse(over)
+        self.over = _checked("Warmup", "over", Duration.parse(over), every)
         self.every = every
 
     def __call__(self, clock: Clock) -> float:
@@ -130,19 +139,29 @@ class Warmup(Schedule):
         return _ramp(self.start, self.end, now, length) if now < length else self.end
 
     def scaled(self, factor: float) -> "Warmup":
-        return Warmup(self.start, self.end * factor, self.over, self.every)
+        return Warmup(self.start * factor, self.end * factor, self.over, self.every)
 
     @property
     def levels(self) -> Mapping[str, float]:
         return {"start": self.start, "end": self.end}
 
     def concerns(self, setting: Setting) -> Iterable[Concern]:
-        return too_long("over", self.over, setting)
+        return _too_long("over", self.over, self.every, setting)
 
 
 def value_at(number: float | Schedule, clock: Clock) -> float:
     """Return a plain number as it is, a schedule's value at this moment."""
     return number(clock) if isinstance(number, Schedule) else number
+
+
+def levels_of(name: str, number: object) -> dict[str, float]:
+    """Return the values that a number or a schedule runs between, by recipe key below ``name``; none of other things.
+
+    A bound that holds for all of them holds at every moment.
+    """
+    if isinstance(number, Schedule):
+        return {f"{name}.{level}": value for level, value in number.levels.items()}
+    return {name: number} if isinstance(number, int | float) else {}
 
 
 def rewritten(number: float | Schedule, change: Callable[[float], float]) -> Any:
@@ -158,7 +177,24 @@ def _position(clock: Clock, every: Every) -> tuple[int, int]:
 
 
 def _length(duration: Duration, clock: Clock, every: Every) -> int:
-    return round(duration.epochs(clock)) if every == "epoch" else duration.steps(clock)
+    return int(duration.amount) if every == "epoch" else duration.steps(clock)
+
+
+def _checked(owner: str, key: str, duration: Duration, every: Every) -> Duration:
+    """Return the duration; one that a schedule moving once an epoch would round is refused."""
+    if every == "epoch" and duration.amount and (duration.unit == "steps" or duration.amount % 1):
+        raise RecipeError(
+            f"{owner} moves once an epoch, so its {key} is a whole number of epochs, not {duration}; or add every: step"
+        )
+    return duration
+
+
+def _too_long(key: str, duration: Duration, every: Every, setting: Setting) -> Iterator[Concern]:
+    """Yield what `too_long` does; where it proposes steps, the schedule must move by steps."""
+    for concern in too_long(key, duration, setting):
+        in_epochs = Duration.parse(concern.changes[key]).unit == "epochs"
+        unit = {} if every == "step" or in_epochs else {"every": "step"}
+        yield replace(concern, changes={**concern.changes, **unit})
 
 
 def _ramp(start: float, end: float, now: int, length: int) -> float:

@@ -6,7 +6,7 @@ rounding and speed only; `evaluation` watches.
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from sslkit.clock import Clock, Duration
 from sslkit.contracts import (
@@ -23,7 +23,7 @@ from sslkit.contracts import (
     ViewMaker,
 )
 from sslkit.errors import RecipeError
-from sslkit.schedules import Constant, Schedule
+from sslkit.schedules import Constant, Schedule, levels_of
 from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, ViewChoice
 
 StudentPart = Literal["backbone", "projector", "predictor", "prototypes"]
@@ -194,33 +194,45 @@ class Runtime:
         num_workers: processes that load images; null takes what the machine has.
         accumulation: micro-batches that a step is cut into to save memory.
         log_every: steps between two rows of metrics.jsonl.
+        rank_every: steps between two rows that say the effective rank, for which singular values are computed.
+        on_collapse: whether a run that falls ill (docs/doctor.md) goes on with a warning, stops, or goes on unjudged.
         checkpoint_every: time between two checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
         compile: whether to compile the networks.
+        checkpoint_activations: whether the student's backbone computes its activations again in the backward pass,
+            which takes less memory and more time.
         unreadable_limit: the share of unreadable images above which the run stops.
         skip_limit: steps in a row that may move nothing, because a number is not finite, before the run stops.
         roll_backs: how often it goes on instead from the checkpoint before them, leaving their images out.
         threads: CPU threads of torch; null leaves torch's own choice.
         callbacks: watchers of the run.
+        trackers: accelerate's trackers that are told the run's numbers besides metrics.jsonl, by name, or with
+            arguments as {wandb: {project: mine}}.
     """
 
     device: str = "auto"
     num_workers: int | None = None
     accumulation: int = 1
     log_every: int = 10
+    rank_every: int = 100
+    on_collapse: Literal["warn", "stop", "ignore"] = "warn"
     checkpoint_every: str = "1 epochs"
     keep_checkpoints: int = 2
     compile: bool = False
+    checkpoint_activations: bool = False
     unreadable_limit: float = 0.01
     skip_limit: int = 10
     roll_backs: int = 0
     threads: int | None = None
     callbacks: list[Callback] = field(default_factory=list)
+    trackers: list[str | dict[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         _interval("runtime.checkpoint_every", self.checkpoint_every)
         _at_least(0, "runtime", self, "num_workers", "unreadable_limit", "roll_backs")
-        _at_least(1, "runtime", self, "accumulation", "log_every", "keep_checkpoints", "skip_limit", "threads")
+        _at_least(
+            1, "runtime", self, "accumulation", "log_every", "rank_every", "keep_checkpoints", "skip_limit", "threads"
+        )
 
 
 @dataclass
@@ -286,12 +298,12 @@ class Parts:
 
 
 def _at_least(least: int, section: str, values: object, *names: str) -> None:
-    """Refuse plain numbers that are smaller, infinite or not a number; null and schedules are let through."""
+    """Refuse numbers, and levels of schedules, that are smaller, infinite or not a number; others are let through."""
     for name in names:
-        value = getattr(values, name)
-        if isinstance(value, int | float) and not least <= value < math.inf:
-            finite = "" if value < least else " and finite"
-            raise RecipeError(f"{section}.{name} is at least {least}{finite}, not {value}")
+        for key, value in levels_of(name, getattr(values, name)).items():
+            if not least <= value < math.inf:
+                finite = "" if value < least else " and finite"
+                raise RecipeError(f"{section}.{key} is at least {least}{finite}, not {value}")
 
 
 def _above_zero(section: str, values: object, *names: str) -> None:

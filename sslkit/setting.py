@@ -1,11 +1,19 @@
 """What a part is told of the run that it will work in, and what it has to say to that."""
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+import yaml
 
 from sslkit.clock import Clock, Duration
+
+Ailment = Literal[
+    "one-dimension collapse", "uniform collapse", "constant embeddings", "dimensional collapse", "not learning"
+]
+"""What a run can suffer from; `sslkit.training.verdict` says how each is told."""
 
 SEVERAL_MOMENTS = 100
 """Moments of a run at which a schedule is looked at."""
@@ -82,15 +90,25 @@ class Concern:
         source: where that is known from ("DINO appendix D"); empty for what follows from the numbers.
         changes: values, as a recipe writes them, by dotted key below the part.
         is_warning: whether the run is likely to fail or to disappoint; otherwise a part should merely be adapted.
+        leads_to: how it would fail.
+        remedy: values by whole key that are a way out once it has failed so. They are not proposed before: whoever
+            filled the other slots so may have meant it.
     """
 
     reason: str
     source: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     is_warning: bool = True
+    leads_to: tuple[Ailment, ...] = ()
+    remedy: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.source})" if self.source else self.reason
+
+    @property
+    def cure(self) -> dict[str, Any]:
+        """What to change once it has happened, values by whole key."""
+        return {**self.changes, **self.remedy}
 
 
 class Part:
@@ -103,6 +121,17 @@ class Part:
     def concerns(self, setting: Setting) -> Iterable[Concern]:
         """Yield what speaks against it in a run; ``setting.clock`` is the first step."""
         return ()
+
+
+def overrides(changes: Mapping[str, Any]) -> list[str]:
+    """Return changes, values by whole key, as words of a command line: ``--method.teacher EMA``."""
+    return [shlex.join([f"--{key}", one_line(value)]) for key, value in changes.items()]
+
+
+def one_line(value: Any) -> str:
+    """Return plain data as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()
+    return text.removesuffix("...").strip()
 
 
 def counted(number: float) -> str:

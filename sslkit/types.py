@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sslkit.errors import RecipeError
 
@@ -265,6 +266,17 @@ def matching_pairs(teacher_ids: Sequence[int], student_ids: Sequence[int]) -> li
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Return half-precision tensors as float32, wider ones as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def in_wider_dtype(state: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a state and what enters it in the wider of their dtypes, so that float64 inputs keep their precision."""
+    dtype = torch.promote_types(state.dtype, new.dtype)
+    return state.to(dtype), new.to(dtype)
+
+
+def unit_length(vectors: Tensor) -> Tensor:
+    """Return vectors (..., D) scaled to length 1, float32 or wider; one of length 0 stays so."""
+    return F.normalize(at_least_float32(vectors), dim=-1)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """One thread, one seed, and the smallest networks that have everything a step touches."""
 
+import importlib.util
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -74,3 +76,13 @@ def views(batch: int = 4, num_local: int = 3, dtype: torch.dtype = torch.float64
 def tiny() -> SimpleNamespace:
     """Return makers of a small branch and of small multi-crop views, in float64 unless told otherwise."""
     return SimpleNamespace(branch=branch, views=views, Backbone=TinyBackbone, Head=TinyHead)
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory):
+    """Return the cases of training/two_processes.py, the folder that two processes worked in, and their answers."""
+    spec = importlib.util.spec_from_file_location("two_processes", Path(__file__).parent / "training/two_processes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    folder = tmp_path_factory.mktemp("pair")
+    return SimpleNamespace(cases=module, folder=folder, answers=module.launch(folder))

@@ -128,7 +128,7 @@ def test_published_settings_are_free_of_concerns(part, setting):
             "starts at 0.04 and peaks at 0.1",
             "DINO app",
         ),
-        (Centering(8, temperature=Warmup(0.04, 0.07, "0.4 epochs")), run(), "starts at 0.07", "DINO appendix D"),
+        (Centering(8, temperature=Warmup(0.04, 0.07, "0 epochs")), run(), "starts at 0.07", "DINO appendix D"),
         (SinkhornKnopp(), SWAV_256, "256 images a view cannot be shared out equally over 3,000", "SwAV §3.1"),
         (BatchSoftmax(), SWAV_256, "256 images a view cannot be shared out equally over 3,000", "SwAV §3.1"),
         (SinkhornKnopp(queue_size=4000, embed_dim=2), SWAV_256, "holds 15 batches of 256", ""),
@@ -296,12 +296,15 @@ def test_fewer_prototypes_for_fewer_images():
     rare = the_concern(DINOHead(4, 65536, 1, 1), run(images=100_000))
     assert not rare.is_warning
     assert rare.changes == {"num_prototypes": 4096}
-    for images in (30, 100, 5_000, 65_000, 200_000):
+    for images in (1_280, 5_000, 65_000, 200_000):
         setting = run(images=images, batch=2)
         fewer = the_concern(DINOHead(4, 65536, 1, 1), setting).changes["num_prototypes"]
         assert 10 < images / fewer <= 40
         assert reasons(DINOHead(4, fewer, 1, 1), setting) == []
-    assert the_concern(DINOHead(4, 2, 1, 1), run(images=2, batch=2)).changes == {}
+    assert the_concern(DINOHead(4, 65536, 1, 1), run(images=1_000, batch=2)).changes == {"num_prototypes": 64}
+    for images in (2, 30, 100, 300):
+        assert the_concern(DINOHead(4, 65536, 1, 1), run(images=images, batch=2)).changes == {}
+    assert the_concern(DINOHead(4, 64, 1, 1), run(images=300, batch=2)).changes == {}
 
 
 @pytest.mark.parametrize("part", [Centering(8, 0.999), DINOHead(4, 8, 4, num_layers=2, l2_bottleneck=False)])

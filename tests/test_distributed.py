@@ -1,18 +1,7 @@
-import multiprocessing
-import sys
-
 import pytest
 import torch
-import torch.distributed as dist
 
 from sslkit import distributed
-from sslkit.collapse import Centering
-from sslkit.collapse.sinkhorn_knopp import balance
-from sslkit.types import Projection
-
-
-def teacher(logits):
-    return Projection(logits, logits, logits, logits, (0, 1))
 
 
 def test_alone_everything_is_the_identity():
@@ -23,56 +12,39 @@ def test_alone_everything_is_the_identity():
         distributed.max_over_processes,
         distributed.mean_over_processes,
         distributed.gather_over_processes,
+        distributed.from_main,
     ):
         assert torch.equal(function(tensor), tensor)
 
 
-def _work(rank, rendezvous, results):
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
-    mine = torch.arange(6.0).view(2, 3) * (rank + 1)
-    logits = torch.randn(2, 10, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    shard = logits[:, rank * 5 : rank * 5 + 5]
-    centering = Centering(7)
-    centering.update(teacher(shard))
-    answers = {
-        "rank": (distributed.rank(), distributed.world_size()),
-        "sum": distributed.sum_over_processes(mine),
-        "max": distributed.max_over_processes(mine - 2 * rank),
-        "mean": distributed.mean_over_processes(mine),
-        "gather": distributed.gather_over_processes(mine, dim=1),
-        "untouched": mine,
-        "center": centering.center,
-        "balanced": balance(shard, 0.05, 3),
-    }
-    results.put((rank, {name: getattr(value, "tolist", lambda v=value: v)() for name, value in answers.items()}))
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="forks, so that two processes need not import torch again")
-def test_two_processes_answer_as_one(tmp_path):
-    fork = multiprocessing.get_context("fork")
-    results = fork.Queue()
-    workers = [fork.Process(target=_work, args=(rank, tmp_path / "meet", results), daemon=True) for rank in (0, 1)]
-    for worker in workers:
-        worker.start()
-    by_rank = dict(results.get(timeout=60) for _ in workers)
-    for worker in workers:
-        worker.join(timeout=60)
-
+def test_two_processes_answer_as_one(pair):
     first = torch.arange(6.0).view(2, 3)
-    logits = torch.randn(2, 10, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    alone = Centering(7)
-    alone.update(teacher(logits))
-    whole = balance(logits, 0.05, 3)
-    for rank, answers in by_rank.items():
+    alone = pair.cases.exchanged()
+    for rank, answers in enumerate(pair.answers("exchanged")):
         assert answers["rank"] == (rank, 2)
-        assert answers["sum"] == (3 * first).tolist()
-        assert answers["max"] == torch.maximum(first, 2 * first - 2).tolist()
-        assert answers["mean"] == (1.5 * first).tolist()
-        assert answers["gather"] == torch.cat([first, 2 * first], 1).tolist()
-        assert answers["untouched"] == (first * (rank + 1)).tolist()
-        torch.testing.assert_close(
-            torch.tensor(answers["center"], dtype=torch.float64), alone.center, rtol=1e-13, atol=0
-        )
-        mine = torch.tensor(answers["balanced"], dtype=torch.float64)
-        torch.testing.assert_close(mine, whole[:, rank * 5 : rank * 5 + 5], rtol=1e-12, atol=0)
+        assert answers["from main"] == {"rank": 0}
+        assert torch.equal(answers["sum"], 3 * first)
+        assert torch.equal(answers["max"], torch.maximum(first, 2 * first - 2))
+        assert torch.equal(answers["mean"], 1.5 * first)
+        assert torch.equal(answers["gather"], torch.cat([first, 2 * first], 1))
+        assert torch.equal(answers["untouched"], first * (rank + 1))
+        torch.testing.assert_close(answers["center"], alone["center"], rtol=1e-13, atol=0)
+        mine = alone["balanced"][:, rank * 5 : rank * 5 + 5]
+        torch.testing.assert_close(answers["balanced"], mine, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "reason"),
+    [
+        ({}, None),
+        ({"MASTER_PORT": "29500"}, None),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, None),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_PORT": "29500"}, "accelerate launch was asked for several"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 processes that do not train together"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "mpirun started 2 processes"),
+    ],
+)
+def test_a_process_that_should_not_be_alone_says_so(environment, reason):
+    said = distributed.why_alone(environment)
+    assert said is None if reason is None else said.startswith(reason)

@@ -1,5 +1,7 @@
 import json
 import logging
+import os
+import signal
 
 import pytest
 import timm
@@ -93,6 +95,19 @@ def test_unreadable_images_are_left_out_counted_and_named_once(caplog):
 def test_nothing_readable_is_an_error():
     with pytest.raises(DataError, match=r"none of 2 images can be read.*0\.png: truncated"):
         list(labelled(Squares(2, damaged=(0, 1)), as_float).batches())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_readers_leave_interruptions_to_whoever_evaluates(number):
+    class Interrupting(Squares):
+        def read(self, index):
+            if os.getpid() != parent:
+                os.kill(os.getpid(), number)
+            return super().read(index)
+
+    parent = os.getpid()
+    batches = labelled(Interrupting(3), as_float, batch_size=2, num_workers=1).batches()
+    assert [len(images) for images, _ in batches] == [2, 1]
 
 
 def test_rows_say_what_was_measured():

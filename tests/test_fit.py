@@ -57,6 +57,33 @@ def test_parts_that_fit_are_taken(tiny, num_prototypes, operator, loss):
 
 
 @pytest.mark.parametrize(
+    ("num_prototypes", "operator", "loss", "said"),
+    [
+        (11, Centering(64), CrossEntropy(), "Centering was built with num_prototypes=64, but the num_prototypes of"),
+        (11, Centering(1), CrossEntropy(), "Centering was built with num_prototypes=1, but the num_prototypes of"),
+        (11, Centering(12, temperature=None), MSE(), "Centering was built with num_prototypes=12, but the"),
+        (
+            11,
+            SinkhornKnopp(queue_size=8, embed_dim=5),
+            CrossEntropy(),
+            "SinkhornKnopp was built with embed_dim=5, but the embed_dim of TinyHead",
+        ),
+        (None, NegativeQueue(7, 5), InfoNCE(), "NegativeQueue was built with embed_dim=7, but the embed_dim of"),
+    ],
+)
+def test_operators_of_another_size_than_the_heads_are_refused(tiny, num_prototypes, operator, loss, said):
+    with pytest.raises(RecipeError, match=f"method.collapse: {said} "):
+        check_fit(tiny.Head(num_prototypes), operator, loss)
+
+
+def test_a_part_that_does_not_say_its_size_fits_all(tiny):
+    head = tiny.Head(11)
+    head.num_prototypes = None
+    check_fit(head, Centering(64), CrossEntropy())
+    check_fit(tiny.Head(11), SinkhornKnopp(embed_dim=5), CrossEntropy())
+
+
+@pytest.mark.parametrize(
     ("num_prototypes", "operator", "loss", "said", "options"),
     [
         (None, Centering(11), CrossEntropy(), "collapse: Centering needs a head with prototypes. Add", [WITH.strip()]),

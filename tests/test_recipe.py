@@ -87,6 +87,8 @@ def base(write):
         ({"EMA": {"m": 1}}, {"a.b.EMA": {"n": 2}}, {"a.b.EMA": {"m": 1, "n": 2}}),
         ({"a": {"b": 1}}, {"a": 3}, {"a": 3}),
         (3, {"Cosine": {"start": 1}}, {"Cosine": {"start": 1}}),
+        ("Photos", "Photos", "Photos"),  # a folder, or a class without arguments, of which the same is said
+        ("a.EMA", "EMA", "EMA"),
     ],
 )
 def test_one_rule_merges(lower, upper, merged):
@@ -227,6 +229,19 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
         (["--optimization.clip_grad_norm", "0"], "optimization.clip_grad_norm is above 0, not 0"),
         (["--optimization.lr", "-1e-3"], "optimization.lr is at least 0, not -0.001"),
         (["--optimization.lr", ".inf"], "optimization.lr is at least 0 and finite, not inf"),
+        (
+            ["--optimization.lr", "{Cosine: {start: -4e-3, end: 0}}"],
+            "optimization.lr.start is at least 0, not -0.004",
+        ),
+        (
+            ["--optimization.lr", "{Cosine: {start: 1, end: 0, warmup: 3 steps, every: epoch}}"],
+            "optimization.lr: Cosine moves once an epoch, so its warmup is a whole number of epochs, not 3 steps",
+        ),
+        (["--runtime.accumulation", "0"], "runtime.accumulation is at least 1, not 0"),
+        (
+            ["--runtime.accumulation", "9"],
+            "runtime.accumulation: the 8 images of a process cannot be cut into 9 micro-batches; take 1 to 8",
+        ),
         (["--optimization.weight_decay", "-1"], "optimization.weight_decay is at least 0, not -1"),
         (["--data.num_images", "0"], "data.num_images is at least 1, not 0"),
         (["--data.channels", "0"], "data.channels is at least 1, not 0"),
@@ -243,6 +258,10 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
         (["--seed", "-1"], "seed is between 0 and 2**63 - 1, not -1"),
         (["--method.head.num_prototypes", "-3"], "method.head: "),
         (["--method.teacher", "{EMA: {momentum: 1.5}}"], "method.teacher: the momentum of EMA lies in [0, 1], not 1.5"),
+        (
+            ["--method.teacher", "{EMA: {momentum: {Cosine: {start: 2, end: 1}}}}"],
+            "method.teacher: the momentum.start of EMA lies in [0, 1], not 2",
+        ),
         (["--evaluation.evaluators", "[{KNN: {k: [0]}}]"], "evaluation.evaluators.0: KNN: k=(0,)"),
         (["--evaluation.evaluators", "[{KNN: {temperature: 0}}]"], "evaluation.evaluators.0: KNN: k="),
         (["--optimization.optimizer.betas", "[1]"], "optimization.optimizer.betas must be a list of 2, each a number"),
@@ -276,6 +295,8 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
             ["--method.collapse", "{Centering: {temperature: null}}", "--method.loss", "CrossEntropy"],
             "method.loss: CrossEntropy takes probabilities, but Centering yields logits",
         ),
+        (["--method.student_views", "[0, 1, 0]"], "method.student_views: [0, 1, 0] names a view twice"),
+        (["--method.teacher_views", "[1, 1]"], "method.teacher_views: [1, 1] names a view twice"),
         (["--method.student_views", "[0, 14]"], "method.student_views: there is no view 14; the ids are 0 to 3"),
         (
             ["--method.student_views", "[0]", "--method.teacher_views", "[0]"],
@@ -450,6 +471,13 @@ def test_classes_that_training_does_not_know_are_refused_before_training(folder,
         load(write(IMAGES), words).build()
 
 
+def test_a_name_that_looks_like_a_class_may_be_written_twice(base, write):
+    recipe = base("--data", "Photos")
+    assert (recipe.root.at("data.train.path"), recipe.root.at("data.test.path")) == ("Photos", "Photos")
+    write(f"name: Foo\n{BASE}", "some.yaml")
+    assert load(write("base: ./some.yaml\nname: Foo\n", "over.yaml")).name == "Foo"
+
+
 # Building
 
 
@@ -569,6 +597,16 @@ def test_networks_can_be_built_again_from_another_seed(base):
     assert torch.equal(backbone.linear.weight, built.backbone.linear.weight)
     assert torch.equal(head.projector.weight, built.head.projector.weight)
     assert not torch.equal(other.linear.weight, built.backbone.linear.weight)
+
+
+def test_first_weights_do_not_depend_on_what_the_operator_draws(base):
+    words = ["--method.head.num_prototypes", "null", "--method.predictor", "TinyPredictor"]
+    queue = ["--method.collapse", "{NegativeQueue: {size: 7}}", "--method.loss", "InfoNCE"]
+    none = ["--method.collapse", "null", "--method.loss", "MSE"]
+    one, other = (base(*words, *more).build().method for more in (queue, none))
+    for network in ("backbone", "head", "predictor"):
+        weights = getattr(one, network).state_dict()
+        assert all(torch.equal(weight, weights[name]) for name, weight in getattr(other, network).state_dict().items())
 
 
 # Writing

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from sslkit.clock import Clock
-from sslkit.errors import NotSupported
-from sslkit.schedules import Constant, Cosine, Schedule, Warmup, rewritten, value_at
+from sslkit.errors import NotSupported, RecipeError
+from sslkit.schedules import Constant, Cosine, Schedule, Warmup, levels_of, rewritten, value_at
+from sslkit.setting import Setting
 
 
 def values(schedule, total_steps, steps_per_epoch):
@@ -58,11 +59,38 @@ def test_warmup_by_hand_and_per_step():
     assert values(Warmup(0.0, 1.0, "3 steps", every="step"), 5, 5) == [0.0, 0.5, 1.0, 1.0, 1.0]
 
 
-def test_scaling_multiplies_the_peak_and_nothing_else():
+@pytest.mark.parametrize("duration", ["300 steps", "1 step", "2.5 epochs", "0.4 epochs"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda duration, every: Warmup(0.04, 0.07, duration, every), "Warmup moves once an epoch, so its over"),
+        (lambda duration, every: Cosine(1, 0, duration, every=every), "Cosine moves once an epoch, so its warmup"),
+    ],
+)
+def test_what_moves_once_an_epoch_takes_whole_epochs(make, said, duration):
+    with pytest.raises(RecipeError, match=f"{said} is a whole number of epochs, not {duration[:3]}.* every: step"):
+        make(duration, "epoch")
+    for every, taken in (("step", duration), ("epoch", "3 epochs"), ("epoch", "0 steps")):
+        make(taken, every)
+
+
+@pytest.mark.parametrize("total", [2, 10, 100])
+@pytest.mark.parametrize("schedule", [Warmup(0.1, 0.2, "99 epochs"), Cosine(1, 0, "99 epochs", every="epoch")])
+def test_a_shorter_length_is_proposed_in_steps_only_with_every_step(schedule, total):
+    [concern] = schedule.concerns(Setting(100, 10, Clock(0, total, 10)))
+    again = type(schedule)(**{**vars(schedule), **concern.changes})
+    assert again.every == ("epoch" if total == 100 else "step")
+    assert not [*again.concerns(Setting(100, 10, Clock(0, total, 10)))]
+
+
+def test_scaling_multiplies_the_peak_and_what_it_rises_from_but_not_what_it_falls_to():
     lr = Cosine(0.0005, 1e-6, warmup="2 epochs").scaled(4)
     np.testing.assert_allclose(values(lr, 40, 8), cosine_table(0.002, 1e-6, 40, 16, 0.0), rtol=1e-14)
+    small = values(Cosine(4.8, 0.0048, "10 epochs", 0.3).scaled(1 / 32), 40, 2)
+    np.testing.assert_allclose(small, cosine_table(0.15, 0.0048, 40, 20, 0.3 / 32), rtol=1e-14)
+    assert small[:20] == sorted(small[:20])
     assert Constant(3.0).scaled(0.5)(Clock()) == 1.5
-    assert values(Warmup(0.1, 1.0, "2 steps", every="step").scaled(2), 3, 3) == [0.1, 2.0, 2.0]
+    assert values(Warmup(0.1, 1.0, "2 steps", every="step").scaled(2), 3, 3) == [0.2, 2.0, 2.0]
 
 
 def test_a_schedule_without_a_peak_refuses_to_be_scaled():
@@ -82,9 +110,16 @@ def test_value_at_takes_numbers_and_schedules():
 
 def test_levels_are_the_values_between_which_a_schedule_runs():
     assert dict(Constant(0.3).levels) == {"value": 0.3}
-    assert dict(Cosine(0.9, 1.0, "3 epochs").levels) == {"start": 0.9, "end": 1.0}
+    assert dict(Cosine(0.9, 1.0, warmup_from=0.5).levels) == {"start": 0.9, "end": 1.0}
+    assert dict(Cosine(0.9, 1.0, "3 epochs").levels) == {"start": 0.9, "end": 1.0, "warmup_from": 0}
     assert dict(Cosine(0.9, 1.0, "3 epochs", warmup_from=0.5).levels) == {"start": 0.9, "end": 1.0, "warmup_from": 0.5}
     assert dict(Warmup(0.04, 0.07, "3 epochs").levels) == {"start": 0.04, "end": 0.07}
+
+
+def test_levels_are_named_as_a_recipe_names_them():
+    assert levels_of("lr", 0.3) == {"lr": 0.3}
+    assert levels_of("lr", Warmup(0.1, 0.2, "1 epochs")) == {"lr.start": 0.1, "lr.end": 0.2}
+    assert levels_of("lr", None) == levels_of("lr", "synchronized") == {}
 
 
 def test_a_number_or_the_levels_of_a_schedule_are_rewritten_as_a_recipe_says_them():

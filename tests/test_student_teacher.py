@@ -8,6 +8,10 @@ from torch.nn import functional as F
 from sslkit.collapse import Centering
 from sslkit.contracts import Loss, Predictor
 from sslkit.errors import RecipeError
+from sslkit.heads.dino_head import DINOHead
+from sslkit.heads.mlp_head import MLPHead
+from sslkit.heads.mlp_predictor import MLPPredictor
+from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import CrossEntropy
 from sslkit.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
@@ -278,6 +282,13 @@ def test_views_that_nobody_makes_are_refused(tiny):
         model.assign(tiny.views())
 
 
+@pytest.mark.parametrize(("student_views", "teacher_views"), [([0, 0], [1]), ("all", [1, 0, 1])])
+def test_a_view_that_is_named_twice_is_refused(tiny, student_views, teacher_views):
+    model = method(tiny.branch(), student_views=student_views, teacher_views=teacher_views)
+    with pytest.raises(RecipeError, match="names a view twice"):
+        model.assign(tiny.views())
+
+
 @pytest.mark.parametrize(("student_views", "teacher_views"), [([0], [0]), ([1], [1]), ([], "globals")])
 def test_nothing_to_compare_is_refused(tiny, student_views, teacher_views):
     model = method(tiny.branch(), student_views=student_views, teacher_views=teacher_views)
@@ -306,6 +317,26 @@ def test_a_branch_is_built_of_backbone_and_head_alone(tiny):
 def test_a_module_that_is_no_backbone_is_refused(tiny):
     with pytest.raises(TypeError, match=r"takes a sslkit\.Backbone, which answers with Features, not a Sequential"):
         Branch(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), tiny.Head())
+
+
+@pytest.mark.parametrize(
+    "head", [MLPHead(99, embed_dim=6), DINOHead(99, 7, 4, 6), DINOHead(99, None, 4, 6), SwAVHead(99, 7, 4, 6)]
+)
+def test_a_head_for_other_features_is_refused(head, tiny):
+    said = "was built with in_dim=99, but the embed_dim of TinyBackbone is 5"
+    with pytest.raises(RecipeError, match=rf"method\.head: {type(head).__name__} {said}"):
+        Branch(tiny.Backbone(), head)
+
+
+def test_a_predictor_for_other_projections_is_refused(tiny):
+    said = "was built with dim=99, but the embed_dim of TinyHead is 6"
+    with pytest.raises(RecipeError, match=rf"method\.predictor: MLPPredictor {said}"):
+        Branch(tiny.Backbone(), tiny.Head(), MLPPredictor(99))
+
+
+def test_parts_that_fit_or_do_not_say_their_size_are_taken(tiny):
+    assert Branch(tiny.Backbone(), MLPHead(5, embed_dim=6), MLPPredictor(6)).head.in_dim == 5
+    assert Branch(tiny.Backbone(), tiny.Head(), LinearPredictor(99)).predictor.dim is None
 
 
 def test_a_compiled_backbone_is_one(tiny):

@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from sslkit.errors import RecipeError
-from sslkit.types import Projection, Targets, ViewGroup, Views, at_least_float32, matching_pairs
+from sslkit.types import (
+    Projection,
+    Targets,
+    ViewGroup,
+    Views,
+    at_least_float32,
+    in_wider_dtype,
+    matching_pairs,
+    unit_length,
+)
 
 
 @pytest.fixture
@@ -110,6 +119,24 @@ def test_at_least_float32(dtype, wide):
     tensor = torch.ones(2, dtype=dtype)
     assert at_least_float32(tensor).dtype == wide
     assert (at_least_float32(tensor) is tensor) == (dtype == wide)
+
+
+@pytest.mark.parametrize("state", [torch.float32, torch.float64])
+@pytest.mark.parametrize("new", [torch.float32, torch.float64])
+def test_a_state_and_what_enters_it_take_the_wider_dtype(state, new):
+    old, fresh = torch.rand(3, dtype=state), torch.rand(3, dtype=new)
+    wide = torch.float64 if torch.float64 in (state, new) else torch.float32
+    ours = in_wider_dtype(old, fresh)
+    assert [tensor.dtype for tensor in ours] == [wide, wide]
+    assert torch.equal(ours[0], old.to(wide))
+    assert torch.equal(ours[1], fresh.to(wide))
+    assert (ours[0] is old) == (state == wide)
+
+
+def test_unit_length():
+    vectors = torch.tensor([[3.0, 4.0], [0.0, 0.0]], dtype=torch.bfloat16)
+    assert torch.equal(unit_length(vectors), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    assert unit_length(vectors.double()).dtype == torch.float64
 
 
 def test_views_of_crops_are_those_of_groups(views):

@@ -1,7 +1,6 @@
 """A MODEL of the command line to a frozen backbone: a run, a folder, timm, the Hub, raw pixels."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ import torch
 from safetensors import SafetensorError
 
 from sslkit.backbones.raw_pixels import RawPixels
+from sslkit.backbones.statistics import default_statistics, read_statistics, recorded_statistics, timm_statistics
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
-from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, DataStatistics
-
-IMAGENET = DataStatistics(3, IMAGENET_MEAN, IMAGENET_STD)
+from sslkit.types import DataStatistics
 
 FORMS = (
     "MODEL is a run folder, an exported folder, timm:NAME (pretrained), untrained:NAME, hf-hub:OWNER/NAME, "
@@ -63,13 +61,14 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
         with torch.random.fork_rng():
             torch.manual_seed(0)
             untrained = TimmBackbone(name, channels)
-        return _ready(untrained, _timm_statistics(untrained, trained=False), spec)
+        size = {"input_size": untrained.model.pretrained_cfg["input_size"]}
+        return _ready(untrained, timm_statistics(size, channels), spec)
     if source in ("timm", "hf-hub"):
         pretrained = TimmBackbone(name if source == "timm" else spec, channels, pretrained=True)
-        return _ready(pretrained, _timm_statistics(pretrained, trained=True), spec)
+        return _ready(pretrained, timm_statistics(pretrained.model.pretrained_cfg, channels), spec)
     folder, called = _find(Path(spec).expanduser(), network)
     backbone = load_backbone(folder)
-    return _ready(backbone, read_statistics(folder) or _fallback_statistics(backbone), called)
+    return _ready(backbone, read_statistics(folder) or recorded_statistics(folder, backbone.in_chans), called)
 
 
 def load_backbone(folder: Path) -> Backbone:
@@ -94,26 +93,6 @@ def load_backbone(folder: Path) -> Backbone:
     return loaded
 
 
-def read_statistics(folder: Path) -> DataStatistics | None:
-    """Read data.json beside the weights or, of a run, beside its networks; None where there is none.
-
-    Raises:
-        SSLKitError: it is there and cannot be read.
-    """
-    for file in (folder / "data.json", folder.parent / "data.json"):
-        if file.is_file():
-            try:
-                return DataStatistics(**json.loads(file.read_text(encoding="utf-8")))
-            except (ValueError, TypeError) as error:
-                raise SSLKitError(f"{file}: {error}") from error
-    return None
-
-
-def default_statistics(channels: int = 3) -> DataStatistics:
-    """Return ImageNet's, or for other channels than 3 a mean of 0.5 and a std of 0.25."""
-    return IMAGENET if channels == 3 else DataStatistics(channels, (0.5,) * channels, (0.25,) * channels)
-
-
 def _find(path: Path, network: str) -> tuple[Path, str]:
     """Return the folder that holds the weights, and what the network is called."""
     if (path / "config.json").is_file():
@@ -131,19 +110,3 @@ def _find(path: Path, network: str) -> tuple[Path, str]:
 
 def _ready(backbone: Backbone, statistics: DataStatistics, network: str) -> LoadedModel:
     return LoadedModel(backbone.float().eval(), statistics, network)
-
-
-def _fallback_statistics(backbone: Backbone) -> DataStatistics:
-    if isinstance(backbone, TimmBackbone):
-        return _timm_statistics(backbone, trained=True)
-    return default_statistics(backbone.in_chans)
-
-
-def _timm_statistics(backbone: TimmBackbone, trained: bool) -> DataStatistics:
-    """Read size and, of trained weights, mean and std from timm's own record of a model."""
-    config: Mapping[str, Any] = backbone.model.pretrained_cfg
-    default = default_statistics(backbone.in_chans)
-    size = int(config["input_size"][-1])
-    fits = trained and len(config["mean"]) == backbone.in_chans
-    mean, std = (tuple(config["mean"]), tuple(config["std"])) if fits else (default.mean, default.std)
-    return DataStatistics(backbone.in_chans, mean, std, size=size, resize=round(size * 8 / 7))

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from sslkit.backbones.resampling import resample
+from sslkit.backbones.statistics import default_statistics
 from sslkit.backbones.timm_models import (
     ARCHITECTURE,
     FOREIGN,
@@ -44,7 +44,7 @@ class TimmBackbone(Backbone):
         name: a timm name ("vit_small_patch16_224", "resnet50.a1_in1k"), ``hf-hub:owner/model`` or
             ``local-dir:folder``.
         in_chans: channels of the images.
-        drop_path_rate: stochastic depth of the last block, 0 .. 1.
+        drop_path_rate: stochastic depth of the last block, at least 0 and below 1.
         pretrained: whether to start from timm's weights.
         small_image_stem: give a ResNet a 3x3 stride-1 stem without max-pool, for images of about 32 px. The stem
             starts from scratch even if the rest is pretrained; it is as wide as the one it replaces (64, or
@@ -56,7 +56,7 @@ class TimmBackbone(Backbone):
     Raises:
         UnknownName: timm has no such model.
         NotSupported: the model has no stem to make small.
-        SSLKitError: an argument does not fit the model, or its weights cannot be had.
+        SSLKitError: an argument does not fit the model or is out of range, or its weights cannot be had.
     """
 
     model: Any
@@ -73,6 +73,8 @@ class TimmBackbone(Backbone):
         fused_attention: bool | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= drop_path_rate < 1:
+            raise RecipeError(f"the drop_path_rate of TimmBackbone is at least 0 and below 1, not {drop_path_rate}")
         self.name, self.in_chans = name, in_chans
         self.drop_path_rate, self.small_image_stem = drop_path_rate, small_image_stem
         self.model_args, self.fused_attention = dict(model_args or {}), fused_attention
@@ -144,6 +146,18 @@ class TimmBackbone(Backbone):
         rows, columns = self.model.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
         return kept[0][:, :, 0, self._num_prefix_tokens :].unflatten(-1, (rows, columns))
 
+    def checkpoint_activations(self) -> None:
+        """Keep what passes between timm's blocks alone (stages, for some networks), and compute the rest again.
+
+        Raises:
+            NotSupported: timm cannot do so for this architecture.
+        """
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise NotSupported(f"timm cannot compute the activations of {self.name!r} again") from error
+        self.recomputes = True
+
     def named_weights(self) -> dict[str, Tensor]:
         """Return parameters and buffers by timm's names."""
         weights: dict[str, Tensor] = self.model.state_dict()
@@ -153,17 +167,38 @@ class TimmBackbone(Backbone):
         """Return a weight by timm's name in its shape here, as `sslkit.backbones.resampling.resample` does."""
         return resample(self.model, name, weight)
 
-    def save(self, folder: Path) -> None:
-        """Write model.safetensors and config.json.
+    def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
+        """Write model.safetensors and config.json, with no word on timm's own weights, which these no longer are.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
-        ``small_image_stem``, which timm does not know.
+        ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
+        ``statistics`` that timm has words for, or those of `default_statistics`.
+
+        Raises:
+            NotSupported: the model takes images of one size alone, and the statistics are of another.
         """
-        source = self.model.pretrained_cfg
-        self._write(folder, source, {key: self._per_channel(source[key]) for key in ("mean", "std")})
+        arguments, default = self._portable_arguments(), default_statistics(self.in_chans)
+        images = images_for_timm(statistics) if statistics else {"mean": default.mean, "std": default.std}
+        architecture = {"in_chans": self.in_chans, **arguments["model_args"]}
+        if getattr(self.model, "dynamic_img_size", False):
+            architecture["dynamic_img_size"] = True
+        # safetensors refuses the strided weights of the channels-last layout that training uses.
+        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
+        model.pretrained_cfg = {key: value for key, value in model.pretrained_cfg.items() if key in ARCHITECTURE}
+        try:
+            save_for_hf(
+                model,
+                str(folder),
+                model_args=architecture,
+                model_config={"sslkit": {"backbone": type(self).__name__, "arguments": arguments}},
+                data_config=images,
+                safe_serialization=True,
+            )
+        except ValueError as error:
+            raise NotSupported(f"timm cannot write {self.name!r}: {error}") from error
 
     def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
-        """Write the same files with what timm must know of the images, and no word on weights that these are not.
+        """Write the same files, if timm can read them.
 
         Raises:
             NotSupported: timm does not know the small-image stem.
@@ -173,25 +208,7 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        own = {key: value for key, value in self.model.pretrained_cfg.items() if key in ARCHITECTURE}
-        self._write(folder, own, images_for_timm(statistics))
-
-    def _write(self, folder: Path, pretrained_cfg: Mapping[str, Any], images: Mapping[str, Any]) -> None:
-        arguments = self._portable_arguments()
-        architecture = {"in_chans": self.in_chans, **arguments["model_args"]}
-        if getattr(self.model, "dynamic_img_size", False):
-            architecture["dynamic_img_size"] = True
-        # safetensors refuses the strided weights of the channels-last layout that training uses.
-        model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format)
-        model.pretrained_cfg = dict(pretrained_cfg)
-        save_for_hf(
-            model,
-            str(folder),
-            model_args=architecture,
-            model_config={"sslkit": {"backbone": type(self).__name__, "arguments": arguments}},
-            data_config=dict(images),
-            safe_serialization=True,
-        )
+        self.save(folder, statistics)
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":
@@ -226,10 +243,6 @@ class TimmBackbone(Backbone):
             "model_args": model_args,
             "fused_attention": self.fused_attention,
         }
-
-    def _per_channel(self, numbers: Sequence[float]) -> tuple[float, ...]:
-        """Fit a pretrained model's mean or std to this backbone's channels."""
-        return tuple(numbers) if len(numbers) == self.in_chans else (sum(numbers) / len(numbers),) * self.in_chans
 
     def _check(self, images: Tensor) -> None:
         """Refuse images that timm would refuse less clearly."""

@@ -74,7 +74,7 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
             "small_image_stem: false; for a ViT with model_args: {img_size: 32, patch_size: 4}."
         )
     resnet: Any = model
-    small = nn.Conv2d(resnet.in_chans, resnet.bn1.num_features, 3, padding=1, bias=False)
+    small = nn.Conv2d(resnet.in_chans, len(resnet.bn1.weight), 3, padding=1, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     resnet.conv1 = small.to(resnet.bn1.weight)
     resnet.maxpool = nn.Identity()

@@ -5,7 +5,6 @@ import inspect
 import re
 from typing import Any
 
-import yaml
 from rich.text import Text
 
 from sslkit.cli.screen import Screen
@@ -17,6 +16,7 @@ from sslkit.recipe.signature import REQUIRED, Parameter, parameters
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Parts
+from sslkit.setting import one_line
 
 
 def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:
@@ -110,9 +110,3 @@ def _meaning(parameter: Parameter) -> Text:
 def spoken(text: str) -> str:
     """Return a docstring's text without its backticks."""
     return text.replace("`", "")
-
-
-def one_line(value: Any) -> str:
-    """Return plain data as YAML on one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000).strip()
-    return text.removesuffix("...").strip()

@@ -6,7 +6,7 @@ from sslkit.clock import Clock
 from sslkit.collapse.partition import balanced_together, is_too_few, too_few
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
-from sslkit.schedules import Schedule, value_at
+from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, Targets
 
@@ -25,8 +25,9 @@ class BatchSoftmax(CollapseOperator):
 
     def __init__(self, temperature: float | Schedule = 0.05) -> None:
         super().__init__()
-        if isinstance(temperature, float | int) and temperature <= 0:
-            raise ValueError(f"the temperature of BatchSoftmax is above 0, not {temperature}")
+        for key, level in levels_of("temperature", temperature).items():
+            if level <= 0:
+                raise ValueError(f"the {key} of BatchSoftmax is above 0, not {level}")
         self.temperature = temperature
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:

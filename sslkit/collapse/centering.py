@@ -8,9 +8,9 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
-from sslkit.schedules import Schedule, value_at
+from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.setting import Concern, Setting
-from sslkit.types import Projection, TargetKind, Targets, at_least_float32
+from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
 
 FIRST, WARMEST = 0.06, 0.07
 """The highest teacher temperature that did not collapse (DINO appendix D): held, and warmed up to from 0.04."""
@@ -42,8 +42,10 @@ class Centering(CollapseOperator):
         super().__init__()
         if not 0 <= momentum <= 1:
             raise ValueError(f"the momentum of Centering lies in [0, 1], not {momentum}")
-        if isinstance(temperature, float | int) and temperature < 0:
-            raise ValueError(f"the temperature of Centering is not negative, as {temperature} is")
+        for key, level in levels_of("temperature", temperature).items():
+            if level < 0:
+                raise ValueError(f"the {key} of Centering is not negative, as {level} is")
+        self.num_prototypes = num_prototypes
         self.momentum = momentum
         self.temperature = temperature
         self.register_buffer("center", torch.zeros(num_prototypes))
@@ -70,9 +72,8 @@ class Centering(CollapseOperator):
     def update(self, teacher: Projection, clock: Clock = START) -> None:
         assert teacher.logits is not None
         mean = mean_over_processes(at_least_float32(teacher.logits).mean((0, 1)))
-        # The state takes the wider dtype, so that float64 inputs keep their precision.
-        self.center = self.center.to(torch.promote_types(self.center.dtype, mean.dtype))
-        self.center.lerp_(mean.to(self.center.dtype), 1 - self.momentum)
+        self.center, mean = in_wider_dtype(self.center, mean)
+        self.center.lerp_(mean, 1 - self.momentum)
 
     def metrics(self, clock: Clock) -> dict[str, float | Tensor]:
         numbers: dict[str, float | Tensor] = {"center_norm": self.center.norm()}
@@ -85,12 +86,15 @@ class Centering(CollapseOperator):
             yield Concern(
                 "centering does not keep a student that is its own teacher from collapse: k-NN 0.1 %",
                 "DINO table 15 row 4",
+                leads_to=("not learning", "dimensional collapse", "one-dimension collapse", "uniform collapse"),
+                remedy={"method.teacher": "EMA"},
             )
         if self.momentum >= SLOWEST:
             yield Concern(
                 f"a center with momentum {self.momentum:g} follows too slowly: 0.999 collapsed, 0.9 is the default",
                 "DINO appendix D",
                 {"momentum": 0.9},
+                leads_to=("one-dimension collapse",),
             )
         if self.temperature is not None:
             yield from self._too_warm(setting)
@@ -107,4 +111,5 @@ class Centering(CollapseOperator):
             "the start, 0.06 learned and 0.08 collapsed; warmed up from 0.04, 0.07 learned",
             "DINO appendix D",
             {"temperature": {"Warmup": warm} if over.amount else cool},
+            leads_to=("uniform collapse",),
         )

@@ -5,13 +5,12 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
 from sslkit.setting import Concern, Setting
-from sslkit.types import Projection, TargetKind, Targets, at_least_float32
+from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
 
 PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
 """Images in the queue over images: MoCo's on ImageNet, and a little more than in its CIFAR-10 demo (8 %)."""
@@ -45,7 +44,8 @@ class NegativeQueue(CollapseOperator):
         super().__init__()
         if size < 1:
             raise ValueError(f"the size of NegativeQueue is at least 1, not {size}")
-        self.register_buffer("queue", F.normalize(torch.randn(size, embed_dim), dim=-1))
+        self.embed_dim = embed_dim
+        self.register_buffer("queue", unit_length(torch.randn(size, embed_dim)))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     @property
@@ -62,14 +62,12 @@ class NegativeQueue(CollapseOperator):
 
     @torch.no_grad()
     def update(self, teacher: Projection, clock: Clock = START) -> None:
-        embedding = F.normalize(at_least_float32(teacher.embedding), dim=-1)
-        new = gather_over_processes(embedding, dim=1).flatten(0, 1)
+        new = gather_over_processes(unit_length(teacher.embedding), dim=1).flatten(0, 1)
         size = len(self.queue)
-        # The state takes the wider dtype, so that float64 inputs keep their precision.
-        self.queue = self.queue.to(torch.promote_types(self.queue.dtype, new.dtype))
+        self.queue, new = in_wider_dtype(self.queue, new)
         first = max(0, len(new) - size)
         places = (self.pointer + torch.arange(first, len(new), device=new.device)) % size
-        self.queue[places] = new[first:].to(self.queue.dtype)
+        self.queue[places] = new[first:]
         self.pointer.add_(len(new)).remainder_(size)
 
     def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:

@@ -35,4 +35,4 @@ def too_few(num_images: int, setting: Setting, changes: Mapping[str, Any]) -> Co
         f"{num_images:,} images a view cannot be shared out equally over {setting.num_prototypes:,} prototypes; SwAV "
         "takes a queue for batches of 256"
     )
-    return Concern(reason, "SwAV §3.1", changes)
+    return Concern(reason, "SwAV §3.1", changes, leads_to=("uniform collapse",))

@@ -81,6 +81,7 @@ class SinkhornKnopp(CollapseOperator):
         self.epsilon = epsilon
         self.num_iters = num_iters
         self.queue_start = Duration.parse(queue_start)
+        self.embed_dim = embed_dim if queue_size else None
         self.queue = ViewQueue(num_views, queue_size, embed_dim) if queue_size and embed_dim is not None else None
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sslkit.distributed import gather_over_processes, rank, world_size
 from sslkit.errors import RecipeError
+from sslkit.types import in_wider_dtype
 
 
 class ViewQueue(nn.Module):
@@ -61,10 +62,8 @@ class ViewQueue(nn.Module):
 
     def push(self, embeddings: Tensor) -> None:
         """Put the batch (T, B, D) of every process in front; the oldest fall out."""
-        new = gather_over_processes(embeddings, dim=1)
-        rows = torch.cat([new, self.rows], 1)[:, : self.rows.shape[1]]
-        # The state takes the wider dtype, so that float64 inputs keep their precision.
-        self.rows = self.rows.to(rows.dtype).copy_(rows)
+        self.rows, new = in_wider_dtype(self.rows, gather_over_processes(embeddings, dim=1))
+        self.rows.copy_(torch.cat([new, self.rows], 1)[:, : self.rows.shape[1]])
 
     def _batches(self, batch_size: int) -> Tensor:
         """Return the rows in use as (T, batches, processes, B, D)."""

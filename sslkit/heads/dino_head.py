@@ -88,6 +88,7 @@ class DINOHead(Head):
             layers.append(nn.Linear(widths[-1], embed_dim))
         self.projector = nn.Sequential(*layers)
         self.projector.apply(_initialise)
+        self.in_dim = in_dim
         self.embed_dim = embed_dim if l2_bottleneck else widths[-1]
         self.num_prototypes = num_prototypes
         self.normalize = l2_bottleneck
@@ -110,6 +111,7 @@ class DINOHead(Head):
                 f"without the l2 bottleneck, {self.num_layers} layers below the prototypes collapse: k-NN 0.1 %",
                 "DINO appendix C",
                 {"l2_bottleneck": True},
+                leads_to=("one-dimension collapse", "uniform collapse", "not learning"),
             )
 
 

@@ -48,4 +48,4 @@ class MLPHead(Head):
             width = hidden_dim
         self.projector = nn.Sequential(*layers, nn.Linear(width, embed_dim, bias=last_bias))
         self.prototypes = None
-        self.embed_dim = embed_dim
+        self.in_dim, self.embed_dim = in_dim, embed_dim

@@ -21,6 +21,7 @@ class MLPPredictor(Predictor):
     def __init__(self, dim: int, hidden_dim: int = 4096, batch_norm: bool = True) -> None:
         super().__init__()
         check_widths("MLPPredictor", dim=dim, hidden_dim=hidden_dim)
+        self.dim = dim
         norm = [nn.BatchNorm1d(hidden_dim)] if batch_norm else []
         self.layers = nn.Sequential(
             nn.Linear(dim, hidden_dim), *norm, nn.ReLU(), nn.Linear(hidden_dim, dim, bias=False)

@@ -8,6 +8,10 @@ PUBLISHED, FEWEST = 20, 4.8
 """Images of ImageNet a prototype in DINO: with K = 65536, and with the largest K of appendix C, 262144."""
 
 
+LEAST = 64
+"""Prototypes, fewer of which are not proposed: half of the smallest shipped recipe's."""
+
+
 def images_a_prototype(num_prototypes: int | None, setting: Setting) -> Iterator[tuple[str, str]]:
     """Yield the numbers as a fact for `sslkit explain`."""
     if num_prototypes:
@@ -20,11 +24,11 @@ def few_images(num_prototypes: int | None, setting: Setting) -> Iterator[Concern
     share = setting.num_images / num_prototypes if num_prototypes else FEWEST
     if share >= FEWEST:
         return
-    fitting = max(2, power_of_two(setting.num_images / PUBLISHED))
+    fitting = max(LEAST, power_of_two(setting.num_images / PUBLISHED))
     yield Concern(
         f"{num_prototypes:,} prototypes for {setting.num_images:,} images, {counted(share)} images each; DINO had 20 "
         "each, and lost 0.4 points with 4096 prototypes",
         "DINO appendix C",
-        {"num_prototypes": fitting} if num_prototypes and fitting < num_prototypes else {},
+        {"num_prototypes": fitting} if setting.num_images >= FEWEST * fitting else {},
         is_warning=share < 1,
     )

@@ -46,7 +46,7 @@ class SwAVHead(Head):
             nn.Linear(in_dim, hidden_dim), nn.BatchNorm1d(hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, embed_dim)
         )
         self.prototypes = None if num_prototypes is None else nn.Linear(embed_dim, num_prototypes, bias=False)
-        self.embed_dim = embed_dim
+        self.in_dim, self.embed_dim = in_dim, embed_dim
         self.num_prototypes = num_prototypes
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """Cross-entropy between views."""
 
+import math
 from typing import ClassVar
 
 import torch
@@ -51,3 +52,7 @@ class CrossEntropy(Loss):
     def log_probabilities(self, student: Projection) -> Tensor:
         assert student.logits is not None
         return (at_least_float32(student.logits) / self.temperature).log_softmax(-1)
+
+    def chance(self, student: Projection, targets: Targets) -> float:
+        """Return ln K: the student finds all prototypes alike."""
+        return math.log(targets.values.shape[-1])

@@ -1,15 +1,15 @@
 """Contrast with negatives."""
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sslkit.contracts import Loss
-from sslkit.distributed import gather_over_processes, rank
+from sslkit.distributed import gather_over_processes, rank, world_size
 from sslkit.errors import RecipeError
-from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
+from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 NEGATIVES = ("targets", "batch", "both")
 
@@ -54,7 +54,7 @@ class InfoNCE(Loss):
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:
         """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D) of length 1."""
-        mine, theirs = _unit(student.embedding), _unit(targets.values)
+        mine, theirs = unit_length(student.embedding), unit_length(targets.values)
         queued = self._queued(mine, targets)
         batch = gather_over_processes(theirs, dim=1) if self.couples_batch else None
         pairs = matching_pairs(targets.view_ids, student.view_ids)
@@ -68,20 +68,28 @@ class InfoNCE(Loss):
             total = total - (torch.cat(scores, 1) / self.temperature).log_softmax(1)[:, 0].mean()
         return total / len(pairs)
 
+    def chance(self, student: Projection, targets: Targets) -> float:
+        """Return ln(1 + negatives): the student finds the negatives as near as the other view."""
+        queued = 0 if targets.negatives is None or not self.needs_negatives else len(targets.negatives)
+        others = targets.values.shape[1] * world_size() - 1 if self.couples_batch else 0
+        return math.log(1 + queued + others)
+
     def _queued(self, mine: Tensor, targets: Targets) -> Tensor | None:
         """Return the cosines (S, B, Q) with the operator's negatives, once for all teacher views."""
         if not self.needs_negatives:
             return None
         assert targets.negatives is not None
-        return mine @ targets.negatives.to(mine.dtype).T
+        return _cosines(mine, targets.negatives.to(mine.dtype))
 
 
 def _others(mine: Tensor, batch: Tensor) -> Tensor:
     """Return the cosines of (B, D) with the (N, D) targets of all processes, -inf where the image is the same."""
     images = torch.arange(len(mine), device=mine.device) + rank() * len(mine)
     same = images[:, None] == torch.arange(len(batch), device=mine.device)
-    return (mine @ batch.T).masked_fill(same, -torch.inf)
+    return _cosines(mine, batch).masked_fill(same, -torch.inf)
 
 
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(at_least_float32(rows), dim=-1)
+def _cosines(mine: Tensor, theirs: Tensor) -> Tensor:
+    """Return mine @ theirs.T in the precision of both, whatever autocast is around."""
+    with torch.autocast(mine.device.type, enabled=False):
+        return mine @ theirs.T

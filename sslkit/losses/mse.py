@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from sslkit.contracts import Loss
 from sslkit.errors import RecipeError
 from sslkit.setting import Concern, Setting
-from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
+from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 REDUCTIONS = ("mean", "sum")
 
@@ -47,7 +46,7 @@ class MSE(Loss):
         """Compare outputs (S, B, D or K) with targets (T, B, D or K)."""
         outputs = student.embedding if targets.kind == "embedding" else student.logits
         assert outputs is not None
-        mine, theirs = _unit(outputs), _unit(targets.values)
+        mine, theirs = unit_length(outputs), unit_length(targets.values)
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         total = mine.new_zeros(())
         for t, s in pairs:
@@ -55,13 +54,16 @@ class MSE(Loss):
             total = total + (mine[s] - theirs[t]).square().sum(-1).mean()
         return total if self.reduction == "sum" else total / len(pairs)
 
+    def chance(self, student: Projection, targets: Targets) -> float:
+        """Return 2 a pair of views: outputs are as far apart as directions drawn at random."""
+        pairs = len(matching_pairs(targets.view_ids, student.view_ids))
+        return 2.0 * pairs if self.reduction == "sum" else 2.0
+
     def concerns(self, setting: Setting) -> Iterator[Concern]:
         if not (setting.has_predictor or setting.has_operator):
             yield Concern(
                 "without predictor and collapse operator nothing keeps the answers from becoming one: 0.1 % linear",
                 "DINO table 14 row 8",
+                leads_to=("constant embeddings", "dimensional collapse"),
+                remedy={"method.predictor": "MLPPredictor"},
             )
-
-
-def _unit(rows: Tensor) -> Tensor:
-    return F.normalize(at_least_float32(rows), dim=-1)

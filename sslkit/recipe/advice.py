@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sslkit.recipe.build import Builder, chosen_views
 from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
-from sslkit.schedules import rewritten
+from sslkit.schedules import Schedule
 from sslkit.sections import Method, Optimization
 from sslkit.setting import Concern, Part, Setting, power_of_two, too_long
 
@@ -101,12 +101,12 @@ def _of_unscaled_rate(plan: Optimization, setting: Setting, there: Setting | Non
     """Yield that the batch has another size than the one that the learning rate was written beside."""
     if there is None or plan.lr_reference_batch or there.batch_size == setting.batch_size:
         return
-    lr = rewritten(plan.lr, lambda level: float(f"{level * setting.batch_size / there.batch_size:.3g}"))
+    has_peak = not isinstance(plan.lr, Schedule) or type(plan.lr).scaled is not Schedule.scaled
     yield Concern(
         f"optimization.lr was chosen for batches of {there.batch_size:,}, and these are of {setting.batch_size:,}; a "
         "learning rate is usually scaled with the batch",
         "arXiv:1706.02677",
-        {} if lr is None else {"optimization.lr": lr},
+        {"optimization.lr_reference_batch": there.batch_size} if has_peak else {},
         is_warning=False,
     )
 

@@ -149,12 +149,13 @@ def check_method(method: Method, views: ViewMaker, root: Node) -> None:
     check_fit(method.head, method.collapse, method.loss)
     check_sizes(views, method.backbone, root.at("views"))
     _, teacher_views = chosen_views(method, views)
+    num_images = root.at("optimization.batch_size") // world_size()
     if method.collapse is not None:
-        method.collapse.check(len(teacher_views), root.at("optimization.batch_size") // world_size())
+        method.collapse.check(len(teacher_views), num_images)
     student = Branch(method.backbone, method.head, method.predictor)
     check_frozen(root.at("optimization.freeze"), student)
     check_scaled(root.at("optimization.lr_scale"), student)
-    check_accumulation(root.at("runtime.accumulation"), method.loss)
+    check_accumulation(root.at("runtime.accumulation"), method.loss, num_images)
 
 
 def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:

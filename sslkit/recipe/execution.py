@@ -8,10 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from sslkit.distributed import world_size
+from sslkit.distributed import why_alone, world_size
 from sslkit.plugins import active
 from sslkit.recipe.advice import concerns, setting_of
-from sslkit.recipe.build import Builder
 from sslkit.recipe.loading import Recipe
 from sslkit.sections import Parts
 from sslkit.student_teacher import Branch
@@ -19,6 +18,7 @@ from sslkit.training.below_start import BelowStart
 from sslkit.training.init_from import Start, read_start
 from sslkit.training.loop import Run
 from sslkit.training.run_folder import Record, RunFolder
+from sslkit.training.watch import CollapseWatch
 
 
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Run:
@@ -50,10 +50,18 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
     run = Run(parts, record, folder, teacher, console, untrained)
+    # Only now is it known how many processes there are.
+    found = concerns(recipe, builder, setting_of(builder, len(parts.data.train), world_size()))
+    parts.runtime.callbacks.append(CollapseWatch(parts.runtime.on_collapse, found))
     if run.is_main:
+        if reason := why_alone():
+            hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
+            run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
         for line in start.report(parts.data) if start else ():
             run.console.print(Text(line), soft_wrap=True)
-        _warn(run.console, recipe, builder, len(parts.data.train))
+        for concern in found:
+            if concern.is_warning:
+                run.console.print(Text(f"warning: {concern}", "yellow"), soft_wrap=True)
     run.execute(resume)
     return run
 
@@ -78,13 +86,6 @@ def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -
     if teacher is not None:
         start.give(teacher.backbone, teacher.head)
     return start
-
-
-def _warn(console: Console, recipe: Recipe, builder: Builder, num_images: int) -> None:
-    """Print the reasons to expect a failure, if there are any."""
-    for concern in concerns(recipe, builder, setting_of(builder, num_images, world_size())):
-        if concern.is_warning:
-            console.print(Text(f"warning: {concern}", "yellow"), soft_wrap=True)
 
 
 def fresh_folder(place: Path) -> Path:

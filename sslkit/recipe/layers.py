@@ -50,6 +50,8 @@ def as_component(value: object) -> Component | None:
 
 def merge(lower: Any, upper: Any) -> Any:
     """Lay one value over another."""
+    if not isinstance(lower, Mapping) and not isinstance(upper, Mapping):
+        return upper
     held, named = as_component(lower), as_component(upper)
     if held and named and held.name.rpartition(".")[2] == named.name.rpartition(".")[2]:
         return {named.name: merge(held.arguments, named.arguments)}

@@ -110,6 +110,8 @@ class Recipe:
         builder = builder or self.builder()
         with seeded(int(self.root.at("seed"))):
             # Networks first, by themselves: their weights depend on the seed and not on what else is built.
+            for network in ("backbone", "head", "predictor"):
+                builder.part(f"method.{network}")
             method = builder.part("method")
             check_method(method, builder.part("views"), self.root)
             parts: Parts = builder.part("")

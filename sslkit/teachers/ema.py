@@ -9,7 +9,7 @@ from torch import nn
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
-from sslkit.schedules import Schedule, rewritten, value_at
+from sslkit.schedules import Schedule, levels_of, rewritten, value_at
 from sslkit.setting import Concern, Setting
 from sslkit.teachers.pairing import paired_parameters
 
@@ -31,12 +31,13 @@ class EMA(TeacherUpdate):
             keeps 0.999.
 
     Raises:
-        RecipeError: a number outside [0, 1].
+        RecipeError: a number, or a level of a schedule, outside [0, 1].
     """
 
     def __init__(self, momentum: float | Schedule = 0.996) -> None:
-        if not isinstance(momentum, Schedule) and not 0 <= momentum <= 1:
-            raise RecipeError(f"the momentum of EMA lies in [0, 1], not {momentum}")
+        for key, level in levels_of("momentum", momentum).items():
+            if not 0 <= level <= 1:
+                raise RecipeError(f"the {key} of EMA lies in [0, 1], not {level}")
         self.momentum = momentum
 
     @torch.no_grad()

@@ -20,4 +20,9 @@ class PreviousStep(TeacherUpdate):
         copy_parameters(student, teacher)
 
     def concerns(self, setting: Setting) -> Iterator[Concern]:
-        yield Concern("a teacher one step behind did not converge with DINO's loss", "DINO figure 6")
+        yield Concern(
+            "a teacher one step behind did not converge with DINO's loss",
+            "DINO figure 6",
+            leads_to=("not learning", "dimensional collapse", "one-dimension collapse", "uniform collapse"),
+            remedy={"method.teacher": "EMA"},
+        )

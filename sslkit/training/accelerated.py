@@ -9,7 +9,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from sslkit.errors import RecipeError
 from sslkit.training.executor import Executor
+from sslkit.training.layer_draws import LayerDraws
 from sslkit.types import Projection, Views
 
 
@@ -17,17 +19,22 @@ class AccelerateExecutor(Executor):
     """Any number of processes and any precision, by accelerate.
 
     Only the student is wrapped for gradient exchange, without buffer broadcast: each process keeps its own batch
-    statistics, as the reference implementations do.
+    statistics, as the reference implementations do. Its drop paths do not depend on how the batch is shared out.
 
     Args:
         accelerator: made with the run's mixed precision.
         student: the branch that learns, on its device.
+
+    Raises:
+        RecipeError: that is not the device of this process.
     """
 
     def __init__(self, accelerator: Accelerator, student: nn.Module) -> None:
         self.accelerator = accelerator
+        self._draws = LayerDraws(student)
         self._wrapped = student
         if accelerator.num_processes > 1:
+            _check_device(student, accelerator)
             device_ids = [accelerator.device] if accelerator.device.type == "cuda" else None
             with warnings.catch_warnings():
                 # torch is renaming broadcast_buffers; the new name is unknown to the oldest torch that is supported.
@@ -38,6 +45,12 @@ class AccelerateExecutor(Executor):
 
     def autocast(self) -> AbstractContextManager[Any]:
         return self.accelerator.autocast()
+
+    def start_step(self, seed: int, step: int) -> None:
+        self._draws.start_step(seed, step)
+
+    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+        self._draws.draw_for(start, stop, batch_size, device)
 
     def student(self, student: nn.Module, views: Views) -> Projection:
         return self._wrapped(views)
@@ -63,3 +76,13 @@ class AccelerateExecutor(Executor):
     def restore(self, state: Mapping[str, Any]) -> None:
         if self.accelerator.scaler is not None and state:
             self.accelerator.scaler.load_state_dict(dict(state))
+
+
+def _check_device(student: nn.Module, accelerator: Accelerator) -> None:
+    device = next(student.parameters()).device
+    # accelerate numbers CPUs too.
+    if accelerator.device.type == "cuda" and device != accelerator.device:
+        raise RecipeError(
+            f"runtime.device: {device} is one device, but {accelerator.num_processes} processes train together, each "
+            f"on its own. Add\n  --runtime.device {device.type}"
+        )

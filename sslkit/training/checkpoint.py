@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sslkit.errors import SSLKitError
 from sslkit.student_teacher import StudentTeacher
 from sslkit.training.disk import sync
 from sslkit.training.executor import Executor
-from sslkit.training.state import Numbers, flatten, misfit, restore
+from sslkit.training.state import flatten, misfit, moved, restore
 
 logger = logging.getLogger("sslkit.training")
 
@@ -71,7 +71,14 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     try:
         tensors, numbers = flatten(model, optimizer)
-        _write(temporary, tensors, numbers, progress, executor)
+        said = {
+            "step": progress.step,
+            "identity": progress.identity,
+            "executor": executor.state() if executor is not None else {},
+            "parameters": moved(model, optimizer),
+            "optimizer": numbers,
+        }
+        _write(temporary, tensors, said)
         temporary.rename(final)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -130,21 +137,12 @@ def load_newest(
     return None
 
 
-def _write(
-    folder: Path, tensors: dict[str, Tensor], numbers: Numbers, progress: Progress, executor: Executor | None
-) -> None:
+def _write(folder: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    said = {
-        "step": progress.step,
-        "identity": progress.identity,
-        "sha256": _checksum(folder / TENSORS),
-        "executor": executor.state() if executor is not None else {},
-        "optimizer": numbers,
-    }
-    (folder / NUMBERS).write_text(json.dumps(said, indent=1))
+    (folder / NUMBERS).write_text(json.dumps({**said, "sha256": _checksum(folder / TENSORS)}, indent=1))
     for path in (folder / TENSORS, folder / NUMBERS, folder):
         sync(path)
 
@@ -156,7 +154,9 @@ def _read(
     said = json.loads((path / NUMBERS).read_text())
     if said["identity"] != identity:
         raise SSLKitError(f"{path} was written by {OTHER_RECIPE}")
-    # Runs of earlier versions wrote no checksum.
+    # Runs of earlier versions wrote no checksum and no names of parameters.
+    if said.get("parameters") not in (None, moved(model, optimizer)):
+        raise ValueError("its moments are those of other parameters, or of the same in another order")
     if said.get("sha256") not in (None, _checksum(path / TENSORS)):
         raise ValueError(f"{TENSORS} is not what was written")
     tensors = load_file(path / TENSORS)

@@ -6,6 +6,9 @@ import torch
 
 from sslkit.errors import RecipeError
 
+COMPILE_OPTIONS = {"fallback_random": True}
+"""Of torch.compile: layers draw what they draw uncompiled, so that compiling changes rounding alone."""
+
 
 def choose_device(name: str, key: str = "runtime.device") -> torch.device:
     """Return the device of that name; ``auto`` takes CUDA, else Apple's GPU, else the CPU.
@@ -44,6 +47,12 @@ def choose_precision(name: str, device: torch.device) -> str:
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed what layers draw (drop path, dropout) from the step alone, so that a resumed run draws the same."""
-    torch.manual_seed(random.Random(f"{seed}/{step}/{rank}").getrandbits(63))
+def seed_step(seed: int, step: int, place: int) -> None:
+    """Seed what layers draw (drop path, dropout), so that a resumed run draws the same.
+
+    Args:
+        seed: the run's.
+        step: counted from 0.
+        place: another one, other draws.
+    """
+    torch.manual_seed(random.Random(f"{seed}/{step}/{place}").getrandbits(63))

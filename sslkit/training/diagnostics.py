@@ -5,19 +5,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.contracts import Loss
-from sslkit.distributed import mean_over_processes
+from sslkit.distributed import gather_over_processes, mean_over_processes
 from sslkit.training.step import StepOutput
 from sslkit.types import at_least_float32, matching_pairs
 
 
 @torch.no_grad()
-def diagnose(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
+def diagnose(output: StepOutput, loss: Loss, costly: bool = True) -> dict[str, Tensor]:
     """Return the health of a step, each a scalar over all processes.
+
+    Args:
+        output: of the step.
+        loss: that it minimised.
+        costly: whether to say the effective rank too, for which singular values are computed.
 
     ===================== ============================ ==========================================================
     name                  range                        healthy
     ===================== ============================ ==========================================================
+    loss_below_chance     any                          above 0: how far below that of a student that knows nothing
     embedding_std         0 .. 1                       well above 0; 0 when every image has one embedding
+    image_cosine          -1 .. 1                      well below 1; 1 when the teacher has one embedding for all
+    embedding_directions  1 .. min(B - 1, D)           above 2: along how many directions the teacher's embeddings vary
     effective_rank        1 .. min(T B, F)             far above 1 (RankMe, arXiv:2210.02885, of teacher features)
     teacher_student_cosine -1 .. 1                     rises, stays below 1
     target_entropy        0 .. ln K                    between; 0: one prototype takes all, ln K: uniform
@@ -29,11 +37,18 @@ def diagnose(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
 
     The last five exist only where targets are probabilities over prototypes.
     """
+    # What is no mean over images needs the images of all processes.
+    student, teacher = (gather_over_processes(each.embedding, dim=1) for each in (output.student, output.teacher))
     numbers = {
-        "embedding_std": embedding_std(output.student.embedding),
-        "effective_rank": effective_rank(output.teacher.features),
+        "embedding_std": embedding_std(student),
+        "image_cosine": image_cosine(teacher),
+        "embedding_directions": embedding_directions(teacher),
         "teacher_student_cosine": _cosine(output),
     }
+    if costly:
+        numbers["effective_rank"] = effective_rank(gather_over_processes(output.teacher.features, dim=1))
+    if (chance := loss.chance(output.student, output.targets)) is not None:
+        numbers["loss_below_chance"] = chance - output.loss
     if output.targets.kind == "probabilities":
         numbers |= _distributions(output, loss)
     return {name: mean_over_processes(value) for name, value in numbers.items()}
@@ -46,6 +61,28 @@ def embedding_std(embeddings: Tensor) -> Tensor:
     """
     unit = F.normalize(at_least_float32(embeddings), dim=-1)
     return unit.var(1, unbiased=False).sum(-1).mean().sqrt()
+
+
+def image_cosine(embeddings: Tensor) -> Tensor:
+    """Return the mean cosine between (V, B, D) embeddings of different images in the same view; nan for one image."""
+    unit = F.normalize(at_least_float32(embeddings), dim=-1)
+    images = unit.shape[1]
+    return (unit.sum(1).square().sum(-1).mean() - images) / (images * (images - 1) or torch.nan)
+
+
+def embedding_directions(embeddings: Tensor) -> Tensor:
+    """Return how many directions (V, B, D) embeddings vary along, as the participation ratio of their variances.
+
+    (sum of eigenvalues)^2 / sum of squared eigenvalues, of the covariance over images, mean over views: D where they
+    vary alike along all, 1 where they lie on a line. It needs no eigenvalues: the sums are traces.
+    """
+    rows = at_least_float32(embeddings)
+    rows = rows - rows.mean(1, keepdim=True)
+    wide = rows.shape[1] < rows.shape[2]
+    gram = rows @ rows.mT if wide else rows.mT @ rows
+    spread = gram.square().sum((-2, -1))
+    tiny = torch.finfo(spread.dtype).tiny
+    return (gram.diagonal(dim1=-2, dim2=-1).sum(-1).square() / spread.clamp_min(tiny)).mean()
 
 
 def effective_rank(features: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -72,6 +73,11 @@ class Display:
             left = (now - self.start) / max(1, done - self.first_step) * (clock.total_steps - done)
             where = f"epoch {_epoch(clock)} · step {done}/{clock.total_steps}"
             self.say(f"{where} · {numbers} · {timedelta(seconds=round(left))} left")
+
+    def say_result(self, clock: Clock, row: Mapping[str, Any]) -> None:
+        """Print a row of results."""
+        numbers = " · ".join(f"{name} {value:.1f}" for name, value in list(row["metrics"].items())[:4])
+        self.say(f"epoch {clock.step / clock.steps_per_epoch:g} · {row['network']} · {numbers}")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

@@ -17,6 +17,12 @@ class Executor:
         """Enter the mixed precision of the forward passes."""
         return nullcontext()
 
+    def start_step(self, seed: int, step: int) -> None:
+        """Take in what layers that draw (drop path, dropout) may depend on: the run's seed and the step, from 0."""
+
+    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+        """Have the next forward's layers draw for the images start .. stop - 1 of this process's ``batch_size``."""
+
     def student(self, student: nn.Module, views: Views) -> Projection:
         """Run the student forward with gradient."""
         return student(views)

@@ -45,6 +45,12 @@ class Kept:
         self.copies = [tensor.detach().clone() for tensor in tensors()]
 
     @torch.no_grad()
+    def put_back(self) -> None:
+        """Put them back."""
+        for tensor, copy in zip(self.tensors(), self.copies, strict=True):
+            tensor.copy_(copy)
+
+    @torch.no_grad()
     def put_back_if(self, flaws: Tensor) -> None:
         """Put them back where a flaw is 1."""
         sound = flaws.amax() == 0

@@ -1,29 +1,87 @@
 """The first Ctrl-C asks a run to stop, the second one stops it."""
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+
+from sslkit.distributed import max_over_processes, world_size
+
+Result = TypeVar("Result")
+
+ECHO = 2.0
+"""Seconds within which a signal comes twice: torchrun hands on what the terminal has sent to everybody."""
 
 
-@contextmanager
-def interruptible(ask: Callable[[], None]) -> Iterator[None]:
-    """Call ``ask`` at the first SIGINT or SIGTERM inside the block; a second one is handled as before the block.
+class Interruption:
+    """Whether a run is asked to stop: by a signal, a callback or another thread.
 
-    Python gives signals to the main thread alone; in another thread nothing is changed.
+    Args:
+        answer: tells whoever sends a signal that it has arrived.
     """
 
-    def request(number: int, frame: Any) -> None:
-        ask()
-        signal.signal(number, before[signal.Signals(number)])
+    def __init__(self, answer: Callable[[], None]) -> None:
+        self.asked = False
+        self._answer, self._leaves = answer, False
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    @contextmanager
+    def by_signals(self) -> Iterator[None]:
+        """Take the first SIGINT or SIGTERM inside the block as asking; a later one is handled as before the block.
+
+        Python gives signals to the main thread alone; in another thread nothing is changed.
+        """
+        owner, first = os.getpid(), 0.0
+
+        def request(number: int, frame: Any) -> None:
+            nonlocal first
+            if os.getpid() != owner:
+                # A terminal and a scheduler signal forked processes as well.
+                signal.signal(number, before[signal.Signals(number)])
+            elif not first:
+                first = time.monotonic()
+                self._heed()
+            elif time.monotonic() - first >= ECHO:
+                signal.signal(number, before[signal.Signals(number)])
+                signal.raise_signal(number)
+
+        numbers = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+        before = {number: signal.getsignal(number) for number in numbers}
+        for number in before:
+            signal.signal(number, request)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def attempt(self, work: Callable[[], Result]) -> Result | None:
+        """Return what ``work`` returns, or None where the run is asked to stop: a signal leaves the work at once."""
+        self._leaves = True
+        try:
+            return None if self.asked else work()
+        except KeyboardInterrupt:
+            if not self.asked:
+                raise
+            return None
+        finally:
+            self._leaves = False
+
+    def agreed(self, device: torch.device) -> bool:
+        """Return whether any process is asked to stop; every process waits here for all others."""
+        if world_size() == 1:
+            return self.asked
+        answer = bool(max_over_processes(torch.tensor(float(self.asked), device=device)))
+        # Who is asked while all wait here says so the next time.
+        self.asked = self.asked or answer
+        return answer
+
+    def _heed(self) -> None:
+        self.asked = True
+        self._answer()
+        if self._leaves:
+            raise KeyboardInterrupt

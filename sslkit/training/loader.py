@@ -2,9 +2,9 @@
 
 import ctypes
 import os
-import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
@@ -15,12 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
+from sslkit.data.readers import outlive_interruption
 from sslkit.data.substitution import read_or_substitute
 from sslkit.errors import SSLKitError, UnreadableImage
 
 MAX_WORKERS = 8
-GRACE = 30
-"""Seconds that a reading process lives on after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def load_batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=reading.outlive_interruption if num_workers else None,
+        worker_init_fn=partial(outlive_interruption, is_done=reading.is_stopped) if num_workers else None,
     )
     loaded = zip(steps, loader, strict=True)
     try:
@@ -167,17 +166,6 @@ class _Reading(Dataset["Batch | SSLKitError"]):
 
     def is_stopped(self) -> bool:
         return bool(self._stopped.value)
-
-    def outlive_interruption(self, worker: int) -> None:
-        """Go on when a terminal or a scheduler signals every process: the training process must finish its step."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if hasattr(signal, "alarm"):
-            signal.signal(signal.SIGTERM, self._on_terminate)
-
-    def _on_terminate(self, number: int, frame: Any) -> None:
-        if self.is_stopped():
-            os._exit(0)
-        signal.alarm(GRACE)
 
 
 def default_workers(source: ImageSource, world_size: int = 1, views: ViewMaker | None = None) -> int:

@@ -1,51 +1,50 @@
 """A run: steps, rows, evaluations, checkpoints, and a folder that is usable whenever it stops."""
 
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import InitProcessGroupKwargs
 from rich.console import Console
 
-from sslkit.clock import Clock, Duration
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
-from sslkit.distributed import from_main, max_over_processes, mean_over_processes, rank, wait_for_all, world_size
-from sslkit.errors import RunError
+from sslkit.distributed import from_main, rank, wait_for_all, world_size
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
 from sslkit.student_teacher import Branch
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
-from sslkit.training.device import choose_device, choose_precision, seed_step
-from sslkit.training.diagnostics import diagnose
+from sslkit.training.cadence import is_due, is_logged
+from sslkit.training.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.training.disk import FULL, writable
 from sslkit.training.display import Display
-from sslkit.training.init_from import INIT_FROM
-from sslkit.training.interruption import interruptible
+from sslkit.training.interruption import Interruption
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.log import StepRows, as_numbers, drop_results, read_metrics, read_results
+from sslkit.training.log import StepRows, drop_results, read_metrics, read_results
 from sslkit.training.measurements import Measurements
 from sslkit.training.optimizers import set_rates
+from sslkit.training.row import step_row
 from sslkit.training.run_folder import Record, RunFolder
-from sslkit.training.setup import build_model, build_optimizer, check_step, data_statistics, start_clock
+from sslkit.training.saving import Saving
+from sslkit.training.setup import (
+    build_model,
+    build_optimizer,
+    check_step,
+    data_statistics,
+    start_accelerator,
+    start_clock,
+)
 from sslkit.training.showcase import Showcase
 from sslkit.training.skipped import SkippedSteps
 from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
+from sslkit.training.trackers import Trackers
 from sslkit.types import Views
 
 logger = logging.getLogger("sslkit.training")
-
-LONGEST_EVALUATION = timedelta(hours=12)
-"""The main process evaluates alone; the others wait this long for it."""
 
 
 class Run:
@@ -80,21 +79,16 @@ class Run:
             torch.set_num_threads(parts.runtime.threads)
         precision = choose_precision(parts.precision, self.device)
         self.record = replace(record, device=str(self.device), precision=precision)
-        # Before anything asks how many processes there are. accelerate keeps one state a process; a second run in it
-        # may have another precision.
-        AcceleratorState._reset_state()
-        self.accelerator = Accelerator(
-            cpu=self.device.type == "cpu",
-            mixed_precision="no" if precision == "fp32" else precision,
-            kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)],
-        )
+        # Before anything asks how many processes there are.
+        self.accelerator = start_accelerator(self.device, precision)
         # Processes start at different moments, so that a folder named after the time is the main one's to choose.
         self.folder = RunFolder(from_main(folder))
+        self.trackers = Trackers(parts.runtime.trackers, record.name, self.folder.path)
         self.clock = start_clock(parts)
-        self.model = build_model(parts.method, teacher, self.device)
+        self.model = build_model(parts.method, teacher, self.device, parts.runtime.checkpoint_activations)
         if parts.runtime.compile:
             for branch in self.branches().values():
-                branch.backbone.compile()
+                branch.backbone.compile(options=COMPILE_OPTIONS)
         self.executor = AccelerateExecutor(self.accelerator, self.model.student)
         self.optimizer = build_optimizer(parts.optimization, self.model.student)
         self.statistics = data_statistics(parts)
@@ -104,17 +98,24 @@ class Run:
             parts.evaluation, parts.data, self.statistics, self.device, self.folder.results, self.num_workers
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
-        self.interrupted = False
-        self.saved = 0
-        """The step of the newest checkpoint."""
-        self.unsaved: OSError | None = None
-        """What kept the run from a newer one."""
+        self.interruption = Interruption(self._answer_signal)
+        keep = parts.runtime.keep_checkpoints
+        self.saving = Saving(self.folder, self.model, self.optimizer, self.executor, record.identity, keep)
         check_step(parts, self.model)
 
     @property
     def is_main(self) -> bool:
         """Whether this is the process that writes."""
         return rank() == 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run is asked to stop after the step that it is in, with everything saved; may be set."""
+        return self.interruption.asked
+
+    @interrupted.setter
+    def interrupted(self, asked: bool) -> None:
+        self.interruption.asked = asked
 
     @property
     def metrics(self) -> Sequence[Mapping[str, float]]:
@@ -133,37 +134,36 @@ class Run:
             SSLKitError: the folder is in use, or is not this run's to write.
             RunError: too many steps in a row moved nothing, or the end cannot be saved.
         """
-        with self.folder.held(self.record, resume) if self.is_main else nullcontext():
+        with self.folder.held(self.record, resume) if self.is_main else nullcontext(), closing(self.trackers):
             self._start(resume)
             self._tell("on_run_start")
             if self.clock.step == 0:
                 self._measure_start()
                 wait_for_all()
-            with Display(self.clock, self.clock.step, self.console) as display, interruptible(self.interrupt):
+            with Display(self.clock, self.clock.step, self.console) as display, self.interruption.by_signals():
                 self._train(display)
                 self._finish()
             self._tell("on_run_end")
+        # A launcher ends all processes as soon as one ends with a code other than 0.
+        wait_for_all()
 
     def _start(self, resume: bool) -> None:
         """Take up the newest checkpoint, and forget what was written after it: it is done again."""
         if self.is_main:
+            self.trackers.start(self.record.recipe)
             self.folder.start(self.record, self.statistics, resume)
         else:
             self.console.quiet = True
         wait_for_all()
         with writable(self.folder.path):
-            first = self._load() or 0
+            first = self.saving.load() or 0
             # The evaluation at the checkpoint, or the baselines before the first step, are done again too.
             if self.is_main:
+                self.trackers.go_on(first, self.metrics, self.results)
                 drop_results(self.folder.results, since=first)
             self.rows = StepRows(self.folder.metrics, first, self.is_main)
             self.skipped = SkippedSteps(self.folder.skipped, first, self.is_main, self.executor.scale)
-        self.clock, self.saved = self.clock.at(first), first
-
-    def _load(self, before: int | None = None) -> int | None:
-        """Take up the newest checkpoint, of fewer steps than ``before``, and return its step, or None."""
-        identity, folder = self.record.identity, self.folder.checkpoints
-        return load_newest(folder, self.model, self.optimizer, identity, self.executor, before)
+        self.clock = self.clock.at(first)
 
     def _tell(self, hook: str, *words: Any) -> None:
         """Fire a hook of every callback; one that has no room for what it writes costs a warning."""
@@ -175,10 +175,8 @@ class Run:
                     raise
                 logger.warning("%s: %s", type(callback).__name__, error)
 
-    def interrupt(self) -> None:
-        """Ask the run to stop after the step that it is in, with everything saved."""
-        self.interrupted = True
-        self.console.print("finishing this step, then saving; once more stops at once", highlight=False)
+    def _answer_signal(self) -> None:
+        self.console.print("stopping after this step, with everything saved; once more stops at once", highlight=False)
 
     @property
     def showcase(self) -> Showcase:
@@ -195,70 +193,58 @@ class Run:
         if self.clock.step:
             self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
-        with closing(self._batches()) as steps:
+        with closing(self._batches()) as batches:
             while self.clock.step < self.clock.total_steps and not self._is_asked_to_stop():
-                with stopwatch.waiting():
-                    _, batch = next(steps)
-                self.unreadable.record(len(batch.keys), batch.unreadable)
-                output = self._step(batch)
-                self.skipped.note(self.clock.step + 1, batch.keys, output.flaws)
-                display.step(self.clock)
-                if self._is_logged():
-                    self._log(output, stopwatch, display)
-                self.clock = self.clock.at(self.clock.step + 1)
+                self._advance(batches, stopwatch, display)
                 with stopwatch.paused():
                     self._at_cadence(display)
 
+    def _advance(self, batches: Iterator[tuple[int, Batch]], stopwatch: Stopwatch, display: Display) -> None:
+        """Take the next step; nothing that it leaves takes up memory during the one after it."""
+        with stopwatch.waiting():
+            # Several processes take a step together or not at all.
+            found = self.interruption.attempt(lambda: next(batches)) if world_size() == 1 else next(batches)
+        if found is None:
+            return
+        _, batch = found
+        self.unreadable.record(len(batch.keys), batch.unreadable)
+        output = self._step(batch)
+        self.skipped.note(self.clock.step + 1, batch.keys, output.flaws)
+        display.step(self.clock)
+        if is_logged(self.clock, self.parts.runtime.log_every):
+            self._log(output, stopwatch, display)
+        self.clock = self.clock.at(self.clock.step + 1)
+
     def _measure_start(self) -> None:
-        """Measure what needs no training, and the weights that the networks took from elsewhere."""
-        backbone = self.model.student.backbone
-        if self.untrained is None:
-            self.measurements.measure_baselines(backbone)
-        else:
-            self.measurements.measure_baselines(self.untrained.to(self.device))
-            self.measurements.measure(backbone, INIT_FROM, step=0)
-            self.untrained = None
+        """Measure what needs no training; later on, the backbone from before its first weights is of no use."""
+        self.measurements.measure_start(self.model.student.backbone, self.untrained)
+        self.trackers.evaluated(self.results)
+        self.untrained = None
 
     def _is_asked_to_stop(self) -> bool:
-        """Whether any process was interrupted. Several agree where rows are written, to wait for nothing else."""
-        if world_size() > 1 and (self.clock.step == 0 or self.clock.step % self.parts.runtime.log_every == 0):
-            asked = torch.tensor(float(self.interrupted), device=self.device)
-            self.interrupted = bool(max_over_processes(asked))
-            return self.interrupted
-        return self.interrupted and world_size() == 1
+        """Whether the run stops here; several processes agree only where they wait for one another anyway."""
+        runtime, evaluation = self.parts.runtime, self.parts.evaluation
+        meets = self.clock.step % runtime.log_every == 0 or any(
+            is_due(every, self.clock) for every in (runtime.checkpoint_every, evaluation.every)
+        )
+        return (meets or world_size() == 1) and self.interruption.agreed(self.device)
 
     def _log(self, output: StepOutput, stopwatch: Stopwatch, display: Display) -> None:
         self.skipped.read()
-        row = self._row(output, stopwatch)
+        row = step_row(self.parts, self.clock, output, self.skipped.count)
+        row |= stopwatch.read(self.clock.step + 1, self.parts.optimization.batch_size)
         self.rows.write(row)
+        self.trackers.log(row)
         display.show(self.clock, row)
         self._tell("on_step_end", row)
-        if len(self.skipped.streak) >= self.parts.runtime.skip_limit:
-            self._go_back(display)
-
-    def _go_back(self, display: Display) -> None:
-        """Set everything but the clock back to before steps that moved nothing, so that their images are left out.
-
-        What was not finite once would not be the second time either (PaLM §5.1, arXiv:2204.02311, skips such batches).
-
-        Raises:
-            RunError: there is no such checkpoint, or the recipe does not want it so often.
-        """
-        skipped, limit = self.skipped, self.parts.runtime.roll_backs
-        # A checkpoint of the very step before them would be what is there already.
-        step = self._load(before=skipped.streak[0]["step"] - 1) if skipped.roll_backs < limit else None
-        if step is None:
-            raise RunError(
-                f"{skipped}. {skipped.hint(self.record.precision)} Their images are in {self.folder.skipped}, "
-                f"checkpoints in {self.folder.checkpoints}; --resume --runtime.roll_backs {skipped.roll_backs + 1} "
-                "goes on from one that is older than these steps, without these images"
-            )
-        display.say(f"{skipped}; going on from the networks of step {step}, without these images")
-        skipped.roll_back(self.clock.step + 1, step)
+        runtime = self.parts.runtime
+        if len(self.skipped.streak) >= runtime.skip_limit:
+            step, precision = self.clock.step + 1, self.record.precision
+            display.say(self.saving.go_back(self.skipped, step, runtime.roll_backs, precision))
 
     def _step(self, batch: Batch) -> StepOutput:
         plan, clock = self.parts.optimization, self.clock
-        seed_step(self.parts.seed, clock.step, rank())
+        self.executor.start_step(self.parts.seed, clock.step)
         set_rates(self.optimizer, plan.learning_rate(clock), value_at(plan.weight_decay, clock))
         return train_step(
             self.model,
@@ -291,86 +277,36 @@ class Run:
     def _batches(self) -> Generator[tuple[int, Batch], None, None]:
         return load_batches(self.batches(), self.clock.step, self.num_workers, pin_memory=self.device.type == "cuda")
 
-    def _row(self, output: StepOutput, stopwatch: Stopwatch) -> dict[str, float]:
-        """Return the row of the step just taken; reading it is the loop's only wait for the device."""
-        method, plan, clock = self.parts.method, self.parts.optimization, self.clock
-        values = {
-            "step": clock.step + 1,
-            "epoch": (clock.step + 1) / clock.steps_per_epoch,
-            "loss": mean_over_processes(output.loss),
-            "skipped_steps": self.skipped.count,
-            "lr": plan.learning_rate(clock),
-            "weight_decay": value_at(plan.weight_decay, clock),
-            **method.teacher.metrics(clock),
-            **(method.collapse.metrics(clock) if method.collapse is not None else {}),
-            **diagnose(output, method.loss),
-        }
-        return as_numbers(values) | stopwatch.read(clock.step + 1, plan.batch_size)
-
-    def _is_logged(self) -> bool:
-        """Whether the step just taken gets a row: every so many, the first and the last."""
-        done = self.clock.step + 1
-        return done in (1, self.clock.total_steps) or done % self.parts.runtime.log_every == 0
-
     def _at_cadence(self, display: Display) -> None:
         """Save and evaluate between steps where it is time."""
-        if self._falls_on(self.parts.runtime.checkpoint_every):
+        stops = self._is_asked_to_stop()
+        if is_due(self.parts.runtime.checkpoint_every, self.clock):
             self.skipped.read()
-            if not self.interrupted and self._has_moved():
+            if not stops and self.saving.has_news(self.skipped):
                 self.save()
-        self._evaluate_at_cadence(display)
-
-    def _has_moved(self) -> bool:
-        """Whether there is anything new to save; a roll-back needs what was saved before a streak."""
-        streak = self.skipped.streak
-        return not streak or self.saved < streak[0]["step"] - 1
+        if not stops:
+            self._evaluate_at_cadence(display)
 
     def _evaluate_at_cadence(self, display: Display) -> None:
-        """Evaluate where it is time; an interrupted run does so when it goes on."""
-        every = self.parts.evaluation.every
-        if not self.interrupted and every is not None and self._falls_on(every):
+        if is_due(self.parts.evaluation.every, self.clock):
             for row in self.evaluate():
-                display.say(_one_line(row, self.clock))
-
-    def _falls_on(self, every: str) -> bool:
-        """Whether a cadence falls between the last step and the next; the end is `_finish`'s."""
-        done = self.clock.step
-        return done < self.clock.total_steps and done % max(1, Duration.parse(every).steps(self.clock)) == 0
+                display.say_result(self.clock, row)
 
     def _finish(self) -> None:
         """Leave a folder that can be resumed, evaluated and exported."""
         self.skipped.read()
         self.save()
-        if not self.interrupted:
+        if not self.interruption.agreed(self.device):
             self.evaluate()
-        if self.unsaved or self.measurements.waiting:
+        if self.saving.failure or self.measurements.waiting:
             self.save()
-        if self.unsaved:
-            raise RunError(
-                f"step {self.clock.step} could not be saved: {self.unsaved}. What was saved before it is in "
-                f"{self.folder.checkpoints}; --resume goes on from there"
-            )
+        self.saving.check(self.clock.step)
 
     def save(self) -> None:
-        """Write a checkpoint and both backbones, or say why that cannot be.
-
-        A run that has no room to save goes on: stopping would lose for certain what it learned since the last
-        checkpoint, and room may be made before the next one. Rows come first, so that no checkpoint is ahead of them.
-        """
-        if not self.is_main:
-            return
-        progress = Progress(self.clock.step, self.record.identity)
-        keep = self.parts.runtime.keep_checkpoints + bool(self.skipped.streak)
-        try:
-            for rows in (self.rows, self.skipped.rows, self.measurements):
-                rows.sync()
-            path = save_checkpoint(self.folder.checkpoints, self.model, self.optimizer, progress, keep, self.executor)
-            self.folder.save_backbones({name: branch.backbone for name, branch in self.branches().items()})
-        except OSError as error:
-            self.unsaved = error
-            logger.warning("step %d is not saved: %s. The checkpoints before it stay", self.clock.step, error)
-        else:
-            self.unsaved, self.saved = None, self.clock.step
+        """Write a checkpoint and both backbones, or warn why that cannot be."""
+        rows = (self.rows, self.skipped.rows, self.measurements)
+        path = self.saving.save(self.clock.step, rows, self.skipped)
+        if path is not None:
             self._tell("on_checkpoint", path)
 
     def branches(self) -> dict[str, Branch]:
@@ -378,17 +314,21 @@ class Run:
         return {"teacher": self.model.teacher, "student": self.model.student}
 
     def evaluate(self) -> Sequence[Mapping[str, Any]]:
-        """Run the recipe's evaluators on its networks and add the rows to results.json."""
-        rows: list[Mapping[str, Any]] = []
-        branches = self.branches()
-        for name in self.parts.evaluation.networks:
-            rows += self.measurements.measure(branches[name].backbone, name, self.clock.step)
-        wait_for_all()
+        """Run the recipe's evaluators on its networks and add the rows to results.json.
+
+        An interrupted run does so when it goes on.
+        """
+        rows = self.interruption.attempt(self._measure) or []
+        # The others wait here for the one that measures.
+        self.interruption.agreed(self.device)
         if rows:
             self._tell("on_evaluate_end", rows)
         return rows
 
-
-def _one_line(row: Mapping[str, Any], clock: Clock) -> str:
-    numbers = " · ".join(f"{name} {value:.1f}" for name, value in list(row["metrics"].items())[:4])
-    return f"epoch {clock.step / clock.steps_per_epoch:g} · {row['network']} · {numbers}"
+    def _measure(self) -> Sequence[Mapping[str, Any]]:
+        rows: list[Mapping[str, Any]] = []
+        for name in self.parts.evaluation.networks:
+            found = self.measurements.measure(self.branches()[name].backbone, name, self.clock.step)
+            self.trackers.evaluated(found)
+            rows += found
+        return rows

@@ -13,6 +13,7 @@ from sslkit.distributed import rank
 from sslkit.errors import UnknownName
 from sslkit.evaluate import evaluate, evaluation_data
 from sslkit.sections import Data, Evaluation
+from sslkit.training.init_from import INIT_FROM
 from sslkit.training.log import append_results
 from sslkit.types import DataStatistics
 
@@ -85,6 +86,17 @@ class Measurements:
         if self.waiting:
             append_results(self.path, self.waiting)
             self.waiting = []
+
+    def measure_start(self, backbone: Backbone, untrained: Backbone | None = None) -> None:
+        """Measure what a run starts with.
+
+        Args:
+            backbone: of the networks, before the first step.
+            untrained: the same before it took its first weights from elsewhere; None where it did not.
+        """
+        self.measure_baselines(backbone if untrained is None else untrained.to(self.device))
+        if untrained is not None:
+            self.measure(backbone, INIT_FROM, step=0)
 
     def measure_baselines(self, untrained: Backbone) -> None:
         """Measure what needs no training, given the networks' backbone before its first step."""

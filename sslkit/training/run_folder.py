@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sslkit.backbones.statistics import read_statistics
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError
@@ -115,19 +116,21 @@ class RunFolder:
             write_text(self.path / "data.json", json.dumps(asdict(statistics), indent=1) + "\n")
 
     def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
-        """Write each network's backbone by itself, under its name, whole or not at all.
+        """Write each network's backbone by itself, under its name, whole or not at all, with data.json's statistics.
 
         One that cannot be saved by itself costs a warning: the checkpoints hold it too.
 
         Raises:
             OSError: it cannot be written; what was there stays.
+            SSLKitError: data.json is damaged.
         """
+        statistics = read_statistics(self.path)
         for name, backbone in backbones.items():
             temporary = self.path / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             try:
-                backbone.save(temporary)
+                backbone.save(temporary, statistics)
                 self._put(temporary, name)
             except NotSupported as error:
                 logger.warning("%s/ is not written: %s", name, error)

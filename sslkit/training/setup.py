@@ -1,12 +1,17 @@
 """From a filled recipe to what a run starts with, refusing early what a later moment would refuse."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 
 from sslkit.clock import Clock
+from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
-from sslkit.errors import RecipeError
+from sslkit.errors import NotSupported, RecipeError
 from sslkit.sections import Method, Optimization, Parts, StudentPart
 from sslkit.student_teacher import Branch, StudentTeacher, compared_views
 from sslkit.training.batch_norm import check_groups, set_batch_norm
@@ -15,14 +20,34 @@ from sslkit.training.step import check_accumulation
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 
+LONGEST_EVALUATION = timedelta(hours=12)
+"""The main process evaluates alone; the others wait this long for it."""
 
-def build_model(method: Method, teacher: Branch | None, device: torch.device) -> StudentTeacher:
+
+def start_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Return this process's accelerate, on its device and in the run's precision."""
+    # It keeps one state a process; a second run in it may have another precision.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)],
+    )
+
+
+def build_model(
+    method: Method, teacher: Branch | None, device: torch.device, checkpoint_activations: bool = False
+) -> StudentTeacher:
     """Return student and teacher on their device, with the parts of a recipe between them.
 
     Args:
         method: the slots.
         teacher: a branch to start the teacher from; None copies the student.
         device: where they train.
+        checkpoint_activations: whether the student's backbone computes its activations again in the backward pass.
+
+    Raises:
+        NotSupported: the backbone cannot.
     """
     model = StudentTeacher(
         Branch(method.backbone, method.head, method.predictor, separate_views=method.separate_views),
@@ -34,7 +59,19 @@ def build_model(method: Method, teacher: Branch | None, device: torch.device) ->
         teacher_views=method.teacher_views,
     )
     set_batch_norm(model, method.batch_norm, device)
+    if checkpoint_activations:
+        _checkpoint(model.student.backbone)
     return model.to(device).to(memory_format=torch.channels_last)
+
+
+def _checkpoint(backbone: Backbone) -> None:
+    try:
+        backbone.checkpoint_activations()
+    except NotSupported as error:
+        raise NotSupported(
+            f"runtime.checkpoint_activations: {error}. Add\n  --runtime.checkpoint_activations false\nand, to save "
+            "memory another way,\n  --runtime.accumulation 2"
+        ) from error
 
 
 def build_optimizer(plan: Optimization, student: Branch) -> torch.optim.Optimizer:
@@ -87,15 +124,17 @@ def check_step(parts: Parts, model: StudentTeacher) -> None:
     """Refuse now, while no folder exists, what the first step would refuse.
 
     Raises:
-        SSLKitError: views that are not made, frozen or scaled parts that the student has not, micro-batches of a loss
-            that couples the batch, or a batch that does not divide into the groups of its batch norms.
+        SSLKitError: views that are not made, frozen or scaled parts that the student has not, micro-batches without
+            images or of a loss that couples the batch, or a batch that does not divide into the groups of its batch
+            norms.
     """
     compared_views(model.student_views, model.teacher_views, range(len(parts.views.sizes)), parts.views.num_globals)
     check_frozen(parts.optimization.freeze, model.student)
     check_scaled(parts.optimization.lr_scale, model.student)
-    check_accumulation(parts.runtime.accumulation, model.loss)
+    num_images = parts.optimization.batch_size // world_size()
+    check_accumulation(parts.runtime.accumulation, model.loss, num_images)
     if isinstance(parts.method.batch_norm, int):
-        check_groups(parts.method.batch_norm, parts.optimization.batch_size // world_size(), parts.runtime.accumulation)
+        check_groups(parts.method.batch_norm, num_images, parts.runtime.accumulation)
 
 
 def check_frozen(freeze: Mapping[StudentPart, str | None], student: Branch) -> None:

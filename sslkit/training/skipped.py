@@ -44,6 +44,8 @@ class SkippedSteps:
         self.count = self.roll_backs = 0
         self.streak: list[Row] = []
         """The skipped ones since the last sound step, or since the last roll-back."""
+        self.rolled_back: Row | None = None
+        """The last roll-back: after which step, and to which."""
         for row in map(json.loads, lines_until(path, after)):
             if self.streak and self.streak[-1]["step"] + 1 < row["step"]:
                 self.streak = []
@@ -103,7 +105,7 @@ class SkippedSteps:
             self.streak.append(row)
         else:
             self.roll_backs += 1
-            self.streak = []
+            self.streak, self.rolled_back = [], row
 
 
 def _everybodys(keys: Tensor, device: torch.device) -> list[int]:

@@ -25,6 +25,12 @@ def flatten(model: StudentTeacher, optimizer: torch.optim.Optimizer) -> tuple[di
     return tensors, numbers
 
 
+def moved(model: StudentTeacher, optimizer: torch.optim.Optimizer) -> list[str]:
+    """Return the names of the optimizer's parameters in its order, by which its state is numbered."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names.get(parameter, "") for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def misfit(
     tensors: Mapping[str, Tensor], numbers: Numbers, model: StudentTeacher, optimizer: torch.optim.Optimizer
 ) -> list[str]:

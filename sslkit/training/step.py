@@ -1,16 +1,16 @@
 """The training step: one algorithm, whatever the method. Read this file first."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from sslkit.clock import Clock
-from sslkit.contracts import START, Loss
-from sslkit.errors import RecipeError
+from sslkit.contracts import START, Backbone, Loss
+from sslkit.errors import RecipeError, UnknownName
 from sslkit.student_teacher import StudentTeacher
 from sslkit.training.executor import Executor
 from sslkit.training.finite import CHECKED, Kept, find_flaws, followers, statistics, unless_flawed
@@ -32,27 +32,45 @@ class StepOutput:
     flaws: Tensor = field(default_factory=lambda: torch.zeros(len(CHECKED)))
 
 
+ClipPer = Literal["parameter", "all"]
+"""What is bound to the norm: each parameter by itself, or all together."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """A bound on gradients.
 
     Args:
-        norm: the largest l2 norm.
+        norm: the largest l2 norm, above 0.
         per: ``parameter`` bounds each parameter tensor by itself (DINO's published code), ``all`` their joint norm.
+
+    Raises:
+        RecipeError: the norm is not above 0.
+        UnknownName: another word for ``per``.
     """
 
     norm: float
-    per: Literal["parameter", "all"] = "parameter"
+    per: ClipPer = "parameter"
+
+    def __post_init__(self) -> None:
+        if not self.norm > 0:
+            raise RecipeError(f"the norm of Clip is above 0, not {self.norm}")
+        if self.per not in get_args(ClipPer):
+            raise UnknownName("per of Clip", self.per, get_args(ClipPer))
 
     def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Scale the gradients in place by norm / (their norm + 1e-6) where that is below 1."""
+        """Scale the gradients in place by norm / (their norm + 1e-6) where that is below 1.
+
+        Gradients whose norm is not finite become not a number, not 0: such a step must not count.
+        """
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not gradients:
             return
         norms = list(torch._foreach_norm(gradients))
         if self.per == "all":
             norms = [torch.stack(norms).norm()] * len(norms)
-        torch._foreach_mul_(gradients, [(self.norm / (norm + 1e-6)).clamp_max(1.0) for norm in norms])
+        # 0 * infinity is not a number.
+        torch._foreach_mul_(gradients, [(self.norm / (norm + 1e-6)).clamp_max(1.0) + 0 * norm for norm in norms])
 
 
 def train_step(
@@ -77,15 +95,15 @@ def train_step(
         clip: the bound on gradients, or None.
         frozen: parts of the student (``Branch.parts``) that do not move: their gradients become None, so that
             neither moments nor weight decay touch them.
-        accumulation: micro-batches of the student's forward and backward; changes memory, not the result, but for
-            batch statistics.
+        accumulation: micro-batches of the student's forward and backward, from 1 to the images; changes memory, not
+            the result, but for batch statistics.
         executor: precision and processes; None is one process in the tensors' own precision.
 
     Raises:
-        RecipeError: accumulation with a loss whose gradient couples the student's images.
+        RecipeError: more micro-batches than images, or some with a loss whose gradient couples the student's images.
         UnknownName: a frozen part that the student has not.
     """
-    check_accumulation(accumulation, model.loss)
+    check_accumulation(accumulation, model.loss, views.batch_size)
     run = executor or Executor()
     student_views, teacher_views = model.assign(views)
     optimizer.zero_grad(set_to_none=True)
@@ -93,13 +111,15 @@ def train_step(
     with torch.no_grad():
         model.student.head.before_step()
 
+    run.draw_for(0, views.batch_size, views.batch_size, views.groups[0].images.device)
     with run.autocast():
-        if accumulation == 1 and model.shares_forward(student_views, teacher_views):
+        shared, answers = model.shares_forward(student_views, teacher_views), []
+        if accumulation == 1 and shared:
             answers = [run.student(model.student, student_views)]
             teacher = model.student.as_targets(answers[0]).select(teacher_views.view_ids)
         else:
-            answers = []
-            teacher = model.teach(teacher_views)
+            heard = _leading(student_views, teacher_views.view_ids) if shared else teacher_views
+            teacher = model.teach(heard).select(teacher_views.view_ids)
     targets = model.targets(teacher, clock)
 
     loss, student = _student_backward(model, student_views, targets, accumulation, run, answers)
@@ -124,12 +144,22 @@ def train_step(
     return StepOutput(loss, student, teacher, targets, flaws)
 
 
-def check_accumulation(accumulation: int, loss: Loss) -> None:
-    """Refuse micro-batches of a loss whose gradient couples the images of a batch.
+def check_accumulation(accumulation: int, loss: Loss, num_images: int) -> None:
+    """Refuse micro-batches without images, or of a loss whose gradient couples the images of a batch.
+
+    Args:
+        accumulation: micro-batches.
+        loss: what the student minimises.
+        num_images: images of a process in a step.
 
     Raises:
-        RecipeError: naming the loss.
+        RecipeError: naming the images or the loss.
     """
+    if not 1 <= accumulation <= num_images:
+        raise RecipeError(
+            f"runtime.accumulation: the {num_images} images of a process cannot be cut into {accumulation} "
+            f"micro-batches; take 1 to {num_images}"
+        )
     if accumulation > 1 and loss.couples_batch:
         raise RecipeError(
             f"runtime.accumulation: {type(loss).__name__} compares the images of a batch with one another, so "
@@ -149,19 +179,35 @@ def _student_backward(
     losses, students = [], []
     for start, stop, last in _micro_batches(views.batch_size, accumulation):
         with nullcontext() if last else run.accumulating():
+            if not answers:
+                run.draw_for(start, stop, views.batch_size, views.groups[0].images.device)
             with run.autocast():
                 student = answers[0] if answers else run.student(model.student, views.narrow(start, stop))
             # The loss is a mean over images: weighted by their share, micro-batches add up to the whole batch.
             loss = model.loss(student, targets.narrow(start, stop)) * ((stop - start) / views.batch_size)
-            run.backward(loss)
+            with _buffers_kept(model.student.backbone):
+                run.backward(loss)
         losses.append(loss.detach())
         students.append(student.detach())
     return torch.stack(losses).sum(), Projection.join(students)
+
+
+@contextmanager
+def _buffers_kept(backbone: Backbone) -> Iterator[None]:
+    """Take back what a backward pass writes to buffers where it runs forward passes again."""
+    kept = Kept(backbone.buffers if backbone.recomputes else tuple)
+    yield
+    kept.put_back()
+
+
+def _leading(views: Views, view_ids: Sequence[int]) -> Views:
+    """Return the first groups, as few as hold these views: a network's layers draw for them what they draw for all."""
+    last = max(i for i, group in enumerate(views.groups) if {*group.view_ids} & {*view_ids})
+    return replace(views, groups=views.groups[: last + 1])
 
 
 def _micro_batches(batch_size: int, count: int) -> Iterator[tuple[int, int, bool]]:
     """Yield (start, stop, is last) of ``count`` nearly equal slices."""
     edges = [batch_size * i // count for i in range(count + 1)]
     for i in range(count):
-        if edges[i] < edges[i + 1]:
-            yield edges[i], edges[i + 1], i == count - 1
+        yield edges[i], edges[i + 1], i == count - 1

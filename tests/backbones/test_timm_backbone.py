@@ -8,6 +8,7 @@ from timm.layers import set_fused_attn
 
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import NotSupported, RecipeError, SSLKitError, UnknownName
+from sslkit.types import DataStatistics
 
 
 def images(side, channels=3, n=2, dtype=torch.float32):
@@ -87,6 +88,12 @@ def test_drop_path_rises_linearly_and_adds_no_parameter():
     rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in backbone.model.blocks]
     assert rates == pytest.approx(torch.linspace(0, 0.2, len(rates)).tolist())
     assert backbone.state_dict().keys() == seeded("test_vit").state_dict().keys()
+
+
+@pytest.mark.parametrize("rate", [-0.5, 1, 2])
+def test_a_drop_path_rate_that_is_no_share_is_refused(rate):
+    with pytest.raises(RecipeError, match=f"drop_path_rate of TimmBackbone is at least 0 and below 1, not {rate}"):
+        TimmBackbone("test_vit", drop_path_rate=rate)
 
 
 def test_layers_end_with_what_forward_gives():
@@ -200,6 +207,41 @@ def test_a_saved_backbone_loads_here_and_in_timm(arguments, tmp_path):
         torch.testing.assert_close(theirs(seen), expected, atol=1e-6, rtol=1e-6)  # its attention may be fused
     assert loaded.drop_path_rate == backbone.drop_path_rate
     assert loaded.fused_attention == backbone.fused_attention
+
+
+STATISTICS = DataStatistics(3, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], None, 48, 54)
+
+
+@pytest.mark.parametrize("statistics", [STATISTICS, None])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k", "test_resnet.r160_in1k"])
+def test_a_saved_backbone_does_not_pass_for_the_weights_that_timm_has_of_this_name(name, statistics, tmp_path):
+    small = {"depth": 1, "img_size": 64} if name.startswith("vit") else {}
+    backbone = TimmBackbone(name, model_args=small)
+    assert tuple(backbone.model.pretrained_cfg["mean"]) == (0.5, 0.5, 0.5)
+    backbone.save(tmp_path, statistics)
+    said = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    assert not {*said} & {"tag", "license", "paper_ids", "paper_name", "hf_hub_id", "url", "origin_url", "file"}
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    found = timm.data.resolve_model_data_config(loaded)
+    if statistics is None:
+        assert (found["mean"], found["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    else:
+        assert (found["mean"], found["std"]) == (statistics.mean, statistics.std)
+        assert (found["input_size"], found["crop_pct"]) == ((3, 48, 48), pytest.approx(48 / 54))
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_saving_other_channels_without_statistics_says_the_default_ones(channels, tmp_path, caplog):
+    TimmBackbone("test_vit", channels).save(tmp_path)
+    said = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
+    assert (said["mean"], said["std"]) == ([0.5] * channels, [0.25] * channels)
+    assert not caplog.records
+
+
+def test_statistics_of_a_size_that_the_model_cannot_take_are_refused(tmp_path):
+    strict = TimmBackbone("test_vit", model_args={"dynamic_img_size": False})
+    with pytest.raises(NotSupported, match=r"timm cannot write 'test_vit': .*\(48, 48\).*\(160, 160\)"):
+        strict.save(tmp_path, STATISTICS)
 
 
 def test_the_small_image_stem_survives_saving(tmp_path):

@@ -1,6 +1,7 @@
 """The memory that `sslkit explain` tells against the peak of real steps, each in a process of its own, on the CPU.
 
 python tests/benchmarks/bench_memory.py quickstart:64 dino-cifar10-tiny:128
+python tests/benchmarks/bench_memory.py dino-vit-small:8 --runtime.checkpoint_activations true
 """
 
 import multiprocessing
@@ -11,6 +12,7 @@ import torch
 
 from sslkit.recipe import load
 from sslkit.recipe.build import Builder
+from sslkit.student_teacher import StudentTeacher
 from sslkit.training.executor import Executor
 from sslkit.training.memory import estimate_memory
 from sslkit.training.optimizers import parameter_groups, set_rates
@@ -37,10 +39,16 @@ def resident(key: str) -> int:
     return int(status[key].split()[0]) * 1024
 
 
+def model_of(builder: Builder) -> StudentTeacher:
+    """Build the networks as a run on the CPU does."""
+    again = builder.part("runtime.checkpoint_activations")
+    return build_model(builder.part("method"), None, torch.device("cpu"), again)
+
+
 def take_steps(builder: Builder, batch_size: int, precision: str) -> None:
     """Take two steps on noise."""
     maker, optimizer = builder.part("views"), builder.part("optimization").optimizer
-    model = build_model(builder.part("method"), None, torch.device("cpu"))
+    model = model_of(builder)
     stepper = optimizer.build(parameter_groups(model.student, optimizer.decays_vectors))
     set_rates(stepper, 1e-4, 0.04)
     for _ in range(2):
@@ -50,29 +58,31 @@ def take_steps(builder: Builder, batch_size: int, precision: str) -> None:
         train_step(model, views, stepper, executor=Precise(precision))
 
 
-def measured(name: str, batch_size: int, precision: str) -> int:
+def measured(name: str, batch_size: int, precision: str, overrides: list[str]) -> int:
     """Return the bytes that steps take over what libraries take once, which a batch of two images shows first."""
     torch.set_num_threads(1)
-    take_steps(load(name).builder(), 2, precision)
+    take_steps(load(name, overrides).builder(), 2, precision)
     before = resident("VmRSS")
-    take_steps(load(name).builder(), batch_size, precision)
+    take_steps(load(name, overrides).builder(), batch_size, precision)
     return resident("VmHWM") - before
 
 
-def estimated(name: str, batch_size: int, precision: str) -> int:
+def estimated(name: str, batch_size: int, precision: str, overrides: list[str]) -> int:
     """Return what `sslkit explain` would say."""
-    builder = load(name).builder()
-    model = build_model(builder.part("method"), None, torch.device("cpu"))
+    builder = load(name, overrides).builder()
+    model = model_of(builder)
     optimizer = builder.part("optimization").optimizer
     return estimate_memory(model, builder.part("views"), optimizer, batch_size, precision=precision).peak
 
 
 def main(words: list[str]) -> None:
-    """Print a line a recipe and precision."""
+    """Print a line a recipe and precision; from the first ``--`` on, words are overrides."""
+    first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+    words, overrides = words[:first], words[first:]
     for word in words or ["quickstart:64", "dino-cifar10-tiny:128"]:
         name, _, batch_size = word.partition(":")
         for precision in PRECISIONS:
-            job = name, int(batch_size), precision
+            job = name, int(batch_size), precision, overrides
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 real, told = pool.apply(measured, job), pool.apply(estimated, job)
             print(f"{name}  {batch_size} images  {precision}  told {told / 1e6:,.0f} MB  took {real / 1e6:,.0f} MB")

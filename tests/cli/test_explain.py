@@ -106,6 +106,51 @@ def test_every_slot_names_where_its_part_comes_from(recipe, tmp_path, capsys):
     assert origin("data.train") == [f"sslkit {sslkit.__version__}", "+ command line"]
 
 
+def test_what_a_method_says_besides_its_slots_is_one_line(recipe, explained, tmp_path):
+    assert " method " not in explained(recipe, "--method.batch_norm", "synchronized", "--method.student_views", "all")
+    (tmp_path / "over.yaml").write_text("base: tiny.yaml\nmethod: {init: independent, separate_views: true}\n")
+    choices = ["--method.student_views", "[0, 2]", "--method.teacher_views", "[1]", "--method.batch_norm", "2"]
+    start = ["--method.init_from", "timm:test_vit", "--method.init_from.partial", "[blocks.1]"]
+    out = explained(str(tmp_path / "over.yaml"), *choices, *start)
+    assert out.count(" method ") == 1
+    line = out[out.index(" method ") : out.index(" views ")]
+    for said in [
+        "init=independent",
+        "separate_views=true",
+        "student_views=[0, 2]",
+        "teacher_views=[1]",
+        "batch_norm=2",
+        "init_from={weights: timm:test_vit, ",
+        "partial: [blocks.1]}",
+        "over",
+        "command line",
+    ]:
+        assert said in line, said
+
+
+def test_durations_are_those_that_are_in_effect(dino, explained):
+    sinkhorn = ["--method.collapse", "{SinkhornKnopp: {queue_size: 0}}"]
+    out = explained(dino, *sinkhorn)
+    assert "runtime.checkpoint_every 100 1" in out
+    assert "queue_start" not in out
+    written = explained(
+        dino, *sinkhorn, "--method.collapse.queue_start", "3 epochs", "--optimization.freeze.backbone", "7 steps"
+    )
+    assert "method.collapse.queue_start 300 3" in written
+    assert "optimization.freeze.backbone 7 0.07" in written
+
+
+def test_groups_of_batch_norm_are_those_of_a_process_and_its_micro_batches(dino, explained):
+    for words, images, code in [
+        (["--method.batch_norm", "7"], "40 images of a process", 2),
+        (["--method.batch_norm", "20", "--processes", "2"], "20 images of a process", 2),
+        (["--method.batch_norm", "8", "--runtime.accumulation", "2"], "40 images of a process in 2 micro-batches", 2),
+        (["--method.batch_norm", "10", "--processes", "2"], "batch_norm=10", 0),
+        (["--runtime.accumulation", "21", "--processes", "2"], "the 20 images of a process cannot be cut into 21", 2),
+    ]:
+        assert images in explained(dino, *words, code=code)
+
+
 def test_arguments_are_written_as_yaml_does(recipe, explained):
     words = ["--method.backbone.patch_size", "null", "--evaluation.networks", "[teacher]"]
     head = ["--method.head", "{DINOHead: {num_prototypes: 8, hidden_dim: 4, batch_norm: true}}"]
@@ -193,10 +238,21 @@ def test_the_printed_command_leaves_no_proposal(dino, explained):
     assert "Proposals" not in again
 
 
+def test_what_a_proposal_replaces_is_not_in_the_command_twice(dino, explained):
+    given = ["--optimization.batch_size=8000", "--method.collapse.temperature", "0.08"]
+    out = explained(dino, "--optimization.batch_size", "7000", *given, "--seed", "7000")
+    command = out[out.index("sslkit train") :]
+    assert re.findall(r"--optimization\.batch_size\S*", command) == ["--optimization.batch_size"]
+    assert "--optimization.batch_size 256" in command
+    assert "--seed 7000" in command
+    assert command.count("--method.collapse.temperature ") == 2  # a class may keep what a lower one says of it
+
+
 def test_a_plugin_file_stays_in_the_command(recipe, explained):
     out = explained(recipe)
     assert "over lasts as long as the run or longer: 24 of 16 steps" in out
     assert f"sslkit train {recipe} --plugin {TINY} \\ --method.collapse.temperature.over '2 steps'" in out
+    assert "--method.collapse.temperature.every step" in out
 
 
 def test_proposals_are_applied_when_asked(dino, explained, tmp_path):

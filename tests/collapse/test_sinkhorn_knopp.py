@@ -4,7 +4,7 @@ import torch
 from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
-from sslkit.schedules import Warmup
+from sslkit.schedules import Cosine, Warmup
 from sslkit.types import Projection
 
 
@@ -115,6 +115,8 @@ def test_batch_softmax_is_a_softmax_over_images_then_rows():
         (lambda: SinkhornKnopp(num_iters=0), "num_iters of SinkhornKnopp is at least 1, not 0"),
         (lambda: BatchSoftmax(0), "temperature of BatchSoftmax is above 0, not 0"),
         (lambda: BatchSoftmax(-0.1), "temperature of BatchSoftmax is above 0, not -0.1"),
+        (lambda: BatchSoftmax(Warmup(0, 1, "3 epochs")), "temperature.start of BatchSoftmax is above 0, not 0"),
+        (lambda: BatchSoftmax(Cosine(1, 1, "3 epochs")), "temperature.warmup_from of BatchSoftmax is above 0, not 0"),
     ],
 )
 def test_numbers_out_of_range_are_refused(build, message):

@@ -164,7 +164,7 @@ class Mine(Backbone):
     def forward(self, images, mask=None):
         return Features(images.mean((2, 3))[:, :2])
 
-    def save(self, folder):
+    def save(self, folder, statistics=None):
         (folder / "config.json").write_text(json.dumps({"sslkit": {"backbone": "Mine"}}))
 
     @classmethod

@@ -46,7 +46,7 @@ class Odd(Backbone):
     def forward(self, images, mask=None):
         return Features(images.mean((2, 3)) * (self.weight if images.sum().item() > 0 else 2))
 
-    def save(self, folder):
+    def save(self, folder, statistics=None):
         (folder / "config.json").write_text(json.dumps({"sslkit": {"backbone": "Odd"}}))
 
     @classmethod

@@ -97,3 +97,10 @@ def test_log_probabilities_are_those_that_the_loss_compares():
     logits = torch.randn(2, 3, 4, dtype=torch.float64)
     expected = torch.log(torch.softmax(logits / 0.2, -1))
     torch.testing.assert_close(CrossEntropy(0.2).log_probabilities(student(logits, (0, 1))), expected)
+
+
+def test_chance_is_the_loss_of_a_student_that_finds_all_prototypes_alike():
+    targets = Targets(torch.rand(2, 3, 7, dtype=torch.float64).softmax(-1), "probabilities", (0, 1))
+    indifferent = student(torch.full((4, 3, 7), 2.5, dtype=torch.float64), (0, 1, 2, 3))
+    loss = CrossEntropy(0.3)
+    assert loss.chance(indifferent, targets) == pytest.approx(loss(indifferent, targets).item(), rel=1e-12)

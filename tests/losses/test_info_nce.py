@@ -127,3 +127,15 @@ def test_numbers_out_of_range_are_refused():
         InfoNCE(negatives="queue")
     assert InfoNCE.accepts == {"embedding"}
     assert not InfoNCE().state_dict()
+
+
+@pytest.mark.parametrize("kind", ["targets", "batch", "both"])
+def test_chance_is_the_loss_of_a_student_to_which_all_are_equally_far(kind):
+    """The student's embeddings are at right angles to all others."""
+    theirs, queue = torch.randn(2, 5, 4, dtype=torch.float64), torch.randn(9, 4, dtype=torch.float64)
+    theirs[..., 0], queue[..., 0] = 0, 0
+    mine = torch.zeros(2, 5, 4, dtype=torch.float64)
+    mine[..., 0] = 1
+    targets = Targets(F.normalize(theirs, dim=-1), "embedding", (0, 1), negatives=F.normalize(queue, dim=-1))
+    loss = InfoNCE(0.1, kind)
+    assert loss.chance(student(mine), targets) == pytest.approx(loss(student(mine), targets).item(), rel=1e-12)

@@ -99,3 +99,12 @@ def test_what_it_takes():
     assert not MSE().needs_negatives
     with pytest.raises(RecipeError, match="reduction is one of mean, sum, not 'none'"):
         MSE("none")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_chance_is_the_loss_of_outputs_at_right_angles(reduction):
+    axes = torch.eye(2, dtype=torch.float64)
+    mine, theirs = axes[0].expand(3, 4, 2), axes[1].expand(2, 4, 2)
+    outputs, targets = student(mine, (0, 1, 2)), Targets(theirs, "embedding", (0, 1))
+    loss = MSE(reduction)
+    assert loss.chance(outputs, targets) == pytest.approx(loss(outputs, targets).item(), rel=1e-12)

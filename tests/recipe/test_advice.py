@@ -9,6 +9,7 @@ from sslkit import plugins
 from sslkit.recipe import load
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.files import builtin_recipes
+from sslkit.recipe.proposals import changed, propose
 
 WARY = '''
 from sslkit import Centering, Concern
@@ -162,6 +163,18 @@ def test_a_component_of_a_plugin_warns_about_itself(write, tmp_path):
 LARGER = "base: small.yaml\noptimization: {batch_size: 160}\n"
 
 
+RATES = ("method.teacher.momentum", "optimization.lr_reference_batch")
+
+ZIGZAG = """
+from sslkit import Schedule
+
+
+class Zigzag(Schedule):
+    def __call__(self, clock):
+        return 1e-3 * (1 + clock.step % 2)
+"""
+
+
 def keys(concerns_):
     return sorted(key for concern in concerns_ for key in concern.changes)
 
@@ -171,7 +184,7 @@ def test_numbers_of_a_lower_file_were_written_for_its_batch_and_images(write):
     file = write(LARGER, "larger.yaml")
     lr, momentum = found(file)
     assert (lr.is_warning, momentum.is_warning) == (False, False)
-    assert lr.changes == {"optimization.lr": 0.004}
+    assert lr.changes == {"optimization.lr_reference_batch": 40}
     assert momentum.changes == {"method.teacher.momentum": 0.97}  # 0.99 ** 4 = 0.961 is shorter than any published
     assert (
         "chosen for 100 steps an epoch, a half-life of 0.69 epochs; with 25 steps it is 2.8 epochs" in momentum.reason
@@ -188,27 +201,40 @@ def test_numbers_of_a_lower_file_were_written_for_its_batch_and_images(write):
 )
 def test_whoever_writes_a_number_anew_has_this_batch_in_mind(key, value, own, write):
     write()
-    assert key in keys(found(write(LARGER, "larger.yaml")))
-    assert key not in keys(found(write(LARGER, "larger.yaml"), f"--{key}", value))
-    assert key not in keys(found(write(own, "own.yaml")))
+
+    def judged(*arguments):
+        return [concern for concern in found(*arguments) if any(each.startswith(key) for each in concern.changes)]
+
+    assert judged(write(LARGER, "larger.yaml"))
+    assert not judged(write(LARGER, "larger.yaml"), f"--{key}", value)
+    assert not judged(write(own, "own.yaml"))
 
 
 def test_a_learning_rate_that_is_scaled_already_is_left_alone(write):
-    assert keys(found(write(), "--optimization.batch_size", "80")) == ["method.teacher.momentum", "optimization.lr"]
+    assert keys(found(write(), "--optimization.batch_size", "80")) == [*RATES]
     scaled = ["--optimization.batch_size", "80", "--optimization.lr_reference_batch", "40"]
     assert keys(found(write(), *scaled)) == ["method.teacher.momentum"]
 
 
-def test_every_level_of_a_learning_rate_is_scaled(write):
+def test_a_learning_rate_is_scaled_as_training_scales_it(write):
     schedule = "{Cosine: {start: 0.001, end: 1e-4, warmup: 2 epochs, warmup_from: 5e-4}}"
-    file = write(SMALL.replace("lr: 1e-3", f"lr: {schedule}"))
-    [lr] = [each for each in found(file, "--optimization.batch_size", "60") if "optimization.lr" in each.changes]
-    assert lr.changes == {"optimization.lr": {"Cosine": {"start": 0.0015, "end": 0.00015, "warmup_from": 0.00075}}}
+    file, larger = write(SMALL.replace("lr: 1e-3", f"lr: {schedule}")), {"optimization.batch_size": 60}
+    settled, mended = propose(changed(load(file), larger), 4000)
+    assert {"optimization.lr_reference_batch": 40} in [concern.changes for concern in settled]
+    rate = mended.builder().part("optimization").learning_rate
+    assert (rate.start, rate.end, rate.warmup_from) == pytest.approx((0.0015, 1e-4, 0.00075))
+
+
+def test_a_schedule_that_does_not_say_its_peak_is_not_scaled(write, tmp_path):
+    (tmp_path / "zigzag.py").write_text(ZIGZAG)
+    with plugins.using([tmp_path / "zigzag.py"]):
+        file = write(SMALL.replace("lr: 1e-3", "lr: Zigzag"))
+        assert keys(found(file, "--optimization.batch_size", "80")) == ["method.teacher.momentum"]
 
 
 def test_what_is_not_known_is_not_guessed(write, tmp_path):
     file = write(SMALL.replace("num_images: 4000", "num_images: null"))
-    assert keys(found(file, "--optimization.batch_size", "160")) == ["method.teacher.momentum", "optimization.lr"]
+    assert keys(found(file, "--optimization.batch_size", "160")) == [*RATES]
     other = ["--data.train", "{Textures: {num_images: 999}}", "--optimization.batch_size", "160"]
     assert keys(found(file, *other)) == []
     Path(tmp_path / "part.yaml").write_text("method: {teacher: {EMA: {momentum: 0.99}}}\n")

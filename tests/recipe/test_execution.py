@@ -27,7 +27,7 @@ class Mean(Backbone):
     def forward(self, images, mask=None):
         return Features(self.linear(images.mean((2, 3))))
 
-    def save(self, folder):
+    def save(self, folder, statistics=None):
         folder.mkdir(exist_ok=True)
 '''
 

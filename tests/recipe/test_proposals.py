@@ -81,7 +81,7 @@ def test_changes_are_made_one_after_the_other():
     keys = [key for concern in settled for key in concern.changes]
     assert keys[0] == "optimization.batch_size"
     assert mended.root.at("optimization.batch_size") == 64
-    assert mended.root.at("method.head.num_prototypes") == 32
+    assert mended.root.at("method.head.num_prototypes") == 64
     assert "method.collapse.queue_size" not in keys
 
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from sslkit.clock import Clock
+from sslkit.errors import RecipeError
 from sslkit.schedules import Cosine
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
 from sslkit.teachers.pairing import paired_parameters
@@ -61,6 +62,22 @@ def test_ema_at_its_ends(momentum, stays):
     expected = values({"teacher": teacher, "student": student}[stays])
     EMA(momentum).after_step(student, teacher)
     assert not differ(teacher, expected)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "said"),
+    [
+        (-0.1, "momentum of EMA .* not -0.1"),
+        (float("nan"), "momentum of EMA .* not nan"),
+        (Cosine(2, 1), "momentum.start of EMA .* not 2"),
+        (Cosine(0.9, 1.01), "momentum.end of EMA .* not 1.01"),
+        (Cosine(0.9, 1, "1 epochs", -1), "momentum.warmup_from of EMA .* not -1"),
+    ],
+)
+def test_a_momentum_that_leaves_its_range_is_refused(momentum, said):
+    with pytest.raises(RecipeError, match=said):
+        EMA(momentum)
+    EMA(Cosine(0.9, 1, warmup_from=-1))  # without a warm-up it is not reached
 
 
 @pytest.mark.parametrize("rule", [EMA(0.5), PreviousEpoch(), PreviousStep(), Copy()])

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from sslkit.errors import RecipeError
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.executor import Executor
 from sslkit.training.finite import find_flaws, unless_flawed
@@ -23,6 +24,13 @@ def scaled():
     model = torch.nn.Linear(2, 1)
     torch.nn.init.zeros_(model.weight)  # so that whole numbers move without rounding
     return AccelerateExecutor(accelerator, model), model, scaler
+
+
+def test_one_gpu_named_for_several_processes_is_refused():
+    accelerator = SimpleNamespace(num_processes=2, device=torch.device("cuda:1"))
+    message = "runtime.device: cpu is one device, but 2 processes train together, each on its own"
+    with pytest.raises(RecipeError, match=message):
+        AccelerateExecutor(accelerator, torch.nn.Linear(2, 1))
 
 
 def step(executor, model, value):

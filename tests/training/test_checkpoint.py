@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -142,6 +143,9 @@ DAMAGES = {
     "a missing name": lambda path: rewrite(path, {"model.collapse.center": None}),
     "numbers missing": lambda path: (path / NUMBERS).unlink(),
     "numbers of no parameter": lambda path: say(path, optimizer={"x": {"step": 1}}),
+    "moments in another order": lambda path: say(
+        path, parameters=json.loads((path / NUMBERS).read_text())["parameters"][::-1]
+    ),
     "a step that is none": lambda path: say(path, step="last"),
 }
 
@@ -224,6 +228,32 @@ def test_checkpoints_without_a_checksum_are_read(make, tmp_path):
     assert load_newest(tmp_path, *make(seed=1), "") == 3
 
 
+def test_a_checkpoint_has_its_name_only_once_it_is_on_the_disk(make, tmp_path, monkeypatch):
+    """And what is removed for it goes last."""
+    done, rename = [], Path.rename
+    monkeypatch.setattr(checkpoint, "sync", lambda path: done.append(("sync", path.name)))
+    monkeypatch.setattr(Path, "rename", lambda path, to: done.append((path.name, to.name)) or rename(path, to))
+    model, optim = make()
+    for step in (3, 6):
+        done.clear()
+        save_checkpoint(tmp_path, model, optim, Progress(step, ""), keep=1)
+    temporary = ".step-000000006.tmp"
+    assert sorted(done[:2]) == [("sync", NUMBERS), ("sync", TENSORS)]
+    assert done[2:] == [
+        ("sync", temporary),
+        (temporary, "step-000000006"),
+        ("sync", tmp_path.name),
+        ("step-000000003", ".step-000000003.tmp"),
+    ]
+
+
+def test_the_optimizers_parameters_are_named(make, tmp_path):
+    model, optim = make()
+    said = json.loads((save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=1) / NUMBERS).read_text())
+    named = dict(model.named_parameters())
+    assert [named[name] for name in said["parameters"]] == [p for group in optim.param_groups for p in group["params"]]
+
+
 def test_older_ones_can_be_asked_for(make, tmp_path):
     model, optim = make()
     for step in (3, 6, 20):
@@ -269,7 +299,7 @@ def test_the_scale_of_fp16_is_resumed(make, tmp_path):
     def scaled(scale):
         scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         scaler.scale(torch.ones(()))
-        return AccelerateExecutor(SimpleNamespace(num_processes=1, scaler=scaler), None)
+        return AccelerateExecutor(SimpleNamespace(num_processes=1, scaler=scaler), torch.nn.Identity())
 
     model, optim = make()
     save_checkpoint(tmp_path, model, optim, Progress(3, ""), 1, scaled(32.0))

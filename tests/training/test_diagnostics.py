@@ -6,13 +6,27 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sslkit.losses import CrossEntropy
-from sslkit.training.diagnostics import diagnose, effective_rank, embedding_std, entropy
+from sslkit.losses import MSE, CrossEntropy
+from sslkit.training.diagnostics import (
+    diagnose,
+    effective_rank,
+    embedding_directions,
+    embedding_std,
+    entropy,
+    image_cosine,
+)
 from sslkit.training.step import StepOutput
 from sslkit.types import Projection, Targets
 
 K, B, D = 7, 5, 6
-NEVER_UNDEFINED = {"embedding_std", "effective_rank", "teacher_student_cosine"}
+NEVER_UNDEFINED = {
+    "embedding_std",
+    "effective_rank",
+    "teacher_student_cosine",
+    "image_cosine",
+    "embedding_directions",
+    "loss_below_chance",
+}
 
 
 def projection(num_views, logits=None, features=None):
@@ -128,9 +142,9 @@ def test_cosine_of_equal_and_opposite_networks():
     teacher = Projection(same[:2], same[:2], same[:2], None, (0, 1))
     for sign in (1, -1):
         opposite = Projection(same, sign * same, same, None, (0, 1, 2))
-        numbers = diagnose(StepOutput(seen.loss, opposite, teacher, Targets(same[:2], "embedding", (0, 1))), None)
+        numbers = diagnose(StepOutput(seen.loss, opposite, teacher, Targets(same[:2], "embedding", (0, 1))), MSE())
         assert numbers["teacher_student_cosine"].item() == pytest.approx(sign)
-    assert diagnose(StepOutput(seen.loss, both, teacher, Targets(same[:2], "embedding", (0, 1))), None)
+    assert diagnose(StepOutput(seen.loss, both, teacher, Targets(same[:2], "embedding", (0, 1))), MSE())
 
 
 def test_half_precision_is_read_in_float32():
@@ -143,3 +157,43 @@ def test_half_precision_is_read_in_float32():
 
 def test_entropy_of_a_fair_coin():
     assert entropy(torch.tensor([0.5, 0.5, 0.0])).item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(("views", "images", "dim"), [(2, 7, 5), (3, 4, 9), (1, 2, 1)])
+def test_image_cosine_is_the_mean_over_pairs_of_different_images_in_a_view(views, images, dim):
+    rows = torch.randn(views, images, dim, dtype=torch.float64)
+    pairs = [
+        F.cosine_similarity(rows[v, i], rows[v, j], dim=0)
+        for v in range(views)
+        for i in range(images)
+        for j in range(images)
+        if i != j
+    ]
+    torch.testing.assert_close(image_cosine(rows), torch.stack(pairs).mean())
+
+
+def test_image_cosine_of_one_embedding_is_1_and_of_one_image_undefined():
+    assert image_cosine(torch.randn(D).expand(2, B, D)).item() == pytest.approx(1, abs=1e-6)
+    assert image_cosine(torch.randn(2, 1, D)).isnan()
+
+
+@pytest.mark.parametrize(("views", "images", "dim"), [(2, 7, 5), (3, 4, 9)])
+def test_directions_are_the_participation_ratio_of_the_covariance(views, images, dim):
+    rows = torch.randn(views, images, dim, dtype=torch.float64)
+    values = [torch.linalg.eigvalsh(torch.cov(view.T)) for view in rows]
+    expected = torch.stack([value.sum() ** 2 / value.square().sum() for value in values]).mean()
+    torch.testing.assert_close(embedding_directions(rows), expected)
+
+
+def test_directions_of_a_line_are_one_and_of_a_ball_all():
+    line = 3 + torch.randn(2, 50, 1, dtype=torch.float64) * torch.randn(D, dtype=torch.float64)
+    assert embedding_directions(line).item() == pytest.approx(1)
+    axes = torch.cat([torch.eye(D), -torch.eye(D)]).double().expand(2, -1, -1)
+    assert embedding_directions(axes).item() == pytest.approx(D)
+    assert embedding_directions(torch.zeros(2, B, D)).item() == 0
+
+
+def test_the_distance_from_chance_and_what_is_costly():
+    numbers = diagnose(output(), CrossEntropy(), costly=False)
+    assert "effective_rank" not in numbers
+    assert numbers["loss_below_chance"].item() == pytest.approx(math.log(K))

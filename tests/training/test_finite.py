@@ -215,12 +215,25 @@ class Spoilt(torch.autograd.Function):
         return gradient
 
 
+class Huge(torch.autograd.Function):
+    """The identity, whose gradient is so large that its square is not finite."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * 1e30
+
+
+@pytest.mark.parametrize("spoil", [Spoilt, Huge])
 @pytest.mark.parametrize("clip", [None, Clip(0.5), Clip(0.5, "all")])
-def test_a_flaw_in_a_gradient_alone_is_found(make, tiny, place, clip):
+def test_a_flaw_in_a_gradient_alone_is_found(make, tiny, place, clip, spoil):
     model, optimizer = make("dino")
     take(model, optimizer, 0, tiny)
     before = everything(model, optimizer)
-    hook = model.student.backbone.linear.register_forward_hook(lambda module, inputs, output: Spoilt.apply(output))
+    hook = model.student.backbone.linear.register_forward_hook(lambda module, inputs, output: spoil.apply(output))
     views = tiny.views(batch=4, num_local=1, dtype=torch.float32)
     assert train_step(model, views, optimizer, Clock(1, STEPS, 2), clip=clip).flaws.tolist() == [0, 0, 1]
     assert_same(everything(model, optimizer), before)

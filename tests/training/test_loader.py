@@ -13,7 +13,7 @@ from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data import Textures
 from sslkit.errors import DataError, UnreadableImage
-from sslkit.training.loader import MAX_WORKERS, Batch, StepBatches, _Reading, default_workers, load_batches
+from sslkit.training.loader import MAX_WORKERS, Batch, StepBatches, default_workers, load_batches
 from sslkit.types import Sample, ViewGroup, Views
 from sslkit.views import MultiCrop
 
@@ -128,22 +128,6 @@ def test_workers_end_at_once_with_an_error_that_is_kept():
     # The second batch alone takes 21 seconds, and the traceback that is kept could keep its worker.
     assert time.monotonic() - start < 8
     assert caught.tb is not None
-
-
-def test_a_worker_that_is_told_to_end_after_an_error_ends():
-    reading = _Reading(batches())
-    reading.stop()
-    worker = multiprocessing.get_context("fork").Process(target=ends_at_once, args=(reading,))
-    worker.start()
-    worker.join(20)
-    assert worker.exitcode == 0
-
-
-def ends_at_once(reading):
-    reading.outlive_interruption(0)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(20)
-    os._exit(3)
 
 
 @pytest.mark.parametrize("first", [0, 4, 8, 9])

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import os
 import signal
 import threading
+import time
+import weakref
 from io import StringIO
 from pathlib import Path
 
@@ -19,9 +22,14 @@ from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.evaluate import evaluate, evaluation_data, load_model
 from sslkit.recipe import load, train
 from sslkit.schedules import Cosine
+from sslkit.training import loop
+from sslkit.training.loader import StepBatches
 from sslkit.training.log import read_metrics, read_results
 from sslkit.training.loop import Run
+from sslkit.training.measurements import Measurements
 from sslkit.training.run_folder import Record
+from sslkit.training.setup import start_accelerator
+from sslkit.training.step import train_step
 from sslkit.views import MultiCrop
 
 RECIPE = """\
@@ -61,6 +69,7 @@ TIMING = {"images_per_second", "data_wait_fraction"}
 STOP = '''\
 import os
 import signal
+import threading
 
 from sslkit.contracts import Callback
 
@@ -73,7 +82,7 @@ class Stop(Callback):
     Args:
         hook: where.
         step: when.
-        how: interrupt, sigint, sigterm or crash.
+        how: interrupt, sigint, sigterm, crash, or later for a sigterm soon after it.
     """
 
     def __init__(self, hook: str = "on_step_end", step: int = 0, how: str = "interrupt") -> None:
@@ -93,6 +102,8 @@ class Stop(Callback):
             raise ZeroDivisionError("crash")
         if self.how == "interrupt":
             run.interrupted = True
+        elif self.how == "later":
+            threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
         else:
             os.kill(os.getpid(), getattr(signal, self.how.upper()))
 '''
@@ -204,9 +215,41 @@ def test_watching_changes_nothing_that_is_learned(place, whole, tmp_path):
     assert read_results(other / "results.json") == []
 
 
+def test_fp16_goes_on_with_its_scale_and_when_to_raise_it(place, tmp_path, monkeypatch):
+    """On a CPU, where accelerate has no fp16: with the scaler that it has on a GPU."""
+
+    def start(device, precision):
+        accelerator = start_accelerator(device, "fp32")
+        accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**9, growth_interval=2)
+        return accelerator
+
+    monkeypatch.setattr(loop, "start_accelerator", start)
+    words = [
+        "--evaluation.evaluators",
+        "[]",
+        "--runtime.keep_checkpoints",
+        "9",
+        "--runtime.checkpoint_every",
+        "1 steps",
+    ]
+    whole = go(place, tmp_path / "whole", *words).folder.path
+    scalers = [json.loads(path.read_text())["executor"] for path in sorted(whole.glob("checkpoints/*/state.json"))]
+    # Halved until nothing overflows, which is no news, and doubled after two steps of which none did.
+    scales, trackers = zip(*((scaler["scale"], scaler["_growth_tracker"]) for scaler in scalers), strict=True)
+    assert (min(scales) < scales[0], min(scales) < scales[-1], trackers[4]) == (True, True, 1)
+    assert rows(whole)[-1]["skipped_steps"] == 0
+    go(place, tmp_path / "run", *words, *stop(step=5))
+    path = go(place, tmp_path / "run", *words, resume=True).folder.path
+    assert scalers == [
+        json.loads(found.read_text())["executor"] for found in sorted(path.glob("checkpoints/*/state.json"))
+    ]
+    assert_same_run(path, whole)
+
+
 def test_compile_compiles_both_backbones(place, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append(module))
     run = go(place, tmp_path / "run", "--runtime.compile", "true", "--optimization.steps", "1")
     assert compiled == [run.model.teacher.backbone, run.model.student.backbone]
 
@@ -218,6 +261,20 @@ def test_the_written_recipe_repeats_the_run(whole, tmp_path):
     assert_same_run(again, whole)
     said = [json.loads((folder / "environment.json").read_text())["identity"] for folder in (whole, again)]
     assert said[0] == said[1]
+
+
+def test_what_a_step_leaves_is_gone_when_the_next_one_starts(place, tmp_path, monkeypatch):
+    left, alive = [], []
+
+    def take(*words, **others):
+        alive.append(sum(output() is not None for output in left))
+        output = train_step(*words, **others)
+        left.append(weakref.ref(output))
+        return output
+
+    monkeypatch.setattr(loop, "train_step", take)
+    go(place, tmp_path / "run", "--evaluation.evaluators", "[]", "--runtime.log_every", "3")
+    assert alive == [0] * STEPS
 
 
 # Stopped and resumed
@@ -304,7 +361,59 @@ def test_a_signal_finishes_the_step_and_leaves_a_usable_folder(place, whole, tmp
     assert_same_run(go(place, path, resume=True).folder.path, whole)
 
 
-def test_a_second_ctrl_c_stops_at_once(place, tmp_path):
+LONG = 60
+
+
+def test_an_evaluation_is_left_for_a_signal_and_made_when_the_run_goes_on(place, whole, tmp_path, monkeypatch):
+    measure = Measurements.measure
+
+    def slow(measurements, backbone, network, step):
+        if (network, step) == ("student", 6):
+            threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+            time.sleep(LONG)
+        return measure(measurements, backbone, network, step)
+
+    monkeypatch.setattr(Measurements, "measure", slow)
+    start = time.monotonic()
+    run = go(place, tmp_path / "run")
+    assert time.monotonic() - start < LONG / 2
+    assert (run.interrupted, run.clock.step) == (True, 6)
+    assert "stopping after this step" in run.said
+    assert [row["network"] for row in run.results if row["step"] == 6] == ["teacher"]
+    monkeypatch.undo()
+    assert_same_run(go(place, tmp_path / "run", resume=True).folder.path, whole)
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_batch_that_does_not_come_is_not_waited_for_after_a_signal(place, whole, tmp_path, workers, monkeypatch):
+    read = StepBatches.read
+
+    def slow(batches, step, stopped=lambda: False):
+        if step == 4:
+            time.sleep(LONG)
+        return read(batches, step, stopped)
+
+    monkeypatch.setattr(StepBatches, "read", slow)
+    words = ["--runtime.num_workers", workers]
+    start = time.monotonic()
+    run = go(place, tmp_path / "run", *words, *stop(step=4, how="later"))
+    assert time.monotonic() - start < LONG / 2
+    assert (run.interrupted, run.clock.step) == (True, 4)
+    monkeypatch.undo()
+    assert_same_run(go(place, tmp_path / "run", resume=True).folder.path, whole)
+
+
+@pytest.fixture
+def _heeds_ctrl_c():
+    """Where tests run in the background, Ctrl-C is ignored at first."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_ctrl_c")
+def test_a_second_ctrl_c_stops_at_once(place, tmp_path, monkeypatch):
+    monkeypatch.setattr("sslkit.training.interruption.ECHO", 0)
     two = "[{Stop: {step: 2, how: sigint}}, {Stop: {step: 2, how: sigint}}]"
     with pytest.raises(KeyboardInterrupt):
         go(place, tmp_path / "run", "--runtime.callbacks", two)
@@ -419,12 +528,14 @@ def test_too_many_unreadable_images_end_the_run_and_the_handlers_are_back(place,
 def test_a_dino_run_logs_what_is_promised_and_the_rates_are_the_schedules(whole):
     found = read_metrics(whole / "metrics.jsonl")
     for row in found:
-        assert set(row) == {
+        # Singular values are computed every runtime.rank_every steps, at the start and at the end.
+        assert set(row) - ({"effective_rank"} if row["step"] in (1, STEPS) else set()) == {
             "step", "epoch", "loss", "lr", "weight_decay", "teacher_momentum", "teacher_temperature",
             "target_entropy", "student_entropy", "marginal_entropy", "target_kl", "prototype_use", "center_norm",
-            "embedding_std", "effective_rank", "teacher_student_cosine", "images_per_second", "data_wait_fraction",
-            "skipped_steps",
+            "embedding_std", "teacher_student_cosine", "images_per_second", "data_wait_fraction",
+            "skipped_steps", "image_cosine", "embedding_directions", "loss_below_chance",
         }  # fmt: skip
+    assert {"effective_rank"} <= {*found[0]} & {*found[-1]}
     lr = Cosine(0.02, 0.001, warmup="3 steps")
     for step, row in enumerate(found):
         clock = Clock(step, STEPS, 4)

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import timm
 import torch
 from safetensors import SafetensorError
 
+from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
 from sslkit.training.run_folder import STACK, Record, RunFolder
@@ -96,7 +98,7 @@ class Writing(Backbone):
     def forward(self, images, mask=None):
         raise NotImplementedError
 
-    def save(self, folder):
+    def save(self, folder, statistics=None):
         (folder / "weights").write_text(self.word)
         if self.breaks:
             raise OSError("no space left")
@@ -118,6 +120,13 @@ def test_backbones_are_written_whole_or_not_at_all(folder):
     assert sorted(path.name for path in folder.path.iterdir()) == ["student", "teacher"]
 
 
+def test_backbones_are_written_with_how_the_runs_images_are_prepared(folder):
+    folder.start(RECORD, STATISTICS, resume=False)
+    folder.save_backbones({"teacher": TimmBackbone("vit_tiny_patch16_224", 2, model_args={"depth": 1})})
+    said = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{folder.path / 'teacher'}"))
+    assert (said["mean"], said["std"], said["input_size"]) == (STATISTICS.mean, STATISTICS.std, (2, 32, 32))
+
+
 def test_what_a_kill_left_half_exchanged_is_exchanged_by_the_next(folder):
     (folder.path / ".teacher.old").mkdir(parents=True)
     (folder.path / ".teacher.tmp").mkdir()
@@ -127,7 +136,7 @@ def test_what_a_kill_left_half_exchanged_is_exchanged_by_the_next(folder):
 
 def test_a_full_disk_is_the_systems_error_whoever_meets_it(folder):
     class Full(Writing):
-        def save(self, folder):
+        def save(self, folder, statistics=None):
             raise SafetensorError("No space left on device")
 
     folder.path.mkdir(parents=True)

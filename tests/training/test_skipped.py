@@ -84,10 +84,10 @@ def test_a_resumed_run_knows_what_the_first_one_knew(path, after):
         if step == 6:
             first.roll_back(6, 1)
         if step == after:
-            known = first.count, first.roll_backs, steps(first)
+            known = first.count, first.roll_backs, steps(first), first.rolled_back
     path.write_text(path.read_text() + '{"step": 9, "not_fi')
     again = SkippedSteps(path, after)
-    assert (again.count, again.roll_backs, steps(again)) == known
+    assert (again.count, again.roll_backs, steps(again), again.rolled_back) == known
     assert all(json.loads(line)["step"] <= after for line in path.read_text().splitlines())
 
 

@@ -1,12 +1,12 @@
 """What a run survives: numbers that are not finite, a full disk, another process, and SIGKILL at any moment."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from io import StringIO
@@ -165,12 +165,13 @@ def last_state(folder):
 
 
 def what_is_left(folder):
-    """Return everything that must not depend on what happened on the way; checkpoints hold their own checksums."""
+    """Return everything that must not depend on what happened on the way."""
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]
     backbones = {name: (folder / name / "model.safetensors").read_bytes() for name in BRANCHES}
     return {
         "step": newest.name,
-        "weights": json.loads((newest / "state.json").read_text())["sha256"],
+        "weights": (newest / "state.safetensors").read_bytes(),
+        "numbers": (newest / "state.json").read_text(),
         "rows": rows(folder),
         "results": read_results(folder / "results.json"),
         **backbones,
@@ -233,7 +234,7 @@ def test_a_roll_back_goes_on_from_older_networks_with_newer_images(place, tmp_pa
     assert skipped(run.folder.path)[-1] == {"step": 8, "rolled_back_to": 3}
     assert [row["skipped_steps"] for row in run.metrics] == [0, 0, 0, 1, 3, 3, 3]
     other = go(place, tmp_path / "other", "--runtime.callbacks", "[{StopAt: {step: 4}}]", *UNMEASURED)
-    assert other._load(before=4) == 3
+    assert other.saving.load(before=4) == 3
     for step in range(8, STEPS):
         other.clock = other.clock.at(step)
         other._step(other.batches()[step])
@@ -264,6 +265,16 @@ def test_roll_backs_are_numbered(place, tmp_path):
     with pytest.raises(RunError, match=r"the last 2 steps, 9 to 10, .* --runtime.roll_backs 2 goes on"):
         go(place, tmp_path / "run", *words, *spoilt(5, 6, "{Spoil: {first: 9, last: 10}}"))
     assert [row["rolled_back_to"] for row in skipped(tmp_path / "run") if "keys" not in row] == [3]
+
+
+def test_a_second_roll_back_does_not_go_to_what_led_to_the_first_streak(place, tmp_path):
+    words = ["--runtime.skip_limit", "2", "--runtime.roll_backs", "2", "--runtime.log_every", "1"]
+    words += ["--runtime.checkpoint_every", "2 steps", "--runtime.keep_checkpoints", "9"]
+    run = go(place, tmp_path / "run", *words, *spoilt(6, 9))
+    assert [(row["step"], row["rolled_back_to"]) for row in skipped(run.folder.path) if "keys" not in row] == [
+        (7, 4), (9, 2)
+    ]  # fmt: skip
+    assert (run.folder.checkpoints / "step-000000006").exists()
 
 
 def test_without_a_checkpoint_before_them_there_is_no_going_back(place, tmp_path):
@@ -422,75 +433,108 @@ def protect(monkeypatch, folder):
 needs_fork = pytest.mark.skipif(sys.platform != "linux" or torch.cuda.is_available(), reason="forks, on a CPU alone")
 
 
-def forked(place, folder, *words):
-    """Start a run in a process of its own."""
-    process = multiprocessing.get_context("fork").Process(target=go, args=(place, folder, *words))
+def forked(work, *words):
+    """Start work in a process of its own."""
+    process = multiprocessing.get_context("fork").Process(target=work, args=words)
     process.start()
     return process
 
 
-def killed(process, moment):
-    """Kill a process as soon as ``moment`` says so; return whether it was still alive."""
-    while process.is_alive() and not moment():
+def killed(process, moment, wait=lambda: None):
+    """Kill a process in such a moment: it is stopped, asked again and only then killed. Return whether there was one.
+
+    Args:
+        process: a child.
+        moment: whether it has come.
+        wait: how long after it has come.
+    """
+    while process.is_alive():
+        if moment():
+            wait()
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            if moment():
+                process.kill()
+                process.join()
+                return process.exitcode == -signal.SIGKILL
+            os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.0005)
-    process.kill()
-    process.join()
-    return process.exitcode == -signal.SIGKILL
+    return False
+
+
+def writes_a_checkpoint(folder):
+    return any((folder / "checkpoints").glob(".step-*.tmp/*"))
 
 
 @needs_fork
 def test_killed_in_a_checkpoint_while_it_writes_backbones_and_between_steps(place, whole, tmp_path):
     folder, words = tmp_path / "run", ["--runtime.num_workers", "2"]
-    checkpoints = folder / "checkpoints"
-    for _ in range(6):
-        assert killed(forked(place, folder, *words), lambda: any(checkpoints.glob(".step-*.tmp")))
-        if any(checkpoints.glob(".step-*.tmp")):
-            break
-    assert any(checkpoints.glob(".step-*.tmp")), "no kill came in the middle of a checkpoint"
-    assert killed(forked(place, folder, *words), lambda: any((folder / f".{n}.tmp").exists() for n in BRANCHES))
-    assert killed(forked(place, folder, *words), lambda: len(rows(folder)) >= 5)
+    moments = [
+        lambda: writes_a_checkpoint(folder),
+        lambda: any((folder / f".{name}.tmp").exists() for name in BRANCHES),
+        lambda: len(rows(folder)) >= 5,
+    ]
+    for moment in moments:
+        assert killed(forked(go, place, folder, *words), moment)
     # Its workers live on for seconds, and hold nothing.
-    last = forked(place, folder, *words)
+    last = forked(go, place, folder, *words)
     last.join()
     assert last.exitcode == 0
     assert_same_run(folder, whole)
     assert {path.name for path in folder.iterdir()} == {path.name for path in whole.iterdir()}
-    assert {path.name for path in checkpoints.iterdir()} == {path.name for path in (whole / "checkpoints").iterdir()}
+    checkpoints = [{path.name for path in (each / "checkpoints").iterdir()} for each in (folder, whole)]
+    assert checkpoints[0] == checkpoints[1]
 
 
-def command(place, folder, *words):
-    """Start a run as a user does."""
-    train_it = ["train", str(place / "tiny.yaml"), "--run-dir", str(folder), "--resume", *words]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen([sys.executable, "-m", "sslkit", *train_it], **quiet)
+LIVES = 6
+LONGER = [
+    "--optimization.epochs", "9", "--evaluation.every", "4 steps", "--runtime.num_workers", "2",
+    "--runtime.log_every", "1", "--views.crop_on", "workers", "--views.canvas_size", "null",
+]  # fmt: skip
+LAST = 36
 
 
+def command(recipe, folder, *words):
+    """Be a run as a user starts it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    started = [sys.executable, "-m", "sslkit", "train", str(recipe), "--run-dir", str(folder), "--resume", *words]
+    os.execv(sys.executable, started)
+
+
+def last_step(folder):
+    return int(rows(folder)[-1]["step"]) if (folder / "metrics.jsonl").exists() and rows(folder) else 0
+
+
+@needs_fork
 @pytest.mark.long
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "dino, PreviousEpoch"])
 def test_killed_at_five_random_moments_each_method_ends_as_if_nothing_had_happened(place, tmp_path, method):
-    words = [*METHODS[method], "--optimization.epochs", "10", "--runtime.num_workers", "2"]
-    whole, draw = tmp_path / "whole", random.Random(method)
-    assert command(place, whole, *words).wait() == 0
-    span = (whole / "results.json").stat().st_mtime - (whole / "environment.json").stat().st_mtime
-    for attempt in range(9):
-        folder, kills = tmp_path / f"run-{attempt}", 0
-        while kills < 5:
-            process, before = command(place, folder, *words), started(folder)
-            while process.poll() is None and started(folder) == before:
-                time.sleep(0.001)
-            time.sleep(draw.uniform(0, span / 2))
-            process.kill()
-            if process.wait() == 0:
-                break
-            kills += 1
-        if kills == 5:
-            break
-    assert kills == 5, "the run ended too early every time"
-    assert command(place, folder, *words).wait() == 0
+    """One of the moments is in the middle of a checkpoint. Run it with ``-s`` for the table of ``docs/runs.md``."""
+    name, _, teacher = method.partition(", ")
+    words = [*METHODS[name], *LONGER, *(["--method.teacher", teacher] if teacher else [])]
+    whole, folder, draw = tmp_path / "whole", tmp_path / "run", random.Random(method)
+    undisturbed = forked(command, place / "tiny.yaml", whole, *words)
+    undisturbed.join()
+    assert undisturbed.exitcode == 0
+
+    said, steps = [], sorted(draw.sample(range(1, LAST - 4), LIVES - 1))
+    in_checkpoint = draw.randrange(LIVES - 1)
+    for life, step in enumerate(steps):
+        process = forked(command, place / "tiny.yaml", folder, *words)
+        if life == in_checkpoint:
+            assert killed(process, lambda step=step: last_step(folder) >= step and writes_a_checkpoint(folder))
+        else:
+            assert killed(process, lambda step=step: last_step(folder) >= step, lambda: time.sleep(draw.random() / 20))
+        said.append(f"{last_step(folder)}{' (in a checkpoint)' if life == in_checkpoint else ''}")
+    last = forked(command, place / "tiny.yaml", folder, *words)
+    last.join()
+    assert last.exitcode == 0
     assert_same_run(folder, whole)
+    print(f"\n| {method} | {', '.join(said)} | `{checksum(whole)}` | `{checksum(folder)}` |")
 
 
-def started(folder):
-    """Return when the last process to do so began to write there."""
-    said = folder / "environment.json"
-    return said.stat().st_mtime_ns if said.exists() else None
+def checksum(folder):
+    """Return that of all weights, moments and states, rows and results."""
+    return hashlib.sha256(repr(sorted(what_is_left(folder).items())).encode()).hexdigest()[:12]

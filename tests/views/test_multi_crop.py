@@ -290,6 +290,19 @@ def test_without_keys_torchs_generator_draws_them(maker):
     assert len({*maker(images[:1].repeat(5, 1, 1, 1)).groups[0].images.sum((0, 2, 3, 4)).tolist()}) == 5
 
 
-def test_as_many_keys_as_images():
-    with pytest.raises(ValueError, match="shorter"):
-        MultiCrop(**SMALL)(torch.zeros(3, 3, 40, 40, dtype=torch.uint8), torch.arange(2))
+@pytest.mark.parametrize("keys", [torch.arange(2), torch.arange(4), torch.arange(3)[None], torch.rand(3), [0.5] * 3, 7])
+def test_keys_are_one_whole_number_an_image(keys):
+    with pytest.raises(ValueError, match=r"keys are one whole number an image, \(3,\), not torch\.\w+ \("):
+        MultiCrop(**SMALL)(torch.zeros(3, 3, 40, 40, dtype=torch.uint8), keys)
+
+
+def test_keys_may_be_a_list():
+    images, maker = [sample.image for sample in samples()], MultiCrop(**SMALL)
+    listed, tensor = (maker(images, keys).groups[0].images for keys in (KEYS, torch.tensor(KEYS)))
+    assert torch.equal(listed, tensor)
+
+
+@pytest.mark.parametrize(("images", "keys"), [([], None), (torch.zeros(0, 3, 40, 40), torch.arange(0))])
+def test_no_images_are_refused(images, keys):
+    with pytest.raises(ValueError, match="at least one image"):
+        MultiCrop(**SMALL)(images, keys)

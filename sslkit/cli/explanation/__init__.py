@@ -15,6 +15,8 @@ from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.build import Builder, check_method
 from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
 from sslkit.setting import Setting
+from sslkit.training.batch_norm import check_groups
+from sslkit.training.step import check_accumulation
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,14 @@ def _advise(
 
 def _check(recipe: Recipe, builder: Builder, wishes: Wishes) -> None:
     """Refuse what training would refuse before it reads an image."""
-    check_method(builder.part("method"), builder.part("views"), recipe.root)
-    batch_size = builder.part("optimization").batch_size
+    method, batch_size = builder.part("method"), builder.part("optimization").batch_size
+    check_method(method, builder.part("views"), recipe.root)
     if batch_size % wishes.processes:
         raise RecipeError(f"optimization.batch_size: {batch_size} cannot be shared by {wishes.processes} processes")
+    share, accumulation = batch_size // wishes.processes, builder.part("runtime.accumulation")
+    check_accumulation(accumulation, method.loss, share)
+    if isinstance(method.batch_norm, int):
+        check_groups(method.batch_norm, share, accumulation)
 
 
 def _num_images(builder: Builder, wishes: Wishes) -> tuple[int | None, str]:

@@ -1,14 +1,15 @@
 """What speaks against a recipe, and what would settle it."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.text import Text
 
-from sslkit.cli.arguments import plugin_words
-from sslkit.cli.describe import one_line
+from sslkit.cli.arguments import plugin_words, take_option
 from sslkit.cli.screen import Screen
-from sslkit.setting import Concern
+from sslkit.recipe.layers import as_component
+from sslkit.setting import Concern, overrides
 
 
 def show_warnings(screen: Screen, found: Iterable[Concern]) -> None:
@@ -38,9 +39,17 @@ def show_proposals(screen: Screen, settled: Sequence[Concern], warned: Iterable[
     if new:
         screen.columns((("-", _said(concern)) for concern in new), styles=("cyan", ""))
     changes = {key: value for concern in settled for key, value in concern.changes.items()}
-    command = shlex.join(["sslkit", "train", *words, *plugin_words()])
-    overrides = (shlex.join([f"--{key}", one_line(value)]) for key, value in changes.items())
-    screen.code(" \\\n    ".join([command, *overrides]))
+    command = shlex.join(["sslkit", "train", *_without(words, changes), *plugin_words()])
+    screen.code(" \\\n    ".join([command, *overrides(changes)]))
+
+
+def _without(words: Sequence[str], changes: Mapping[str, Any]) -> list[str]:
+    """Leave out the overrides that a change replaces; those that it may merge with stay."""
+    kept = list(words)
+    for key, value in changes.items():
+        if not isinstance(value, Mapping) and as_component(value) is None:
+            take_option(kept, f"--{key}")
+    return kept
 
 
 def _said(concern: Concern) -> Text:

@@ -1,5 +1,6 @@
 """What moves along a run, at its first step, in the middle and at its last; and how long its parts last."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,10 +11,14 @@ from sslkit.cli.screen import Screen
 from sslkit.clock import Clock, Duration
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
+from sslkit.recipe.signature import parameters
+from sslkit.recipe.typed import Node
 from sslkit.schedules import value_at
 from sslkit.setting import Part, Setting
 
 MOMENTS = ("first step", "middle", "last step")
+
+DURATION = re.compile(r"[\d.]+ (epoch|step)s?")
 
 
 def part_facts(builder: Builder, setting: Setting) -> dict[str, list[str]]:
@@ -39,8 +44,8 @@ def show_course(screen: Screen, builder: Builder, clock: Clock, told: Mapping[st
 
 
 def show_durations(screen: Screen, recipe: Recipe, clock: Clock) -> None:
-    """Print every duration of a recipe in steps and epochs."""
-    durations = list(_durations("", recipe.resolved))
+    """Print every duration of a recipe in steps and epochs; of a component, what the recipe says."""
+    durations = list(_durations("", recipe.root))
     if durations:
         screen.gap()
         header = Text("durations", "bold"), *(Text(word, "dim") for word in ("steps", "epochs"))
@@ -66,11 +71,17 @@ def _span(key: str, span: Duration, clock: Clock) -> list[str]:
 
 
 def _durations(key: str, value: Any) -> Iterator[tuple[str, Duration]]:
-    """Yield every duration of a resolved recipe that is not nothing, with its key; class names are left out."""
+    """Yield every duration that is not nothing, with its key.
+
+    A component's default may be without effect, as the start of a queue that there is not; a section's has one.
+    """
+    if isinstance(value, Node):
+        names = value.given if value.name else parameters(value.cls)
+        value = {name: value.at(name) for name in names}
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _durations(key if name[:1].isupper() else f"{key}.{name}".strip("."), item)
-    elif isinstance(value, str) and value.endswith((" epochs", " steps", " epoch", " step")):
+            yield from _durations(f"{key}.{name}".strip("."), item)
+    elif isinstance(value, str) and DURATION.fullmatch(value):
         span = Duration.parse(value)
         if span.amount:
             yield key, span

@@ -87,7 +87,8 @@ def cost_facts(builder: Builder, processes: int) -> Iterator[Fact]:
 
 def _memory(builder: Builder, images: int) -> str:
     precision = _precision(builder)
-    model = build_model(builder.part("method"), None, torch.device("cpu"))
+    again = builder.part("runtime.checkpoint_activations")
+    model = build_model(builder.part("method"), None, torch.device("cpu"), again)
     plan, accumulation = builder.part("optimization"), builder.part("runtime.accumulation")
     try:
         memory = estimate_memory(model, builder.part("views"), plan.optimizer, images, accumulation, precision)

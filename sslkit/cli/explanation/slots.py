@@ -10,10 +10,12 @@ from sslkit.cli.describe import kind_at
 from sslkit.cli.screen import Screen
 from sslkit.recipe import Recipe
 from sslkit.recipe.layers import COMMAND_LINE
+from sslkit.recipe.signature import parameters
 from sslkit.recipe.typed import Node
 
 SLOTS = [f"method.{slot}" for slot in ("backbone", "head", "predictor", "teacher", "collapse", "loss")]
-SLOTS += ["views", "data.train", "data.test", "optimization.optimizer"]
+SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"]
+"""Components, and ``method`` for what it says besides."""
 
 
 def show_slots(screen: Screen, recipe: Recipe) -> None:
@@ -26,8 +28,11 @@ def show_slots(screen: Screen, recipe: Recipe) -> None:
 def _slots(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
     for key in SLOTS:
         node = recipe.root.at(key)
-        if isinstance(node, Node):
+        if isinstance(node, Node) and node.name:
             yield key, _call(node), _origin(recipe, node)
+        elif isinstance(node, Node) and (changed := _changed(node)):
+            origins = (origin for name in changed for origin in recipe.origins(f"{key}.{name}"))
+            yield key, _arguments(changed), "\n".join(dict.fromkeys(Path(origin).stem for origin in origins))
 
 
 def _origin(recipe: Recipe, node: Node) -> str:
@@ -37,8 +42,24 @@ def _origin(recipe: Recipe, node: Node) -> str:
     return "\n+ ".join([Path(entry.origin).name if entry else node.cls.__module__, *changes])
 
 
+def _changed(section: Node) -> dict[str, Any]:
+    """Return what a section gives that is not the default and has no line of its own."""
+    known = parameters(section.cls)
+    return {
+        name: value
+        for name, value in section.given.items()
+        if value != known[name].default and f"{section.key}.{name}" not in SLOTS
+    }
+
+
+def _arguments(given: Mapping[str, Any]) -> Text:
+    return Text(", ").join(Text.assemble(f"{name}=", _call(value)) for name, value in given.items())
+
+
 def _call(value: Any) -> Text:
     """Return a component as it would be called, with the arguments that were given in YAML's words."""
+    if isinstance(value, Node) and not value.name:
+        value = _changed(value)
     if isinstance(value, Mapping):
         items = (Text.assemble(f"{name}: ", _call(item)) for name, item in value.items())
         return Text.assemble("{", Text(", ").join(items), "}")
@@ -48,5 +69,4 @@ def _call(value: Any) -> Text:
         return Text({None: "null", True: "true", False: "false"}[value])
     if not isinstance(value, Node):
         return Text(f"{value:g}" if isinstance(value, float) else str(value))
-    arguments = (Text.assemble(f"{name}=", _call(given)) for name, given in value.given.items())
-    return Text.assemble((value.name, "bold"), "(", Text(", ").join(arguments), ")")
+    return Text.assemble((value.name, "bold"), "(", _arguments(value.given), ")")

@@ -1,0 +1,57 @@
+"""How a backbone's images are prepared, as the folders that hold it say."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sslkit.errors import SSLKitError
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, DataStatistics
+
+IMAGENET = DataStatistics(3, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def default_statistics(channels: int = 3) -> DataStatistics:
+    """Return ImageNet's, or for other channels than 3 a mean of 0.5 and a std of 0.25."""
+    return IMAGENET if channels == 3 else DataStatistics(channels, (0.5,) * channels, (0.25,) * channels)
+
+
+def read_statistics(folder: Path) -> DataStatistics | None:
+    """Read data.json beside the weights or, of a run, beside its networks; None where there is none.
+
+    Raises:
+        SSLKitError: it is there and cannot be read.
+    """
+    for file in (folder / "data.json", folder.parent / "data.json"):
+        if file.is_file():
+            try:
+                return DataStatistics(**json.loads(file.read_text(encoding="utf-8")))
+            except (ValueError, TypeError) as error:
+                raise SSLKitError(f"{file}: {error}") from error
+    return None
+
+
+def recorded_statistics(folder: Path, channels: int) -> DataStatistics:
+    """Read what a backbone's config.json says of its images, in timm's words.
+
+    Raises:
+        SSLKitError: it cannot be read.
+    """
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return timm_statistics(config.get("pretrained_cfg", config), channels)
+    except (ValueError, TypeError) as error:
+        raise SSLKitError(f"{file}: {error}") from error
+
+
+def timm_statistics(record: Mapping[str, Any], channels: int) -> DataStatistics:
+    """Return what timm's record of weights says of their images; what it leaves out is the default.
+
+    The shorter side is resized to 8/7 of the size, the paper's 256 for 224.
+    """
+    default = default_statistics(channels)
+    fits = len(record.get("mean", ())) == len(record.get("std", ())) == channels
+    mean, std = (tuple(record["mean"]), tuple(record["std"])) if fits else (default.mean, default.std)
+    size = int(record.get("input_size", [default.size])[-1])
+    return DataStatistics(channels, mean, std, size=size, resize=round(size * 8 / 7))

@@ -1,0 +1,84 @@
+"""What layers draw in a step: by an image's place in the batch of all processes, where they allow it."""
+
+import torch
+from timm.layers import DropPath
+from timm.layers.drop import drop_path
+from torch import Tensor, nn
+
+from sslkit.distributed import rank, world_size
+from sslkit.student_teacher import drop_rates
+from sslkit.training.device import seed_step
+
+
+class Places:
+    """The images that a network sees now, shared by its layers.
+
+    Attributes:
+        positions: (B,) places in the batch of all processes, on the device of the network; empty outside steps.
+        total: images in that batch.
+    """
+
+    def __init__(self) -> None:
+        self.positions = torch.empty(0, dtype=torch.long)
+        self.total = 0
+
+
+class PlacedDropPath(DropPath):
+    """Stochastic depth (arXiv:1603.09382) drawn for the whole batch, of which the images at hand take their part.
+
+        mask = Bernoulli(1 - drop_prob) of shape (V, images of all processes), then the columns ``places.positions``
+
+    So one seed in all processes and micro-batches makes a mask that does not depend on how the batch is shared out.
+
+    Args:
+        rates: the layer that it replaces.
+        places: of the network.
+    """
+
+    def __init__(self, rates: DropPath, places: Places) -> None:
+        super().__init__(rates.drop_prob, rates.scale_by_keep)
+        self.places = places
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop (V B, ...), images of a view next to one another; anything else as timm does."""
+        positions, total = self.places.positions, self.places.total
+        if not self.training or not self.drop_prob or not len(positions) or len(x) % len(positions):
+            return super().forward(x)
+        num_views = len(x) // len(positions)
+        whole: Tensor = drop_path(x.new_ones(num_views * total), self.drop_prob, True, self.scale_by_keep)
+        mask = whole.view(num_views, total)[:, positions]
+        return x * mask.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+class LayerDraws:
+    """Seeds what the layers of a network draw, and tells them which images it sees.
+
+    timm's drop path, if nothing else draws, depends on (seed, step, place in the batch of all processes) alone. A
+    network with dropout draws from (seed, step, first image of the micro-batch) instead: its masks would have to be
+    drawn for every unit of every image everywhere.
+
+    Args:
+        network: drop paths are replaced in it; parameters, buffers and their names stay.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.places = Places()
+        self.is_placed = all(isinstance(layer, DropPath) for layer, rate in drop_rates(network) if getattr(layer, rate))
+        self._moment: tuple[int, int] | None = None
+        if self.is_placed:
+            for parent in list(network.modules()):
+                for name, child in parent.named_children():
+                    if isinstance(child, DropPath):
+                        setattr(parent, name, PlacedDropPath(child, self.places))
+
+    def start_step(self, seed: int, step: int) -> None:
+        """Take in the run's seed and the step, counted from 0."""
+        self._moment = (seed, step)
+
+    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+        """Have the next forward draw for images start .. stop - 1 of this process's ``batch_size``."""
+        first = rank() * batch_size + start
+        if self._moment is not None:
+            seed_step(*self._moment, 0 if self.is_placed else first)
+        self.places.positions = torch.arange(first, first + stop - start, device=device)
+        self.places.total = world_size() * batch_size

@@ -1,0 +1,35 @@
+"""What metrics.jsonl says of a step."""
+
+from sslkit.clock import Clock
+from sslkit.distributed import mean_over_processes
+from sslkit.schedules import value_at
+from sslkit.sections import Parts
+from sslkit.training.cadence import has_rank
+from sslkit.training.diagnostics import diagnose
+from sslkit.training.log import as_numbers
+from sslkit.training.step import StepOutput
+
+
+def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
+    """Return the numbers of the step just taken; reading them is a run's only wait for the device.
+
+    Args:
+        parts: the filled recipe.
+        clock: of this step.
+        output: what it left.
+        skipped: steps so far that moved nothing.
+    """
+    method, plan = parts.method, parts.optimization
+    return as_numbers(
+        {
+            "step": clock.step + 1,
+            "epoch": (clock.step + 1) / clock.steps_per_epoch,
+            "loss": mean_over_processes(output.loss),
+            "skipped_steps": skipped,
+            "lr": plan.learning_rate(clock),
+            "weight_decay": value_at(plan.weight_decay, clock),
+            **method.teacher.metrics(clock),
+            **(method.collapse.metrics(clock) if method.collapse is not None else {}),
+            **diagnose(output, method.loss, has_rank(clock, parts.runtime.log_every, parts.runtime.rank_every)),
+        }
+    )

@@ -1,0 +1,101 @@
+"""Whether a run is healthy, told from its rows and evaluations alone: during a run and after it alike."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sslkit.setting import Ailment, Concern
+from sslkit.training.signs import LATE_SIGNS, SIGNS, Row
+
+EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
+"""Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""
+
+LASTING_STEPS, LASTING_ROWS = 50, 3
+"""Steps back, and rows at least, over which every number is averaged: a batch may look ill by chance."""
+
+TRIED_STEPS, TRIED_SHARE = 200, 0.1
+"""Steps, and share of the run, after which it should have learned something."""
+
+NOISE = 2.0
+"""Points of k-NN accuracy that are no gain over the untrained network: two standard errors over 2,000 images."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a run stands.
+
+    Args:
+        name: an ailment, ``healthy``, or ``too early to say``.
+        reason: the numbers that say so; empty where there is nothing to say.
+        step: at which it was first told.
+    """
+
+    name: Ailment | Literal["healthy", "too early to say"]
+    reason: str
+    step: int
+
+    @property
+    def is_ill(self) -> bool:
+        """Whether it is an ailment."""
+        return self.name in get_args(Ailment)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.reason})" if self.reason else self.name
+
+
+def judge(rows: Sequence[Row], results: Iterable[Row], total_steps: int) -> Verdict:
+    """Return how a run stands at its last row.
+
+    Args:
+        rows: of metrics.jsonl up to now, at least one; only the last few are read.
+        results: of results.json up to now; k-NN is compared with the untrained network's, where both are there.
+        total_steps: of the run.
+    """
+    now = int(rows[-1]["step"])
+    if now < max(EARLIEST_STEPS, EARLIEST_SHARE * total_steps):
+        return Verdict("too early to say", "", now)
+    recent = _average(_lasting(rows))
+    for ailment, sign in SIGNS.items():
+        if reason := sign(recent):
+            return Verdict(ailment, reason, now)
+    if now >= max(TRIED_STEPS, TRIED_SHARE * total_steps):
+        reasons = [*(sign(recent) for sign in LATE_SIGNS), _no_better_than_untrained(results)]
+        if any(reasons):
+            return Verdict("not learning", next(filter(None, reasons)), now)
+    return Verdict("healthy", "", now)
+
+
+def causes(verdict: Verdict, concerns: Iterable[Concern]) -> list[Concern]:
+    """Return what in a recipe is known to lead to a verdict."""
+    return [concern for concern in concerns if verdict.name in concern.leads_to]
+
+
+def _lasting(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return the last rows, those of `LASTING_STEPS` or at least `LASTING_ROWS`."""
+    since = rows[-1]["step"] - LASTING_STEPS
+    fewest = rows[-LASTING_ROWS:]
+    first = next((i for i in range(len(rows) - len(fewest), 0, -1) if rows[i - 1]["step"] < since), 0)
+    return rows[first:]
+
+
+def _average(rows: Sequence[Row]) -> Row:
+    """Return the mean of each number over rows; one that a row lacks, or has as null, is not counted."""
+    values = {name: [row[name] for row in rows if row.get(name) is not None] for name in rows[-1]}
+    return {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items() if numbers}
+
+
+def _no_better_than_untrained(results: Iterable[Row]) -> str:
+    """Compare the better network at the last evaluation with the untrained one, by the first metric that both have."""
+    rows = [row for row in results if row["metrics"]]
+    untrained = {row["protocol"]: row["metrics"] for row in rows if row["network"] == "untrained"}
+    trained = [row for row in rows if row["network"] in ("teacher", "student") and row["protocol"] in untrained]
+    if not trained:
+        return ""
+    last = [row for row in trained if row["step"] == trained[-1]["step"] and row["protocol"] == trained[-1]["protocol"]]
+    metric, before = next(iter(untrained[last[0]["protocol"]].items()))
+    best = max(last, key=lambda row: row["metrics"].get(metric, -math.inf))
+    score = best["metrics"].get(metric, math.inf)
+    if score > before + NOISE:
+        return ""
+    return f"{metric} of the {best['network']} is {score:.1f}, that of the untrained network {before:.1f}"

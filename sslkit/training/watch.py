@@ -1,0 +1,77 @@
+"""A run that falls ill says so at once, and stops where its recipe wants it."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from sslkit.contracts import Callback
+from sslkit.distributed import from_main
+from sslkit.errors import RunError
+from sslkit.setting import Concern, overrides
+from sslkit.training.verdict import LASTING_ROWS, LASTING_STEPS, Verdict, causes, judge
+
+logger = logging.getLogger("sslkit.training")
+
+OnCollapse = Literal["warn", "stop", "ignore"]
+
+MEMORY = LASTING_STEPS + LASTING_ROWS
+"""Rows that are kept: more are never judged by."""
+
+NO_CAUSE = (
+    "Nothing in the recipe is known to lead to that; a lower optimization.lr or a longer warm-up is the first to try"
+)
+
+
+class CollapseWatch(Callback):
+    """Judges a run at each row, and tells each new ailment with its probable cause; every run watches itself so.
+
+    Args:
+        policy: whether a run that is ill goes on with a warning, stops, or goes on unjudged.
+        concerns: what speaks against the recipe, of which the causes are taken.
+    """
+
+    def __init__(self, policy: OnCollapse, concerns: Sequence[Concern]) -> None:
+        self.policy = policy
+        self.concerns = concerns
+        self.rows: list[Mapping[str, float]] = []
+        self.results: Sequence[Mapping[str, Any]] = ()
+        self.name = self.told = ""
+
+    def on_run_start(self, run: Any) -> None:
+        if run.is_main:
+            self.rows, self.results = list(run.metrics)[-MEMORY:], run.results
+
+    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+        self.results = run.results
+
+    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+        if self.policy == "ignore":
+            return
+        if run.is_main:
+            self.rows = [*self.rows, metrics][-MEMORY:]
+            self._tell(judge(self.rows, self.results, run.clock.total_steps))
+        # The evaluations are the main process's alone, and all have to stop together.
+        if self.policy == "stop" and (told := from_main(self.told)):
+            raise RunError(
+                f"{told}\nThe run stops because of runtime.on_collapse; checkpoints from before are in "
+                f"{run.folder.checkpoints}, `sslkit doctor {run.folder.path}` tells and draws its course"
+            )
+
+    def _tell(self, verdict: Verdict) -> None:
+        """Keep and log what is to be said, once an ailment."""
+        name = verdict.name if verdict.is_ill else ""
+        if name == self.name:
+            return
+        self.name, self.told = name, self._words(verdict) if name else ""
+        if self.policy == "warn":
+            logger.warning(self.told or f"step {verdict.step}: no longer ill")
+
+    def _words(self, verdict: Verdict) -> str:
+        found = causes(verdict, self.concerns)
+        because = "".join(f"\n  cause: {concern}\n  {_attempt(concern)}" for concern in found)
+        return f"step {verdict.step}: {verdict}" + (because or f"\n  {NO_CAUSE}")
+
+
+def _attempt(concern: Concern) -> str:
+    changes = overrides(concern.cure)
+    return f"try:   {' '.join(changes)}" if changes else "no single change is known to mend it"
