@@ -15,6 +15,7 @@ COMMANDS = {
     "train": "train a recipe",
     "evaluate": "measure a frozen backbone",
     "export": "hand a run's backbone to timm, the Hugging Face Hub or ONNX",
+    "doctor": "say what became of a run, why, and what to change",
     "explain": "say what a recipe will do, without running it",
     "list": "show the components and recipes there are, and what each one takes",
     "plugins": "show who offers components, and what failed to load",
@@ -26,7 +27,7 @@ sslkit train dino-vit-small --data ~/images --optimization.epochs 100
 sslkit list collapse-operators Centering
 sslkit evaluate knn RUN_FOLDER --network teacher"""
 
-NEED_WORDS = ("train", "evaluate", "export", "explain")
+NEED_WORDS = ("train", "evaluate", "export", "doctor", "explain")
 """Commands that do nothing by themselves: alone they show their help."""
 
 

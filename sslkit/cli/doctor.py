@@ -1,0 +1,117 @@
+"""``sslkit doctor``: what became of a run, why, and what to change."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from sslkit.cli.arguments import plugin_words, take_option
+from sslkit.cli.screen import Screen
+from sslkit.errors import SSLKitError, UnknownName
+from sslkit.setting import overrides
+
+if TYPE_CHECKING:
+    from sslkit.doctor.examination import Examination
+
+OPTIONS = {"--figure FILE": "where the figure is drawn: .png, .svg or .pdf; doctor.png in the first RUN without it"}
+
+EXAMPLES = """\
+sslkit doctor RUN_FOLDER
+sslkit doctor runs/both runs/no-centering runs/no-sharpening --figure figure-7.png"""
+
+MOMENTS = 8
+"""Rows that are shown of a run."""
+
+SHOWN = {
+    "step": "step",
+    "loss": "loss",
+    "loss_below_chance": "below",
+    "target_entropy": "entropy",
+    "marginal_entropy": "marginal",
+    "target_kl": "KL",
+    "image_cosine": "cosine",
+    "embedding_directions": "spread",
+    "effective_rank": "rank",
+}
+"""Columns of metrics.jsonl that are shown, and their headings."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Examine runs, or say what that takes."""
+    if any(word in ("-h", "--help") for word in argv):
+        _help()
+        return 0
+    places = list(argv)
+    figures = take_option(places, "--figure")
+    for word in places:
+        if word.startswith("-"):
+            raise UnknownName("option", word.partition("=")[0], ["--figure"])
+    if not places:
+        raise SSLKitError("sslkit doctor takes at least one RUN, a run folder")
+    from sslkit.doctor.examination import examine
+    from sslkit.doctor.figure import check_path, save
+
+    figure = Path(figures[-1] if figures else Path(places[0]) / "doctor.png").expanduser()
+    found = [examine(Path(place)) for place in places]
+    check_path(figure)
+    screen = Screen()
+    for each in found:
+        _show(screen, each)
+    print(f"Figure: {save(found, figure)}")
+    return 0
+
+
+def _show(screen: Screen, run: "Examination") -> None:
+    """Print a run's verdict, how it came to it, and what to change."""
+    screen.heading(run.name, f"step {run.rows[-1]['step']:.0f} of {run.total_steps} · {run.folder}")
+    style = "bold red" if run.verdict.is_ill else "bold green"
+    screen.columns([(Text(run.verdict.name, style), run.verdict.reason)])
+    if len(run.course) > 1:
+        screen.text("Since " + ", ".join(f"step {verdict.step}: {verdict.name}" for verdict in run.course))
+    screen.gap()
+    screen.heading("Course", "what each column is: docs/doctor.md")
+    names = [name for name in SHOWN if any(row.get(name) is not None for row in run.rows)]
+    screen.columns([[SHOWN[name] for name in names], *_moments(run.rows, names)], ["dim"] + [""] * (len(names) - 1))
+    screen.gap()
+    if run.verdict.is_ill:
+        _show_causes(screen, run)
+
+
+def _moments(rows: Sequence[Mapping[str, float]], names: Sequence[str]) -> Iterator[list[str]]:
+    """Yield rows spread evenly over a run, the first and the last among them."""
+    last = len(rows) - 1
+    for i in sorted({round(last * i / (MOMENTS - 1)) for i in range(MOMENTS)}):
+        yield [_number(name, rows[i].get(name)) for name in names]
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f}" if name == "step" or abs(value) >= 100 else f"{value:.3f}"
+
+
+def _show_causes(screen: Screen, run: "Examination") -> None:
+    screen.heading("Probable cause" if run.causes else "No cause is known")
+    screen.columns(((("-", str(concern)) for concern in run.causes)), styles=("yellow", "yellow"))
+    if run.unknown:
+        screen.text(f"The recipe could not be asked: {run.unknown}")
+    changes = [words for concern in run.causes for words in overrides(concern.cure)]
+    if changes:
+        screen.gap()
+        screen.heading("To try")
+        command = shlex.join(["sslkit", "train", str(run.folder / "recipe.yaml"), *plugin_words()])
+        screen.code(" \\\n    ".join([command, *dict.fromkeys(changes)]))
+    screen.gap()
+
+
+def _help() -> None:
+    screen = Screen()
+    screen.heading("sslkit doctor RUN ...", "what became of runs, finished or not, why, and what to change")
+    screen.gap()
+    screen.heading("Options")
+    screen.columns(OPTIONS.items())
+    screen.gap()
+    screen.heading("Examples")
+    screen.text(EXAMPLES)

@@ -1,0 +1,99 @@
+"""What became of a run, told from what it left: a verdict, its probable cause, and figure 7 of the DINO paper."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sslkit.errors import SSLKitError
+from sslkit.recipe.advice import concerns, setting_of
+from sslkit.recipe.loading import load
+from sslkit.setting import Concern
+from sslkit.training.log import read_metrics, read_results
+from sslkit.training.run_folder import RunFolder
+from sslkit.training.signs import ln_k
+from sslkit.training.verdict import Verdict, causes, judge
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A run, looked at afterwards.
+
+    Args:
+        name: what to call it: the folder's name.
+        folder: the run folder.
+        rows: of metrics.jsonl.
+        results: of results.json.
+        total_steps: that the recipe asks for.
+        course: the verdicts, each where it came; the last one stands.
+        causes: what in the recipe is known to lead to the last one.
+        unknown: why the recipe could not be asked for causes; empty where it could.
+    """
+
+    name: str
+    folder: Path
+    rows: Sequence[Mapping[str, float]]
+    results: Sequence[Mapping[str, Any]]
+    total_steps: int
+    course: Sequence[Verdict]
+    causes: Sequence[Concern] = ()
+    unknown: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the run stands at its last row."""
+        return self.course[-1]
+
+    @property
+    def epochs_a_step(self) -> float:
+        """The share of the images that a step sees."""
+        return self.rows[-1]["epoch"] / self.rows[-1]["step"]
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether its targets are distributions over prototypes, which figure 7 is about."""
+        return ln_k(self.rows[-1]) is not None
+
+
+def examine(folder: Path) -> Examination:
+    """Look at a run, finished or not.
+
+    Raises:
+        SSLKitError: the folder holds no run, or one without a row.
+    """
+    run = RunFolder(Path(folder).expanduser())
+    rows, results = read_metrics(run.metrics), read_results(run.results)
+    if not rows:
+        holds = "a run without a row yet" if (run.path / "recipe.yaml").exists() else "no run"
+        raise SSLKitError(f"{folder} holds {holds}. RUN is the folder of sslkit train, with metrics.jsonl in it.")
+    found: list[Concern] = []
+    unknown, total = "", int(rows[-1]["step"])
+    try:
+        found, total = _ask_recipe(run.path / "recipe.yaml", rows[-1])
+    except SSLKitError as error:
+        unknown = str(error)
+    course = _course(rows, results, total)
+    name = run.path.resolve().name
+    return Examination(name, run.path, rows, results, total, course, causes(course[-1], found), unknown)
+
+
+def _course(rows: Sequence[Mapping[str, float]], results: Sequence[Mapping[str, Any]], total: int) -> list[Verdict]:
+    """Return each verdict that differs from the one before, as the run would have met them."""
+    course: list[Verdict] = []
+    for i in range(1, len(rows) + 1):
+        verdict = judge(rows[:i], [row for row in results if row["step"] <= rows[i - 1]["step"]], total)
+        if not course or course[-1].name != verdict.name:
+            course.append(verdict)
+        else:
+            course[-1] = replace(verdict, step=course[-1].step)
+    return course
+
+
+def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Concern], int]:
+    """Return what speaks against a run's recipe, and its steps; the images need not be there any more."""
+    recipe = load(str(path), [])
+    builder = recipe.builder()
+    plan = builder.part("optimization")
+    num_images = round(row["step"] / row["epoch"]) * plan.batch_size
+    setting = setting_of(builder, num_images)
+    return concerns(recipe, builder, setting), setting.clock.total_steps
