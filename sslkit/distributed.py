@@ -79,6 +79,12 @@ def from_main(thing: Thing) -> Thing:
     return things[0]
 
 
+def take_from_main(tensor: Tensor) -> None:
+    """Write into every process's tensor what the main process has there; the shapes must agree."""
+    if world_size() > 1:
+        dist.broadcast(tensor, 0)
+
+
 def wait_for_all() -> None:
     """Wait until every process is here."""
     if world_size() > 1:

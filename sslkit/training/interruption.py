@@ -60,10 +60,13 @@ class Interruption:
                 signal.signal(number, handler)
 
     def attempt(self, work: Callable[[], Result]) -> Result | None:
-        """Return what ``work`` returns, or None where the run is asked to stop: a signal leaves the work at once."""
-        self._leaves = True
+        """Return what ``work`` returns, or None where the run is asked to stop.
+
+        Alone, a signal leaves the work at once; several processes leave it together where it calls ``meet``.
+        """
+        self._leaves = world_size() == 1
         try:
-            return None if self.asked else work()
+            return None if self._leaves and self.asked else work()
         except KeyboardInterrupt:
             if not self.asked:
                 raise
@@ -79,6 +82,15 @@ class Interruption:
         # Who is asked while all wait here says so the next time.
         self.asked = self.asked or answer
         return answer
+
+    def meet(self, device: torch.device) -> None:
+        """Leave the work of ``attempt``, on every process, where any of them is asked to stop.
+
+        Raises:
+            KeyboardInterrupt: so it is.
+        """
+        if self.agreed(device):
+            raise KeyboardInterrupt
 
     def _heed(self) -> None:
         self.asked = True

@@ -94,11 +94,17 @@ class Run:
         self.statistics = data_statistics(parts)
         workers = parts.runtime.num_workers
         self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
+        self.interruption = Interruption(self._answer_signal)
         self.measurements = Measurements(
-            parts.evaluation, parts.data, self.statistics, self.device, self.folder.results, self.num_workers
+            parts.evaluation,
+            parts.data,
+            self.statistics,
+            self.device,
+            self.folder.results,
+            self.num_workers,
+            lambda: self.interruption.meet(self.device),
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
-        self.interruption = Interruption(self._answer_signal)
         keep = parts.runtime.keep_checkpoints
         self.saving = Saving(self.folder, self.model, self.optimizer, self.executor, record.identity, keep)
         check_step(parts, self.model)
@@ -319,7 +325,6 @@ class Run:
         An interrupted run does so when it goes on.
         """
         rows = self.interruption.attempt(self._measure) or []
-        # The others wait here for the one that measures.
         self.interruption.agreed(self.device)
         if rows:
             self._tell("on_evaluate_end", rows)

@@ -1,7 +1,7 @@
 """What a run measures of its networks, and of what needs no training."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sslkit.evaluate import evaluate, evaluation_data
 from sslkit.sections import Data, Evaluation
 from sslkit.training.init_from import INIT_FROM
 from sslkit.training.log import append_results
+from sslkit.training.shared_backbone import shared
 from sslkit.types import DataStatistics
 
 logger = logging.getLogger("sslkit.training")
@@ -24,7 +25,7 @@ BASELINES = ("raw-pixels", "untrained")
 
 
 class Measurements:
-    """A recipe's evaluators over its data; the main process measures, the others wait for nothing.
+    """A recipe's evaluators over its data; all processes measure together, the main one writes.
 
     Args:
         section: what to measure.
@@ -32,7 +33,8 @@ class Measurements:
         statistics: how evaluators see them.
         device: where the networks are.
         path: results.json.
-        num_workers: processes that read images.
+        num_workers: processes that read images, of each process.
+        meet: called where several processes may leave a measurement together.
 
     Raises:
         UnknownName: a baseline that nobody knows.
@@ -46,35 +48,39 @@ class Measurements:
         device: torch.device,
         path: Path,
         num_workers: int = 0,
+        meet: Callable[[], None] = lambda: None,
     ) -> None:
         for name in section.baselines:
             if name not in BASELINES:
                 raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
         self.section, self.data, self.statistics, self.device, self.path = section, data, statistics, device, path
-        self.num_workers = num_workers
+        self.num_workers, self.meet = num_workers, meet
         self.evaluators = list(section.evaluators)
         self.waiting: list[Mapping[str, Any]] = []
         """Rows for which there was no room yet."""
 
     def measure(self, backbone: Backbone, network: str, step: int) -> Sequence[Mapping[str, Any]]:
-        """Run every evaluator that the data allow, add the rows to results.json and return them."""
+        """Run every evaluator that the data allow; the main process adds the rows to results.json and returns them."""
         train, test = self.data.train, self.data.test
         if self.evaluators and test is None:
             logger.warning("%s skipped: data.test is null", ", ".join(each.command for each in self.evaluators))
             self.evaluators = []
-        if not self.evaluators or test is None or rank() != 0:
+        if not self.evaluators or test is None:
             return []
         batch_size, workers = self.section.batch_size, self.num_workers
         images = evaluation_data(train, test, self.statistics, batch_size, self.device, workers)
-        rows = evaluate(backbone, self.evaluators, images, network=network, step=step)
+        with shared(backbone, self.meet) as seen:
+            rows = evaluate(seen, self.evaluators, images, network=network, step=step)
+        # One that was skipped has said so and need not say it again.
+        measured = {row["evaluator"] for row in rows}
+        self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
+        if rank() != 0:
+            return []
         self.waiting += rows
         try:
             self.sync()
         except OSError as error:
             logger.warning("%s cannot be written (%s); its rows wait", self.path, error)
-        # One that was skipped has said so and need not say it again.
-        measured = {row["evaluator"] for row in rows}
-        self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]
         return rows
 
     def sync(self) -> None:

@@ -20,8 +20,8 @@ from sslkit.training.step import check_accumulation
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 
-LONGEST_EVALUATION = timedelta(hours=12)
-"""The main process evaluates alone; the others wait this long for it."""
+LONGEST_WAIT = timedelta(hours=12)
+"""That processes wait for one another: checkpoints and pictures are the main one's alone."""
 
 
 def start_accelerator(device: torch.device, precision: str) -> Accelerator:
@@ -31,7 +31,7 @@ def start_accelerator(device: torch.device, precision: str) -> Accelerator:
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_EVALUATION)],
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
     )
 
 

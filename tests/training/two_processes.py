@@ -26,19 +26,23 @@ from safetensors.torch import load_file
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslkit import distributed
+from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.cli.main import main as command_line
 from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
+from sslkit.evaluators.features import frozen
 from sslkit.losses import CrossEntropy, InfoNCE
 from sslkit.recipe import load, train
 from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.executor import Executor
+from sslkit.training.interruption import Interruption
 from sslkit.training.log import read_metrics
 from sslkit.training.loop import Run
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
+from sslkit.training.shared_backbone import shared
 from sslkit.training.step import Clip, train_step
 from sslkit.types import Projection, ViewGroup, Views
 
@@ -147,6 +151,37 @@ def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawe
 def _spoilt(seen):
     seen.logits[:, -1] = torch.nan
     return seen
+
+
+def seen_together():
+    """What a network with batch statistics of its own in each process answers to 7 images, and its statistics after."""
+    torch.manual_seed(5)
+    images = torch.randn(7, 3, 9, 9, dtype=torch.float64)
+    backbone = TimmBackbone("test_resnet").double()
+    for buffer in backbone.buffers():
+        if buffer.is_floating_point():
+            buffer += 0.5 * distributed.rank()
+    mine = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    meetings = []
+    with shared(backbone, lambda: meetings.append(1)) as together, frozen(backbone), torch.no_grad():
+        together.eval()
+        answers = [together(images[:count]).cls for count in (7, 1, 4)]
+    kept = all(torch.equal(buffer, mine[name]) for name, buffer in backbone.named_buffers())
+    return {"answers": answers, "statistics kept": kept, "meetings": len(meetings), "dim": together.embed_dim}
+
+
+def left_together():
+    """What work gives that the last process is asked to leave at its third batch, and how far each got."""
+    interruption, batches = Interruption(lambda: None), []
+
+    def work():
+        for batch in range(5):
+            interruption.asked |= batch == 2 and distributed.rank() == distributed.world_size() - 1
+            interruption.meet(torch.device("cpu"))
+            batches.append(batch)
+        return "done"
+
+    return interruption.attempt(work), batches, interruption.asked
 
 
 # Runs
@@ -266,6 +301,14 @@ NORMED = [*SMALL, *NARROW, "--optimization.lr", "0.001"]
 """The batch norms that the recipes ship with; no drop path, no other views."""
 
 
+EVALUATED = [
+    "--data.test", "{Textures: {num_images: 45, size: 16, split: test}}", "--evaluation.batch_size", "16",
+    "--evaluation.evaluators", "[{KNN: {k: [5, 20]}}]", "--evaluation.baselines", "[untrained, raw-pixels]",
+    "--evaluation.every", "1 steps", "--optimization.steps", "2",
+]  # fmt: skip
+"""Batches of 16, 16 and 13."""
+
+
 def refused(folder, *words):
     """What the command line says to a recipe that cannot be, and its exit code."""
     said, printed = StringIO(), StringIO()
@@ -293,6 +336,11 @@ def cases(folder):
     named["init_from"] = partial(trained, folder / "init-from", "byol", *init_from)
     named["batch norm"] = partial(trained, folder / "normed", "dino", settings=NORMED)
     named["batch norm off"] = partial(trained, folder / "off", "dino", settings=NORMED, norms=_BatchNorm.eval)
+    named["seen together"] = seen_together
+    named["left together"] = left_together
+    named["evaluated"] = partial(
+        trained, folder / "evaluated", "dino", *EVALUATED, dtype=torch.float32, settings=NORMED
+    )
     named["odd batch"] = partial(refused, folder / "odd", "--optimization.batch_size", "63")
     return named
 
