@@ -26,15 +26,19 @@ FAILURES = {
     "no centering": ("dino", ["--method.collapse.momentum", "1.0"], {"one-dimension collapse"}),
     "a center with momentum 0.999": ("dino", ["--method.collapse.momentum", "0.999"], {"one-dimension collapse"}),
     "no sharpening": ("dino", ["--method.collapse.temperature", "0.1"], {"uniform collapse"}),
-    "Copy and Centering": ("dino", ["--method.teacher", "Copy"], {"not learning"}),
-    "PreviousStep": ("dino", ["--method.teacher", "PreviousStep"], {"not learning"}),
+    "Copy and Centering": ("dino", ["--method.teacher", "Copy"], {"not learning", "dimensional collapse"}),
+    "PreviousStep": ("dino", ["--method.teacher", "PreviousStep"], {"not learning", "dimensional collapse"}),
     "no predictor": ("byol", ["--method.predictor", "null"], {"constant embeddings"}),
     "no predictor, no batch norm in the head": (
         "byol",
         ["--method.predictor", "null", "--method.head.batch_norm", "false"],
         {"constant embeddings"},
     ),
-    "a head one unit wide": ("moco-v2", ["--method.head.hidden_dim", "1"], {"dimensional collapse"}),
+    "a head one unit wide": (
+        "moco-v2",
+        ["--method.head.hidden_dim", "1", "--method.head.batch_norm", "true"],
+        {"dimensional collapse", "constant embeddings"},
+    ),
 }
 
 
