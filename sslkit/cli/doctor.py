@@ -107,11 +107,5 @@ def _show_causes(screen: Screen, run: "Examination") -> None:
 
 
 def _help() -> None:
-    screen = Screen()
-    screen.heading("sslkit doctor RUN ...", "what became of runs, finished or not, why, and what to change")
-    screen.gap()
-    screen.heading("Options")
-    screen.columns(OPTIONS.items())
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    purpose = "what became of runs, finished or not, why, and what to change"
+    Screen().help("sslkit doctor RUN ...", purpose, ("Options", "", OPTIONS.items()), examples=EXAMPLES)

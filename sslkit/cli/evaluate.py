@@ -221,17 +221,13 @@ def _help(words: Sequence[str]) -> int:
 
         describe(screen, kind_of("evaluators"), _find(words[0]).name, active().registry)
         screen.gap()
-    screen.heading("sslkit evaluate EVALUATOR MODEL", "what a frozen backbone can do")
-    screen.gap()
-    screen.heading("Evaluators", "sslkit evaluate EVALUATOR --help says what one takes, as --NAME VALUE")
-    screen.columns((command_of(entry), entry.summary) for entry in active().registry.entries("evaluators"))
-    screen.gap()
-    screen.heading("Models")
-    screen.columns(MODELS.items())
-    screen.gap()
-    screen.heading("Options")
-    screen.columns(OPTIONS.items())
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    known = ((command_of(entry), entry.summary) for entry in active().registry.entries("evaluators"))
+    screen.help(
+        "sslkit evaluate EVALUATOR MODEL",
+        "what a frozen backbone can do",
+        ("Evaluators", "sslkit evaluate EVALUATOR --help says what one takes, as --NAME VALUE", known),
+        ("Models", "", MODELS.items()),
+        ("Options", "", OPTIONS.items()),
+        examples=EXAMPLES,
+    )
     return 0

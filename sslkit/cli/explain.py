@@ -43,11 +43,5 @@ def _count(options: dict[str, str], name: str) -> int | None:
 
 
 def _help() -> None:
-    screen = Screen()
-    screen.heading("sslkit explain RECIPE", "what a recipe will do and what it will cost, without running it")
-    screen.gap()
-    screen.heading("Options")
-    screen.columns(OPTIONS.items())
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    purpose = "what a recipe will do and what it will cost, without running it"
+    Screen().help("sslkit explain RECIPE", purpose, ("Options", "", OPTIONS.items()), examples=EXAMPLES)

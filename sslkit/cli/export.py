@@ -108,17 +108,12 @@ def _size(file: Path) -> str:
 
 
 def _help() -> None:
-    screen = Screen()
-    screen.heading("sslkit export RUN", "a run's backbone for other programs; RUN is a run folder, or holds a backbone")
-    screen.gap()
-    screen.heading("Targets")
-    screen.columns(TARGETS.items())
-    screen.gap()
-    screen.heading("Options")
-    screen.columns(OPTIONS.items())
-    screen.gap()
-    screen.heading("With --to hf")
-    screen.columns([*HUB_OPTIONS.items(), (PRIVATE, "a repository that --push makes is seen by its owner alone")])
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    private = (PRIVATE, "a repository that --push makes is seen by its owner alone")
+    Screen().help(
+        "sslkit export RUN",
+        "a run's backbone for other programs; RUN is a run folder, or holds a backbone",
+        ("Targets", "", TARGETS.items()),
+        ("Options", "", OPTIONS.items()),
+        ("With --to hf", "", [*HUB_OPTIONS.items(), private]),
+        examples=EXAMPLES,
+    )

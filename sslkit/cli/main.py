@@ -75,13 +75,8 @@ def _run(words: list[str]) -> int:
 
 def _help() -> None:
     screen = Screen()
-    screen.heading("sslkit", "self-supervised learning for images as one student-teacher step")
-    screen.gap()
-    screen.heading("Commands", "sslkit COMMAND --help says more")
-    screen.columns(COMMANDS.items())
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    purpose = "self-supervised learning for images as one student-teacher step"
+    screen.help("sslkit", purpose, ("Commands", "sslkit COMMAND --help says more", COMMANDS.items()), examples=EXAMPLES)
     screen.gap()
     screen.heading("Everywhere")
     screen.columns([("--plugin FILE", "also offer the components of this Python file, for one command")])

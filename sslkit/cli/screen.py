@@ -45,6 +45,26 @@ class Screen:
         for line in text.splitlines():
             self._console.print(f"  {line}", soft_wrap=True, markup=False)
 
+    def help(
+        self, title: str, note: str, *parts: tuple[str, str, Iterable[Iterable[str | Text]]], examples: str
+    ) -> None:
+        """Print what a command is for.
+
+        Args:
+            title: how it is called.
+            note: what it does.
+            parts: heading, note and rows of each part.
+            examples: calls of it, a line each.
+        """
+        self.heading(title, note)
+        for name, remark, rows in parts:
+            self.gap()
+            self.heading(name, remark)
+            self.columns(rows)
+        self.gap()
+        self.heading("Examples")
+        self.text(examples)
+
     def gap(self) -> None:
         """Print an empty line."""
         self._console.print()

@@ -101,15 +101,11 @@ def _key_help(words: Sequence[str]) -> int:
 
 
 def _help() -> None:
-    screen = Screen()
-    screen.heading("sslkit train RECIPE", "RECIPE is a name (sslkit list recipes) or a YAML file")
-    screen.gap()
-    screen.heading("Options")
-    screen.columns(OPTIONS.items())
-    screen.gap()
-    screen.heading("Keys", "sslkit train --method.help says what each means")
-    rows = ((name, " ".join(class_fields("sslkit.sections", cls)) if cls else "") for name, cls in SECTIONS.items())
-    screen.columns(rows)
-    screen.gap()
-    screen.heading("Examples")
-    screen.text(EXAMPLES)
+    keys = ((name, " ".join(class_fields("sslkit.sections", cls)) if cls else "") for name, cls in SECTIONS.items())
+    Screen().help(
+        "sslkit train RECIPE",
+        "RECIPE is a name (sslkit list recipes) or a YAML file",
+        ("Options", "", OPTIONS.items()),
+        ("Keys", "sslkit train --method.help says what each means", keys),
+        examples=EXAMPLES,
+    )

@@ -15,7 +15,7 @@ from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Method
 from sslkit.student_teacher import Branch, compared_views
-from sslkit.training.setup import check_frozen, check_scaled
+from sslkit.training.setup import check_parts
 from sslkit.training.step import check_accumulation
 
 logger = logging.getLogger("sslkit.recipe")
@@ -153,8 +153,7 @@ def check_method(method: Method, views: ViewMaker, root: Node) -> None:
     if method.collapse is not None:
         method.collapse.check(len(teacher_views), num_images)
     student = Branch(method.backbone, method.head, method.predictor)
-    check_frozen(root.at("optimization.freeze"), student)
-    check_scaled(root.at("optimization.lr_scale"), student)
+    check_parts(root.at("optimization.freeze"), root.at("optimization.lr_scale"), student)
     check_accumulation(root.at("runtime.accumulation"), method.loss, num_images)
 
 

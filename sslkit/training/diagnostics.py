@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, mean_over_processes
 from sslkit.training.step import StepOutput
-from sslkit.types import at_least_float32, matching_pairs
+from sslkit.types import at_least_float32, matching_pairs, unit_length
 
 
 @torch.no_grad()
@@ -59,13 +59,13 @@ def embedding_std(embeddings: Tensor) -> Tensor:
 
     Embeddings spread evenly over the unit sphere have 1, identical ones 0.
     """
-    unit = F.normalize(at_least_float32(embeddings), dim=-1)
+    unit = unit_length(embeddings)
     return unit.var(1, unbiased=False).sum(-1).mean().sqrt()
 
 
 def image_cosine(embeddings: Tensor) -> Tensor:
     """Return the mean cosine between (V, B, D) embeddings of different images in the same view; nan for one image."""
-    unit = F.normalize(at_least_float32(embeddings), dim=-1)
+    unit = unit_length(embeddings)
     images = unit.shape[1]
     return (unit.sum(1).square().sum(-1).mean() - images) / (images * (images - 1) or torch.nan)
 

@@ -129,43 +129,32 @@ def check_step(parts: Parts, model: StudentTeacher) -> None:
             norms.
     """
     compared_views(model.student_views, model.teacher_views, range(len(parts.views.sizes)), parts.views.num_globals)
-    check_frozen(parts.optimization.freeze, model.student)
-    check_scaled(parts.optimization.lr_scale, model.student)
+    check_parts(parts.optimization.freeze, parts.optimization.lr_scale, model.student)
     num_images = parts.optimization.batch_size // world_size()
     check_accumulation(parts.runtime.accumulation, model.loss, num_images)
     if isinstance(parts.method.batch_norm, int):
         check_groups(parts.method.batch_norm, num_images, parts.runtime.accumulation)
 
 
-def check_frozen(freeze: Mapping[StudentPart, str | None], student: Branch) -> None:
-    """Refuse to freeze what the student has not.
+def check_parts(
+    freeze: Mapping[StudentPart, str | None], lr_scale: Mapping[StudentPart, float | None], student: Branch
+) -> None:
+    """Refuse to freeze, or to scale the learning rate of, what the student has not.
 
     Args:
         freeze: ``optimization.freeze``.
-        student: the branch that learns.
-
-    Raises:
-        RecipeError: naming the part.
-    """
-    _check_parts("freeze", freeze, student, "keep still")
-
-
-def check_scaled(lr_scale: Mapping[StudentPart, float | None], student: Branch) -> None:
-    """Refuse a learning rate for what the student has not.
-
-    Args:
         lr_scale: ``optimization.lr_scale``.
         student: the branch that learns.
 
     Raises:
         RecipeError: naming the part.
     """
-    _check_parts("lr_scale", lr_scale, student, "scale the learning rate of")
-
-
-def _check_parts(key: str, values: Mapping[StudentPart, object], student: Branch, purpose: str) -> None:
-    for part, value in values.items():
-        if value is not None and part not in student.parts():
-            raise RecipeError(
-                f"optimization.{key}: the student has no {part} to {purpose}. Add\n  --optimization.{key}.{part} null"
-            )
+    asked: tuple[tuple[str, Mapping[StudentPart, object], str], ...] = (
+        ("freeze", freeze, "keep still"),
+        ("lr_scale", lr_scale, "scale the learning rate of"),
+    )
+    for key, values, purpose in asked:
+        for part, value in values.items():
+            if value is not None and part not in student.parts():
+                where = f"optimization.{key}"
+                raise RecipeError(f"{where}: the student has no {part} to {purpose}. Add\n  --{where}.{part} null")

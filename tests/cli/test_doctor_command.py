@@ -12,9 +12,8 @@ K = 16
 
 
 @pytest.fixture
-def ill(tmp_path, monkeypatch):
+def ill(tmp_path):
     """Return the folder of a run that collapsed to one prototype."""
-    monkeypatch.setenv("COLUMNS", "110")
     folder = tmp_path / "ill"
     folder.mkdir()
     overrides = ["--method.collapse.momentum", "1.0"]

@@ -12,19 +12,6 @@ from sslkit.cli.main import main
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
 
-RECIPE = """\
-# A tiny recipe.
-method:
-  backbone: TinyBackbone
-  head: TinyHead
-  teacher: {TinyTeacher: {momentum: 0.99}}
-  collapse: {TinyOperator: {temperature: {Warmup: {start: 0.1, end: 0.2, over: 3 epochs}}}}
-  loss: TinyLoss
-views: TinyViews
-data: {train: {TinyImages: {num_images: 64}}}
-optimization: {optimizer: TinyOptimizer, batch_size: 8, epochs: 2, lr: 1e-3, lr_reference_batch: 4}
-"""
-
 DINO = """\
 method:
   backbone: {TinyBackbone: {patch_size: null}}
@@ -37,17 +24,6 @@ data: {train: Textures, num_images: 4000}
 optimization: {optimizer: AdamW, batch_size: 40, epochs: 20, lr: 1e-3}
 precision: fp32
 """
-
-
-@pytest.fixture(autouse=True)
-def _wide(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "110")
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    (tmp_path / "tiny.yaml").write_text(RECIPE)
-    return str(tmp_path / "tiny.yaml")
 
 
 @pytest.fixture
