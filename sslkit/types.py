@@ -105,7 +105,7 @@ class Views:
             if len(kept) == len(ids):
                 groups.append(ViewGroup(images, ids))
             elif kept:
-                groups.append(ViewGroup(images[kept], tuple(ids[i] for i in kept)))
+                groups.append(ViewGroup(entries(images, kept), tuple(ids[i] for i in kept)))
         return replace(self, groups=tuple(groups))
 
     def narrow(self, start: int, stop: int) -> "Views":
@@ -182,7 +182,7 @@ class Projection:
         if tuple(view_ids) == self.view_ids:
             return self
         rows = [self.view_ids.index(view_id) for view_id in view_ids]
-        return self._each(lambda tensor: tensor[rows], tuple(view_ids))
+        return self._each(lambda tensor: entries(tensor, rows), tuple(view_ids))
 
     def detach(self) -> "Projection":
         """Return the same answers without gradient."""
@@ -261,6 +261,19 @@ def matching_pairs(teacher_ids: Sequence[int], student_ids: Sequence[int]) -> li
             "  --views.num_local_views 6"
         )
     return pairs
+
+
+def entries(tensor: Tensor, indices: Sequence[int]) -> Tensor:
+    """Return ``tensor[indices]``; a list as an index would be carried to the tensor's device, which waits for it.
+
+    Args:
+        tensor: (V, ...).
+        indices: entries of the first axis, not negative.
+    """
+    if not indices or list(indices) == list(range(indices[0], indices[0] + len(indices))):
+        start = indices[0] if indices else 0
+        return tensor[start : start + len(indices)]
+    return torch.stack([tensor[i] for i in indices])
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
