@@ -92,10 +92,11 @@ def effective_rank(features: Tensor) -> Tensor:
     not finite have none: nan.
     """
     rows = at_least_float32(features).flatten(0, 1)[:512]
-    if not rows.isfinite().all():
-        return rows.new_full((), torch.nan)
-    values = torch.linalg.svdvals(rows)
-    return entropy(values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).exp()
+    finite = rows.isfinite().all()
+    # Singular values of other rows would raise, and to ask before would be a wait for the device.
+    values = torch.linalg.svdvals(torch.where(finite, rows, 0.0))
+    rank = entropy(values / values.sum().clamp_min(torch.finfo(values.dtype).tiny)).exp()
+    return torch.where(finite, rank, torch.nan)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

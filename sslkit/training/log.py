@@ -6,9 +6,11 @@ import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sslkit.training.disk import sync, write_text
@@ -90,8 +92,15 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 
 def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Return plain numbers; each tensor read here is a wait for the device."""
-    return {name: float(value) for name, value in values.items()}
+    """Return plain numbers; all tensors of a device are read at once, which is one wait for it."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    read: dict[str, float] = {}
+    for device in {tensor.device for tensor in tensors.values()}:
+        there = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
+        widest = reduce(torch.promote_types, (tensor.dtype for tensor in there.values()))
+        numbers = torch.stack([tensor.reshape(()).to(widest) for tensor in there.values()]).cpu().tolist()
+        read |= {name: float(number) for name, number in zip(there, numbers)}
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}
 
 
 def append_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
