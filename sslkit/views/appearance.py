@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sslkit.views.blur import blur_
+from sslkit.views.blur import blur_, gaussian_kernels
 from sslkit.views.checks import check_at_least, check_interval, check_probability, for_rgb
 from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
 from sslkit.views.draws import Stream, between
@@ -17,18 +17,48 @@ from sslkit.views.draws import Stream, between
 _ORDERS = np.array(list(permutations(range(4))))
 
 
+Operation = Callable[[Tensor, Tensor], Tensor]
+"""Changes (n, C, H, W) images in place and returns them; the second argument holds its parameters, (n, ...)."""
+
+PARAMETERS: dict[Operation, Callable[[Tensor], Tensor]] = {blur_: gaussian_kernels}
+"""What an operation takes instead of one amount an image, made of the amounts on the host."""
+
+
 class Change(NamedTuple):
     """One operation on some images of a batch.
 
     Args:
-        operation: changes the images it is given in place, by one amount an image.
+        operation: what is done.
         chosen: (N,) whether an image is changed.
         amounts: (N,) by how much.
     """
 
-    operation: Callable[[Tensor, Tensor], Tensor]
+    operation: Operation
     chosen: NDArray[np.bool_]
     amounts: NDArray[np.float64]
+
+    def select(self, start: int, stop: int) -> "Selection | None":
+        """Return the change of the images start .. stop - 1 alone, None where none of them is changed."""
+        rows = np.flatnonzero(self.chosen[start:stop])
+        if not len(rows):
+            return None
+        amounts = torch.from_numpy(self.amounts[start:stop][rows])
+        parameters = PARAMETERS[self.operation](amounts) if self.operation in PARAMETERS else amounts
+        return Selection(self.operation, None if len(rows) == stop - start else torch.from_numpy(rows), parameters)
+
+
+class Selection(NamedTuple):
+    """One operation on the images that it changes.
+
+    Args:
+        operation: what is done.
+        rows: (n,) the images, in rising order; None for all.
+        parameters: (n, ...) of the operation.
+    """
+
+    operation: Operation
+    rows: Tensor | None
+    parameters: Tensor
 
 
 class ColorJitter:
@@ -138,17 +168,19 @@ class Appearance:
         return [change for change in flat if change.chosen.any()]
 
 
-def apply_(images: Tensor, changes: Sequence[Change], start: int = 0) -> Tensor:
-    """Change (N, C, H, W) images in place; they are those from ``start`` on of the batch that was drawn for."""
-    stop = start + len(images)
-    for operation, chosen, amounts in changes:
-        rows = np.flatnonzero(chosen[start:stop])
-        if len(rows) == len(images):
-            operation(images, torch.from_numpy(amounts[start:stop]))
-        elif len(rows):
-            index = torch.from_numpy(rows).to(images.device, non_blocking=True)
-            changed = operation(images.index_select(0, index), torch.from_numpy(amounts[start:stop][rows]))
-            images.index_copy_(0, index, changed)
+def select(changes: Sequence[Change], start: int, stop: int) -> list[Selection]:
+    """Return what happens to the images start .. stop - 1 of the batch that was drawn for, on the host."""
+    found = (change.select(start, stop) for change in changes)
+    return [selection for selection in found if selection is not None]
+
+
+def apply_(images: Tensor, selections: Sequence[Selection]) -> Tensor:
+    """Change (N, C, H, W) images in place by selections of them, whose tensors are on their device."""
+    for operation, rows, parameters in selections:
+        if rows is None:
+            operation(images, parameters)
+        else:
+            images.index_copy_(0, rows, operation(images.index_select(0, rows), parameters))
     return images
 
 

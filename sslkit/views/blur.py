@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def blur_(images: Tensor, sigmas: Tensor) -> Tensor:
+def blur_(images: Tensor, kernels: Tensor) -> Tensor:
     """Blur in place and return the images; equal to torchvision's with a kernel of 2 ceil(3 sigma) + 1 taps.
 
     The border is mirrored, as often as it takes where the kernel is wider than the image. On the CPU this adds
@@ -14,14 +14,17 @@ def blur_(images: Tensor, sigmas: Tensor) -> Tensor:
 
     Args:
         images: (N, C, H, W), floating.
-        sigmas: (N,) standard deviations in pixels, above 0, on the CPU.
+        kernels: (N, R + 1), half a kernel an image, of `gaussian_kernels`, on the device of the images.
     """
-    kernels = gaussian_kernels(sigmas).to(images)
-    return (_sum_of_shifts_ if images.device.type == "cpu" else _convolve_)(images, kernels)
+    return (_sum_of_shifts_ if images.device.type == "cpu" else _convolve_)(images, kernels.to(images.dtype))
 
 
 def gaussian_kernels(sigmas: Tensor) -> Tensor:
-    """Return (N, R + 1): the weight at each distance 0 .. R, R that of the widest; 0 beyond an image's own 3 sigma."""
+    """Return (N, R + 1) float64: the weight at each distance 0 .. R, R that of the widest; 0 beyond an image's 3 sigma.
+
+    Args:
+        sigmas: (N,) standard deviations in pixels, above 0, on the CPU.
+    """
     sigma = sigmas.double()[:, None]
     radius = (3 * sigma).ceil()
     distance = torch.arange(int(radius.max()) + 1)

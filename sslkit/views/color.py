@@ -1,8 +1,8 @@
 """Colour operations on a batch, each image with an amount of its own; torchvision's definitions.
 
 Every function changes its images in place and returns them. Images are (N, C, H, W), floating, in [0, 1], and stay
-there; amounts are (N,). kornia's own jitter is not used: it computes every operation on the whole batch, and its hue
-alone takes 15 times as long as the one here (measured on one CPU thread).
+there; amounts are (N,), on the device of the images. kornia's own jitter is not used: it computes every operation on
+the whole batch, and its hue alone takes 15 times as long as the one here (measured on one CPU thread).
 """
 
 import torch
@@ -73,4 +73,4 @@ def _blend_(images: Tensor, others: Tensor, factors: Tensor) -> Tensor:
 
 
 def _per_image(amounts: Tensor, images: Tensor) -> Tensor:
-    return amounts.to(images, non_blocking=True).view(-1, 1, 1, 1)
+    return amounts.to(images.dtype).view(-1, 1, 1, 1)

@@ -16,7 +16,8 @@ from sslkit.views.checks import check_at_least, check_channels, check_value_rang
 from sslkit.views.draws import uniforms
 from sslkit.views.pixels import Normalize, ValueRange, to_resizable, to_unit
 from sslkit.views.resample import KERNELS, Interpolation, fit_square
-from sslkit.views.resolution import Resolution
+from sslkit.views.resolution import Resolution, ViewPlan
+from sslkit.views.transfer import carry
 
 
 class MultiCrop(ViewMaker):
@@ -145,22 +146,23 @@ class MultiCrop(ViewMaker):
             epoch: the pass over the data.
             seed: the run's seed.
         """
-        draws = self._draw(keys.numpy(), epoch, seed)
-        parts = [draws[:, each.view_ids] for each in self.resolutions]
+        draws, device = self._draw(keys.numpy(), epoch, seed), prepared[0].device
+        sides = prepared[0].shape[-2:] if self.crop_on == "device" else None
+        on_cpu = device.type == "cpu"
+        plans = carry([each.plan(draws[:, each.view_ids], sides, on_cpu) for each in self.resolutions], device)
         # Under autocast the matrix products that crop would lose all but 8 bits of each pixel.
-        with torch.autocast(prepared[0].device.type, enabled=False):
-            crops = self._crop(prepared, parts)
-            finished = zip(self.resolutions, crops, parts)
-            groups = [each.finish(images, part, self.normalize, self.value_range) for each, images, part in finished]
+        with torch.autocast(device.type, enabled=False):
+            finished = zip(self.resolutions, self._crop(prepared, plans), plans)
+            groups = [each.finish(images, plan, self.normalize, self.value_range) for each, images, plan in finished]
         return Views(tuple(groups), self.num_globals)
 
-    def _crop(self, prepared: Sequence[Tensor], draws: Sequence[NDArray[np.float64]]) -> list[Tensor]:
+    def _crop(self, prepared: Sequence[Tensor], plans: Sequence[ViewPlan]) -> list[Tensor]:
         """Return (V, B, C, size, size) crops for each resolution."""
         if self.crop_on == "workers":
             return [crops.transpose(0, 1) for crops in prepared]
         canvases = prepared[0]
         canvases = canvases if canvases.is_floating_point() else to_unit(canvases, self.value_range)
-        return [each.crop_canvases(canvases, part) for each, part in zip(self.resolutions, draws)]
+        return [each.crop_canvases(canvases, plan) for each, plan in zip(self.resolutions, plans)]
 
     def _draw(self, keys: Sequence[int] | NDArray[np.int64], epoch: int, seed: int) -> NDArray[np.float64]:
         return uniforms(seed, epoch, keys, range(len(self.sizes)))

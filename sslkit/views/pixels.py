@@ -1,6 +1,7 @@
 """From an image's own dtype to [0, 1], and from there to what a backbone takes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +84,16 @@ class Normalize:
             raise RecipeError(f"std must be above 0 in every channel, not {list(std)}")
         self.mean = torch.tensor(list(mean), dtype=torch.float64).view(-1, 1, 1)
         self.std = torch.tensor(list(std), dtype=torch.float64).view(-1, 1, 1)
+        self._constants: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, images: Tensor, out: Tensor | None = None) -> Tensor:
         """Return (..., C, H, W) normalised, written to ``out`` if given."""
-        return torch.sub(images, self.mean.to(images), out=out).div_(self.std.to(images))
+        place = (images.device, images.dtype)
+        if place not in self._constants:
+            self._constants[place] = (self.mean.to(images), self.std.to(images))
+        mean, std = self._constants[place]
+        return torch.sub(images, mean, out=out).div_(std)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A loader's workers get a copy of the views, and must not touch the device.
+        return {**vars(self), "_constants": {}}

@@ -3,12 +3,10 @@
 kornia's RandomResizedCrop has no antialiasing, so neither goes through it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
@@ -20,18 +18,18 @@ MATMUL_SIDE = 64
 
 
 def crop_picture(
-    picture: Tensor, box: NDArray[np.int64], flip: bool, size: int, interpolation: Interpolation = "bicubic"
+    picture: Tensor, box: Sequence[int], flip: bool, size: int, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
     """Return (C, size, size): the box, resized with antialiasing and mirrored if ``flip``.
 
     Args:
         picture: (C, H, W), uint8 or floating in [0, 1]; the dtype stays, overshoot is clamped.
-        box: top, left, height, width.
+        box: top, left, height, width, in pixels.
         flip: whether to mirror left and right.
         size: side of the result in pixels.
         interpolation: what resizes.
     """
-    top, left, height, width = box.tolist()
+    top, left, height, width = box
     mode = InterpolationMode(interpolation)
     crop = functional.resized_crop(picture, top, left, height, width, [size, size], mode)
     crop = crop.clamp_(0, 1) if crop.is_floating_point() else crop
@@ -50,8 +48,8 @@ def fit_square(picture: Tensor, resize: int, size: int) -> Tensor:
 
 def crop_canvases(
     canvases: Tensor,
-    boxes: NDArray[np.int64],
-    flips: NDArray[np.bool_],
+    boxes: Tensor,
+    flips: Tensor,
     size: int,
     interpolation: Interpolation = "bicubic",
 ) -> Tensor:
@@ -59,26 +57,24 @@ def crop_canvases(
 
     Args:
         canvases: (B, C, H, W), floating in [0, 1].
-        boxes: (B, V, 4) top, left, height, width.
-        flips: (B, V) whether to mirror.
+        boxes: (B, V, 4) top, left, height, width, int64, on the device of the canvases.
+        flips: (B, V) whether to mirror, bool, on the same device.
         size: side of the result in pixels.
         interpolation: what resizes.
     """
     if canvases.device.type == "cpu" and max(canvases.shape[-2:]) > MATMUL_SIDE:
-        places = [zip(canvases, boxes[:, v], flips[:, v]) for v in range(boxes.shape[1])]
+        places = [zip(canvases, boxes[:, v].tolist(), flips[:, v].tolist()) for v in range(boxes.shape[1])]
         return torch.stack([torch.stack([crop_picture(*one, size, interpolation) for one in view]) for view in places])
     return _crop_by_matmul(canvases, boxes, flips, size, interpolation)
 
 
-def _crop_by_matmul(
-    canvases: Tensor, boxes: NDArray[np.int64], flips: NDArray[np.bool_], size: int, interpolation: Interpolation
-) -> Tensor:
+def _crop_by_matmul(canvases: Tensor, boxes: Tensor, flips: Tensor, size: int, interpolation: Interpolation) -> Tensor:
     """Resample rows, then columns, with one weight matrix an axis, view and image."""
     num_images, channels, height, width = canvases.shape
-    box = torch.from_numpy(boxes).to(canvases)
+    box = boxes.to(canvases.dtype)
     rows = resample_weights(box[..., 0], box[..., 2], height, size, interpolation)
     columns = resample_weights(box[..., 1], box[..., 3], width, size, interpolation)
-    columns = torch.where(torch.from_numpy(flips).to(canvases.device)[..., None, None], columns.flip(-2), columns)
+    columns = torch.where(flips[..., None, None], columns.flip(-2), columns)
     # (B, V * size, H) @ (B, H, C * W): the views share one pass over the canvas, which is never repeated.
     crops = rows.flatten(1, 2) @ canvases.transpose(1, 2).flatten(2)
     crops = crops.view(num_images, -1, size * channels, width) @ columns.transpose(-1, -2)

@@ -1,6 +1,8 @@
 """The views of one resolution, from picture to backbone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sslkit.types import ViewGroup
-from sslkit.views.appearance import Appearance, apply_
+from sslkit.views.appearance import Appearance, Change, Selection, apply_, select
 from sslkit.views.boxes import draw_boxes
 from sslkit.views.checks import check_at_least, check_interval, check_probabilities, check_probability
 from sslkit.views.draws import Stream
@@ -61,41 +63,71 @@ class Resolution:
             draws: (1, V, S) uniforms.
         """
         boxes, flips = self._place(draws, picture.shape[-2:])
-        return torch.stack(
-            [crop_picture(picture, *one, self.size, self.interpolation) for one in zip(boxes[0], flips[0])]
-        )
+        places = zip(boxes[0].tolist(), flips[0].tolist())
+        return torch.stack([crop_picture(picture, *one, self.size, self.interpolation) for one in places])
 
-    def crop_canvases(self, canvases: Tensor, draws: NDArray[np.float64]) -> Tensor:
+    def plan(self, draws: NDArray[np.float64], sides: Sequence[int] | None, on_cpu: bool) -> "ViewPlan":
+        """Return what uniforms mean for a batch; its tensors are on the CPU.
+
+        Args:
+            draws: (B, V, S) uniforms.
+            sides: height and width of the canvases that are still to be cropped; None where the crops are there.
+            on_cpu: whether the batch is on the CPU too.
+        """
+        boxes = flips = None
+        if sides is not None:
+            boxes, flips = (torch.from_numpy(array) for array in self._place(draws, sides))
+        changes = self.appearance.draw(draws)
+        return ViewPlan(boxes, flips, changes, None if on_cpu else select(changes, 0, draws.shape[0] * draws.shape[1]))
+
+    def crop_canvases(self, canvases: Tensor, plan: "ViewPlan") -> Tensor:
         """Return (V, B, C, size, size) crops.
 
         Args:
             canvases: (B, C, H, W), floating in [0, 1].
-            draws: (B, V, S) uniforms.
+            plan: of canvases of these sides, on their device.
         """
-        boxes, flips = self._place(draws, canvases.shape[-2:])
-        return crop_canvases(canvases, boxes, flips, self.size, self.interpolation)
+        assert plan.boxes is not None
+        assert plan.flips is not None
+        return crop_canvases(canvases, plan.boxes, plan.flips, self.size, self.interpolation)
 
     def finish(
-        self, crops: Tensor, draws: NDArray[np.float64], normalize: Normalize, value_range: ValueRange | None
+        self, crops: Tensor, plan: "ViewPlan", normalize: Normalize, value_range: ValueRange | None
     ) -> ViewGroup:
         """Return the crops with their appearance, normalised.
 
         Args:
             crops: (V, B, C, size, size), integers or floating in [0, 1].
-            draws: (B, V, S) uniforms.
+            plan: of this batch, on the device of the crops.
             normalize: the last operation.
             value_range: of integer crops.
         """
         flat = crops.flatten(0, 1)
         images = torch.empty(flat.shape, dtype=torch.promote_types(flat.dtype, torch.float32), device=flat.device)
-        changes = self.appearance.draw(draws)
         step = max(1, CACHED_VALUES // flat[0].numel()) if flat.device.type == "cpu" else len(flat)
         for start in range(0, len(flat), step):
             part = flat[start : start + step]
+            selections = select(plan.changes, start, start + len(part)) if plan.selections is None else plan.selections
             part = part.to(images.dtype, copy=True) if part.is_floating_point() else to_unit(part, value_range)
-            normalize(apply_(part, changes, start), out=images[start : start + step])
+            normalize(apply_(part, selections), out=images[start : start + step])
         return ViewGroup(images.unflatten(0, crops.shape[:2]), self.view_ids)
 
-    def _place(self, draws: NDArray[np.float64], sides: torch.Size) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    def _place(self, draws: NDArray[np.float64], sides: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         heights, widths = (np.full(len(draws), side, np.int64) for side in sides)
         return draw_boxes(draws, heights, widths, self.scale), draws[..., Stream.FLIP] < self.flip
+
+
+class ViewPlan(NamedTuple):
+    """What is done to a batch at one resolution.
+
+    Args:
+        boxes: (B, V, 4) of the crops, int64; None where the crops are there.
+        flips: (B, V), bool, likewise.
+        changes: of the V * B crops, on the host.
+        selections: the same for the whole batch; None on the CPU, which takes a few images at a time.
+    """
+
+    boxes: Tensor | None
+    flips: Tensor | None
+    changes: list[Change]
+    selections: list[Selection] | None = None

@@ -4,7 +4,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from sslkit.errors import RecipeError
-from sslkit.views.appearance import Appearance, ColorJitter, apply_
+from sslkit.views.appearance import Appearance, ColorJitter, apply_, select
 from sslkit.views.blur import blur_
 from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
 from sslkit.views.draws import Stream, uniforms
@@ -44,7 +44,7 @@ def test_a_batch_equals_torchvision_image_by_image():
         for n in np.flatnonzero(chosen):
             expected[n] = THEIRS[operation](expected[n], float(amounts[n]))
     assert {change.operation for change in changes} == set(THEIRS)
-    assert (apply_(images, changes) - expected).abs().max() < 1e-5
+    assert (apply_(images, select(changes, 0, len(images))) - expected).abs().max() < 1e-5
 
 
 def test_each_jittered_image_has_the_four_operations_once_in_its_own_order():
@@ -101,8 +101,9 @@ def test_nothing_asked_is_nothing_done():
 def test_parts_of_a_batch_equal_the_whole():
     draws = uniforms(0, 0, range(9), [0, 1])
     images, changes = torch.rand(18, 3, 11, 11), appearance().draw(draws)
-    whole = apply_(images.clone(), changes)
-    parts = [apply_(images[start : start + 5].clone(), changes, start) for start in range(0, 18, 5)]
+    whole = apply_(images.clone(), select(changes, 0, len(images)))
+    ends = [(start, min(start + 5, len(images))) for start in range(0, len(images), 5)]
+    parts = [apply_(images[start:stop].clone(), select(changes, start, stop)) for start, stop in ends]
     assert torch.equal(torch.cat(parts), whole)
 
 

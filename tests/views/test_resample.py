@@ -38,7 +38,7 @@ def test_canvases_equal_torchvision(shape, size, dtype, tolerance, interpolation
     draws = uniforms(0, 0, range(6), range(4))
     boxes = draw_boxes(draws, np.full(6, shape[1]), np.full(6, shape[2]), (0.05, 1.0))
     flips = draws[..., 0] < 0.5
-    crops = crop_canvases(canvases, boxes, flips, size, interpolation)
+    crops = crop_canvases(canvases, torch.from_numpy(boxes), torch.from_numpy(flips), size, interpolation)
     assert crops.shape == (4, 6, shape[0], size, size)
     for v in range(4):
         for b in range(6):
@@ -50,9 +50,9 @@ def test_large_canvases_on_the_cpu_equal_matrix_products(monkeypatch):
     canvases = torch.rand(3, 3, 80, 80)
     draws = uniforms(0, 0, range(3), range(2))
     boxes = draw_boxes(draws, np.full(3, 80), np.full(3, 80), (0.05, 1.0))
-    loop = crop_canvases(canvases, boxes, draws[..., 0] < 0.5, 24)
+    loop = crop_canvases(canvases, torch.from_numpy(boxes), torch.from_numpy(draws[..., 0] < 0.5), 24)
     monkeypatch.setattr(resample, "MATMUL_SIDE", 1000)
-    matmul = crop_canvases(canvases, boxes, draws[..., 0] < 0.5, 24)
+    matmul = crop_canvases(canvases, torch.from_numpy(boxes), torch.from_numpy(draws[..., 0] < 0.5), 24)
     assert not torch.equal(loop, matmul)  # two ways indeed
     assert (loop - matmul).abs().max() < 1e-4
 
@@ -60,10 +60,10 @@ def test_large_canvases_on_the_cpu_equal_matrix_products(monkeypatch):
 def test_overshoot_is_clamped():
     canvases = (torch.rand(4, 1, 16, 16) > 0.5).float()
     boxes = np.tile([0, 0, 16, 16], (4, 1, 1))
-    crops = crop_canvases(canvases, boxes, np.zeros((4, 1), bool), 40)
+    crops = crop_canvases(canvases, torch.from_numpy(boxes), torch.from_numpy(np.zeros((4, 1), bool)), 40)
     assert crops.min() == 0
     assert crops.max() == 1
-    picture = crop_picture(canvases[0], boxes[0, 0], False, 40)
+    picture = crop_picture(canvases[0], boxes[0, 0].tolist(), False, 40)
     assert picture.min() == 0
     assert picture.max() == 1
 
