@@ -8,11 +8,11 @@ that only batch statistics are kept aside; on a GPU nothing is read, and the tea
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
-from bench_gpu import Bf16
-from bench_step import crops, dino, void
+from bench_gpu import finish
+from bench_step import Bf16, crops, dino, void
 
 from sslkit.recipe import load
 from sslkit.student_teacher import StudentTeacher
@@ -60,30 +60,30 @@ def measure(
 
 def seconds(work: Callable[[], None], device: torch.device) -> float:
     """Return the seconds of finished work: the processor's own on a CPU, which others may use besides."""
-    if device.type == "cpu":
-        start = time.process_time()
-        work()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    finish(device)
+    start = clock()
     work()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
+    finish(device)
+    return clock() - start
+
+
+def cases(device: torch.device, full: bool = True) -> Iterator[tuple[str, float, float]]:
+    """Yield what is trained, and the seconds of a step and of its guard."""
+    on_gpu = device.type == "cuda"
+    executor = Bf16(device) if on_gpu else Executor()
+    yield "quickstart", *measure(*quickstart(device), executor, 30 if full else 1)
+    label, name, batch, repeats = "ViT-S/16", "vit_small_patch16_224", *((64, 20) if on_gpu else (8, 3))
+    if not full:
+        label, name, batch, repeats = "test_vit", "test_vit", 2, 1
+    yield f"{label}, {batch} images", *measure(*dino(name, device), crops(batch, device), executor, repeats)
 
 
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = device.type == "cuda"
-    executor = Bf16(device) if on_gpu else Executor()
-    batch, repeats = (64, 20) if on_gpu else (8, 3)
-    cases = {
-        "quickstart": (*quickstart(device), 30),
-        f"ViT-S/16, {batch} images": (*dino("vit_small_patch16_224", device), crops(batch, device), repeats),
-    }
-    for name, (model, optimizer, views, repeats) in cases.items():
-        step, guard = measure(model, optimizer, views, executor, repeats)
+    for name, step, guard in cases(device):
         print(f"{name:24s}step {step * 1e3:9.2f} ms   guard {guard * 1e3:7.2f} ms   {guard / step:.2%} of the step")
 
 

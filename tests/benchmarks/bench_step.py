@@ -33,8 +33,11 @@ BACKBONE = "vit_tiny_patch16_224"
 class Bf16(Executor):
     """The plain executor under bf16 autocast."""
 
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.kind = torch.device(device).type
+
     def autocast(self) -> torch.autocast:
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+        return torch.autocast(self.kind, dtype=torch.bfloat16)
 
 
 def crops(batch: int = BATCH, device: torch.device | str = "cpu") -> Views:
