@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
-import numpy as np
 import part
 import torch
 from bench_gpu import SMALL, Size, seconds
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from sslkit.types import IMAGENET_MEAN, IMAGENET_STD
 from sslkit.views import MultiCrop
-from sslkit.views.blur import blur_
+from sslkit.views.blur import blur_, gaussian_kernels
 from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
 from sslkit.views.pixels import Normalize
 from sslkit.views.resample import crop_canvases
@@ -33,12 +32,14 @@ def operations(images: Tensor) -> Iterator[tuple[str, Operation, Operation]]:
     factors = (0.6 + 0.8 * draws).to(images.device)
     turns = (0.2 * draws - 0.1).to(images.device)
     sigmas = 0.1 + (WIDEST - 0.1) * draws.double()
+    kernels = gaussian_kernels(sigmas).to(images)
     taps, wide = 2 * math.ceil(3 * WIDEST) + 1, sigmas.to(images)[:, None].expand(-1, 2)
     mean, std = (torch.tensor(values, device=images.device) for values in (IMAGENET_MEAN, IMAGENET_STD))
     normalize = Normalize(3, IMAGENET_MEAN, IMAGENET_STD)
     # The middle, at half the side: brought to a quarter more than it has.
     size, edge = side * 5 // 8, side // 4
-    boxes, flips = np.tile([edge, edge, side // 2, side // 2], (count, 1, 1)), np.zeros((count, 1), bool)
+    boxes = torch.tensor([edge, edge, side // 2, side // 2], device=images.device).expand(count, 1, 4)
+    flips = torch.zeros(count, 1, dtype=torch.bool, device=images.device)
     low, high = float(edge), float(edge + side // 2 - 1)
     corners = images.new_tensor([[low, low], [high, low], [high, high], [low, high]]).expand(count, 4, 2)
 
@@ -56,7 +57,7 @@ def operations(images: Tensor) -> Iterator[tuple[str, Operation, Operation]]:
     yield "hue", lambda x: hue_(x, turns), lambda x: enhance.adjust_hue(x, 2 * math.pi * turns)
     yield "grayscale", grayscale_, lambda x: color.rgb_to_grayscale(x).expand_as(x)
     yield "solarize", solarize_, lambda x: enhance.solarize(x, 0.5)
-    yield "blur", lambda x: blur_(x, sigmas), lambda x: filters.gaussian_blur2d(x, taps, wide)
+    yield "blur", lambda x: blur_(x, kernels), lambda x: filters.gaussian_blur2d(x, taps, wide)
     yield (
         "crop",
         lambda x: crop_canvases(x, boxes, flips, size)[0],
