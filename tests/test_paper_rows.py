@@ -1,23 +1,28 @@
 """Every row of the DINO paper's tables 7, 14 and 15 and of figure 6 (arXiv:2104.14294) is a set of overrides."""
 
 import json
+from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import yaml
 
 from sslkit import plugins
 from sslkit.clock import Clock
+from sslkit.errors import RecipeError, UnknownName
 from sslkit.recipe import load
+from sslkit.recipe.files import read_yaml
+from sslkit.recipe.layers import merge, override
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model, check_step
 from sslkit.training.step import train_step
 from sslkit.types import Views
 
 HERE = Path(__file__).parent
-STUDY = yaml.safe_load((HERE / "paper_rows.yaml").read_text(encoding="utf-8"))
-ROWS = [(table, row) for table, rows in STUDY["rows"].items() for row in rows]
+STUDY = read_yaml(HERE / "paper_rows.yaml")
+ROWS = [(table, row) for table, rows in STUDY["tables"].items() for row in rows]
 SHRUNK = {
     "method.backbone": "TinyBackbone",
     "method.head.hidden_dim": 8,
@@ -74,15 +79,74 @@ PRINTED = {
 }
 
 
+def overrides_of(name: str, rows: Mapping[str, Mapping[str, Any]], below: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return a row's overrides: those of the rows that it is ``like``, the later over the earlier, under its own.
+
+    Args:
+        name: of the row.
+        rows: by name; a row maps dotted keys of a recipe to values, and ``like`` to one name or several.
+        below: the rows that led to this one.
+
+    Raises:
+        UnknownName: a row is like one that does not exist.
+        RecipeError: rows are like one another in a circle.
+    """
+    if name in below:
+        raise RecipeError(f"like: these rows start from one another in a circle: {' -> '.join([*below, name])}")
+    if name not in rows:
+        raise UnknownName("row", name, rows, where=f"{below[-1]}.like" if below else "")
+    like = rows[name].get("like", [])
+    lower = [overrides_of(other, rows, (*below, name)) for other in ([like] if isinstance(like, str) else like)]
+    own = [override(key, value).values for key, value in rows[name].items() if key != "like"]
+    return reduce(merge, [*lower, *own], {})
+
+
 def row_of(table, row, **first):
     """Return the base with some overrides and then the row's."""
-    overrides = [*first.items(), *STUDY["rows"][table][row].items()]
+    overrides = [*first.items(), *overrides_of(STUDY["tables"][table][row], STUDY["rows"]).items()]
     return load(STUDY["base"], [word for key, value in overrides for word in (f"--{key}", json.dumps(value))])
 
 
+def test_a_row_starts_from_those_it_is_like():
+    rows = {
+        "plain": {"method.loss": {"MSE": {"p": 1}}, "method.teacher": "Copy", "seed": 1},
+        "other": {"like": "plain", "method.teacher": {"EMA": {"momentum": 0.5}}, "seed": 2},
+        "same": {"method.loss": {"MSE": {"q": 2}}, "method.teacher": {"EMA": {"every": 3}}, "views.sizes": [4]},
+        "last": {"like": ["other", "same"], "method.loss.p": 5, "views": {"sizes": [6], "crop_on": "device"}},
+    }
+    assert overrides_of("plain", rows) == {
+        "method": {"loss": {"MSE": {"p": 1}}, "teacher": "Copy"},
+        "seed": 1,
+    }
+    assert overrides_of("other", rows) == {
+        "method": {"loss": {"MSE": {"p": 1}}, "teacher": {"EMA": {"momentum": 0.5}}},
+        "seed": 2,
+    }
+    assert overrides_of("last", rows) == {
+        "method": {"loss": {"MSE": {"p": 5, "q": 2}}, "teacher": {"EMA": {"momentum": 0.5, "every": 3}}},
+        "seed": 2,
+        "views": {"sizes": [6], "crop_on": "device"},
+    }
+    rows["last"]["like"].reverse()
+    assert overrides_of("last", rows)["method"]["teacher"] == {"EMA": {"every": 3, "momentum": 0.5}}
+
+
+def test_rows_that_are_like_nothing_or_one_another_are_refused():
+    rows = {"a": {"like": "b"}, "b": {"like": ["free", "c"]}, "c": {"like": "a"}, "free": {}, "lost": {"like": "fre"}}
+    with pytest.raises(RecipeError, match=r"circle: a -> b -> c -> a$"):
+        overrides_of("a", rows)
+    with pytest.raises(UnknownName, match=r"^lost\.like: unknown row 'fre'. Did you mean 'free'\? Choices: a, b, "):
+        overrides_of("lost", rows)
+    with pytest.raises(UnknownName, match=r"^unknown row 'd'"):
+        overrides_of("d", rows)
+
+
 def test_every_printed_row_is_there():
-    assert {table: set(rows) for table, rows in STUDY["rows"].items()} == {t: set(rows) for t, rows in PRINTED.items()}
-    assert [len(rows) for rows in STUDY["rows"].values()] == [9, 10, 6, 4]
+    tables = STUDY["tables"]
+    assert {table: set(rows) for table, rows in tables.items()} == {t: set(rows) for t, rows in PRINTED.items()}
+    assert [len(rows) for rows in tables.values()] == [9, 10, 6, 4]
+    shared = {"six_local_views", "no_prototypes"}
+    assert {name for rows in tables.values() for name in rows.values()} | shared == set(STUDY["rows"])
 
 
 @pytest.mark.parametrize(("table", "row"), ROWS)

@@ -182,13 +182,44 @@ def test_unknown_recipes_are_refused(tmp_path):
         ("a: [1\n", "some.yaml:2: not valid YAML"),
         ("- 1\n", "is not a recipe"),
         ("", "is not a recipe"),
-        ("seed: 1\nseed: 2\n", "some.yaml:2: not valid YAML: the key 'seed' stands twice"),
+        ("seed: 1\nseed: 2\n", "some.yaml:2: the key 'seed' stands twice"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused(text, said, write):
     with pytest.raises(RecipeError) as refused:
         load(write(text))
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 1\n<<: {runtime: {threads: 1}}\n",
+        "x: &a {seed: 1}\n<<: *a\n",
+        "x: &a {seed: 1}\n<<: [*a, {seed: 2}]\n",
+        "x: &a {lr: 1}\noptimization: {lr: 2, <<: *a}\n",
+        "seed: 1\nmethod: {loss: {MSE: {<<: {}}}}\n",
+        "x:\n  - {<<: {}}\n",
+        "seed: 1\n!!merge x: {seed: 2}\n",
+        "seed: 1\ny: !!str {=: text, <<: {}}\n",
+    ],
+)
+def test_merge_keys_are_refused_wherever_they_stand(text, write):
+    file = write(text)
+    with pytest.raises(RecipeError, match=r"some\.yaml:2: the merge key << .* write base: NAME .* or repeat the keys$"):
+        load(file)
+    with pytest.raises(RecipeError, match=r"some\.yaml:2: the merge key"):
+        load(write("base: ./some.yaml\n", "over.yaml"))
+    with pytest.raises(RecipeError, match=r"--x '.*': the merge key << .* or repeat the keys$"):
+        read_overrides(["--x", text])
+
+
+def test_a_quoted_merge_key_is_a_key_like_any_other(write, base):
+    assert read_overrides(["--x", "{'<<': 1, \"<<a\": 2}"])[0].values == {"x": {"<<": 1, "<<a": 2}}
+    with pytest.raises(RecipeError, match="unknown key '<<'"):
+        load(write(f'{BASE}"<<": {{}}\n'))
+    with pytest.raises(RecipeError, match=r"unknown key 'method\.<<'"):
+        base("--method", '{"<<": {}}')
 
 
 # Checks

@@ -9,6 +9,11 @@ import yaml
 
 from sslkit.errors import RecipeError, UnknownName
 
+NO_MERGE_KEYS = (
+    "the merge key << is not read, as releases of PyYAML give it different meanings: "
+    "write base: NAME to start from another recipe, or repeat the keys"
+)
+
 
 class Layer(NamedTuple):
     """Values and where they were written: a file, or the command line."""
@@ -71,7 +76,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Read a recipe file as it is written.
 
     Raises:
-        RecipeError: it is not text, not YAML, says a key twice, or is not a mapping.
+        RecipeError: it is not text, not YAML, says a key twice, holds a merge key, or is not a mapping.
     """
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), YamlLoader)
@@ -79,14 +84,33 @@ def read_yaml(file: Path) -> dict[str, Any]:
         raise RecipeError(f"{file} cannot be read: a recipe is text in UTF-8 ({error})") from None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(f"{file}{line}: not valid YAML: {error.problem}") from None
+        raise RecipeError(f"{file}{line}: {yaml_problem(error)}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{file} is not a recipe: a mapping of sections such as method, views and data")
     return values
 
 
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return, in one line, what is wrong with a text that `YamlLoader` could not read."""
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    return problem if isinstance(error, RefusedYaml) else f"not valid YAML: {problem}"
+
+
+class RefusedYaml(yaml.constructor.ConstructorError):
+    """YAML that other programs accept and a recipe does not."""
+
+
 class YamlLoader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, only true and false are truth values, and a key stands once."""
+    """YAML in which 1e-3 is a number, only true and false are truth values, and a key stands once.
+
+    Merge keys are refused: of ``<<: [*a, *b]`` the first wins in PyYAML 6.0.3 and the last in 6.0.4.
+    """
+
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag == "tag:yaml.org,2002:merge":  # Not so a quoted "<<", which is a key like any other.
+            raise RefusedYaml(None, None, NO_MERGE_KEYS, node.start_mark)
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -94,8 +118,7 @@ class YamlLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                problem = f"the key {key.value!r} stands twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                raise RefusedYaml(None, None, f"the key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

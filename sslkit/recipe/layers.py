@@ -13,7 +13,7 @@ import yaml
 
 from sslkit.errors import RecipeError
 from sslkit.plugins import active
-from sslkit.recipe.files import Layer, YamlLoader
+from sslkit.recipe.files import Layer, YamlLoader, yaml_problem
 from sslkit.recipe.signature import parameters
 from sslkit.sections import InitFrom
 
@@ -140,8 +140,8 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
             text = rest.pop(0)
         try:
             yield key, yaml.load(text, YamlLoader)
-        except yaml.YAMLError:
-            raise RecipeError(f"--{key}: {text!r} is not valid YAML") from None
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--{key} {text!r}: {yaml_problem(error)}") from None
 
 
 def _says(value: Any, parts: Sequence[str]) -> bool:

@@ -135,6 +135,7 @@ def test_plugins_shows_a_failure_with_its_traceback(tmp_path, monkeypatch, capsy
         (["train", "RECIPE", "--seed"], "--seed needs a value"),
         (["train", "RECIPE", "--run-dir"], "--run-dir needs a value"),
         (["train", "RECIPE", "--method.techer", "x"], "Did you mean 'teacher'?"),
+        (["train", "RECIPE", "--method", "{<<: {}}"], "--method '{<<: {}}': the merge key << is not read"),
         (["train", "--method.techer.help"], "unknown key 'method.techer'. Did you mean 'teacher'?"),
         (["train", "--seed.help", "EMA"], "seed is a whole number, not a component"),
         (["train", "--method.loss.help", "CrossEntrop"], "Did you mean 'CrossEntropy'?"),
