@@ -102,6 +102,13 @@ def test_every_recipe_resolves_builds_and_takes_a_step(path, tmp_path):
     assert (run.folder.path / "teacher" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_every_recipe_is_known_by_what_its_run_folder_says(path, tmp_path):
+    recipe = load(path)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert recipe.identity_in(tmp_path, ["ab"]) == recipe.identity(["ab"]) != recipe.identity_in(tmp_path, ["cd"])
+
+
 def _written(recipe, folder):
     (folder / "resolved.yaml").write_text(recipe.to_yaml())
     return folder / "resolved.yaml"
