@@ -1,7 +1,9 @@
 """What `sslkit train` says before the first step, and which run it goes on with."""
 
 import json
+import shutil
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -127,6 +129,16 @@ def test_a_run_goes_on_though_a_class_has_gained_arguments_since(begun, trained,
     assert found.keys() == expected.keys()
     assert all((value == expected[name]).all() for name, value in found.items())
     trained(resume=True, recipe=recipe)  # once more, now that both versions have written into it
+
+
+def test_the_identity_of_a_run_that_an_earlier_version_wrote_stays(tmp_path):
+    """The recipe.yaml and identity of a run from before TimmBackbone had ``positions``."""
+    shutil.copy(Path(__file__).with_name("begun.yaml"), tmp_path / "recipe.yaml")
+    recipe = load(tmp_path / "recipe.yaml")
+    assert recipe.identity_in(tmp_path) == "22d1f3a8b91844a2" != recipe.identity()
+    same, other = (load(tmp_path / "recipe.yaml", ["--method.backbone.positions", rule]) for rule in ("timm", "dino"))
+    assert same.identity_in(tmp_path) == "22d1f3a8b91844a2"
+    assert other.identity_in(tmp_path) == other.identity() != recipe.identity()
 
 
 @pytest.mark.parametrize(
