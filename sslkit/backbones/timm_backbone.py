@@ -212,6 +212,9 @@ class TimmBackbone(Backbone):
     def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
         """Write the same files, if timm can read them.
 
+        With ``positions="dino"`` the positions are stored as they are at the size of ``statistics``, where timm then
+        gives the same features; at other sizes it resamples them by its own rule.
+
         Raises:
             NotSupported: timm does not know the small-image stem.
         """
@@ -220,7 +223,8 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        self.save(folder, statistics)
+        portable = self if self.positions == "timm" else self._stored_for(statistics.size)
+        portable.save(folder, statistics)
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":
@@ -256,6 +260,13 @@ class TimmBackbone(Backbone):
             "fused_attention": self.fused_attention,
             "positions": self.positions,
         }
+
+    def _stored_for(self, size: int) -> "TimmBackbone":
+        """Return a copy that stores its positions for images of ``size`` x ``size`` px."""
+        stored = copy.deepcopy(self)
+        stored.model.set_input_size((size, size))
+        stored.model_args["img_size"] = size
+        return stored
 
     def _check(self, images: Tensor) -> None:
         """Refuse images that timm would refuse less clearly."""

@@ -15,6 +15,7 @@ from sslkit.backbones.start import match, read_weights, take
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import NotSupported, UnknownName
 from sslkit.training.device import COMPILE_OPTIONS
+from sslkit.types import DataStatistics
 
 A = -0.75  # of torch's cubic convolution, and OpenCV's
 
@@ -200,6 +201,14 @@ def test_a_saved_backbone_keeps_the_rule(tmp_path):
     stored = images(160, dtype=torch.float32)
     assert torch.equal(theirs(stored), backbone(stored).cls)
     assert not torch.allclose(theirs(seen), backbone(seen).cls, rtol=1e-3)
+
+
+def test_writing_for_timm_leaves_the_backbone_as_it_was(tmp_path):
+    backbone, seen = make(), images(96, dtype=torch.float32)
+    expected = backbone(seen).cls
+    backbone.save_for_timm(tmp_path, DataStatistics(3, [0.5] * 3, [0.25] * 3, None, 64, 64))
+    assert (backbone.model_args, backbone.model.patch_embed.img_size) == ({}, (160, 160))
+    assert torch.equal(backbone(seen).cls, expected)
 
 
 def test_folders_of_before_have_timms_rule(tmp_path):
