@@ -179,6 +179,13 @@ class TimmBackbone(Backbone):
         """Return a weight by timm's name in its shape here, as `sslkit.backbones.resampling.resample` does."""
         return resample(self.model, name, weight)
 
+    def resamples(self, size: int) -> bool:
+        """Whether images of ``size`` x ``size`` px see position embeddings that are resampled."""
+        embed = getattr(self.model, "patch_embed", None)
+        if not isinstance(embed, PatchEmbed) or getattr(self.model, "pos_embed", None) is None:
+            return False
+        return embed.dynamic_feat_size((size, size)) != embed.grid_size
+
     def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
         """Write model.safetensors and config.json, with no word on timm's own weights, which these no longer are.
 

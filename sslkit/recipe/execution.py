@@ -78,7 +78,7 @@ def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -
         parts.runtime.callbacks.append(BelowStart())
     if section is None or (goes_on and section.fingerprint):
         return None
-    start = read_start(section, parts.method)
+    start = read_start(section, parts.method, parts.views.sizes)
     recipe.root.at("method.init_from").given["fingerprint"] = start.fingerprint
     if goes_on:
         return None
