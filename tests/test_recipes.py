@@ -229,6 +229,7 @@ SAID = {
         "views.local_blur": 0.5,
     },
     "swav-resnet50-batch-256": {"method.collapse.queue_size": 3840, "method.collapse.queue_start": "15 epochs"},
+    "dino-vit-small": {"method.backbone.positions": "dino"},
     "dino-vit-small-no-local": {"optimization.clip_grad_norm": None, "views.global_scale": [0.14, 1.0]},
     "byol-vit-small": {"method.head.batch_norm": True, "method.head.num_prototypes": None, "method.collapse": None},
     "moco-v2-vit-small-6-local": {

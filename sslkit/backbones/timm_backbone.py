@@ -192,6 +192,7 @@ class TimmBackbone(Backbone):
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
         ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
         ``statistics`` that timm has words for, or those of `default_statistics`.
+        With ``positions="dino"`` timm's features are these at the stored size alone; `save_for_timm` chooses that size.
 
         Raises:
             NotSupported: the model takes images of one size alone, and the statistics are of another.
