@@ -102,6 +102,13 @@ def test_every_recipe_resolves_builds_and_takes_a_step(path, tmp_path):
     assert (run.folder.path / "teacher" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("path", RECIPES, ids=NAMES)
+def test_every_recipe_is_known_by_what_its_run_folder_says(path, tmp_path):
+    recipe = load(path)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert recipe.identity_in(tmp_path, ["ab"]) == recipe.identity(["ab"]) != recipe.identity_in(tmp_path, ["cd"])
+
+
 def _written(recipe, folder):
     (folder / "resolved.yaml").write_text(recipe.to_yaml())
     return folder / "resolved.yaml"
@@ -222,6 +229,7 @@ SAID = {
         "views.local_blur": 0.5,
     },
     "swav-resnet50-batch-256": {"method.collapse.queue_size": 3840, "method.collapse.queue_start": "15 epochs"},
+    "dino-vit-small": {"method.backbone.positions": "dino"},
     "dino-vit-small-no-local": {"optimization.clip_grad_norm": None, "views.global_scale": [0.14, 1.0]},
     "byol-vit-small": {"method.head.batch_norm": True, "method.head.num_prototypes": None, "method.collapse": None},
     "moco-v2-vit-small-6-local": {

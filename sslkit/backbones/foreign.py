@@ -28,12 +28,15 @@ class Weights:
         tensors: by name; a classifier or a head may be among them.
         beside: what else the file holds, and how many tensors of it.
         statistics: how their images were prepared, if they say so.
+        positions: the rule of `TimmBackbone` by which their position embeddings, if there are any, were resampled for
+            images of other sizes in training; None where nobody knows.
     """
 
     source: str
     tensors: Mapping[str, Tensor]
     beside: Mapping[str, int] = field(default_factory=dict)
     statistics: DataStatistics | None = None
+    positions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,13 @@ class Layout:
         name: of the layout, for people.
         networks: each network, the one that the method is judged by first, and how the names of its weights begin.
         mark: what a name besides must begin with; empty for nothing.
+        positions: as of `Weights`, as far as a layout can tell.
     """
 
     name: str
     networks: Mapping[str, str]
     mark: str = ""
+    positions: str | None = None
 
     def networks_in(self, names: Mapping[str, Tensor]) -> list[str]:
         """Return the networks that these names hold; none if they are of another layout."""
@@ -58,11 +63,12 @@ class Layout:
 
 
 LAYOUTS = (
-    Layout("DINO", {"teacher": "teacher.backbone.", "student": "student.backbone."}),
+    Layout("DINO", {"teacher": "teacher.backbone.", "student": "student.backbone."}, positions="dino"),
     Layout("MoCo-v3", {"student": "base_encoder.", "teacher": "momentum_encoder."}),
     Layout("MoCo", {"student": "encoder_q.", "teacher": "encoder_k."}),
     Layout("SwAV", {"student": ""}, mark="prototypes."),
-    Layout("plain", {"backbone": ""}),
+    # DINO publishes its backbones so too.
+    Layout("plain", {"backbone": ""}, positions="dino"),
 )
 """The first that fits counts. Every ``module.``, which torch's parallel wrappers leave, is out of the names by then."""
 
@@ -97,7 +103,8 @@ def read_checkpoint(path: Path, network: str | None = None) -> Weights:
     tensors = {name.removeprefix(prefix): tensor for name, tensor in names.items() if name.startswith(prefix)}
     depth = max(1, prefix.count("."))
     beside = Counter(".".join(name.split(".")[:depth]) for name in names if not name.startswith(prefix))
-    return Weights(f"the {chosen} of {path} ({layout.name} layout)", tensors, beside)
+    source = f"the {chosen} of {path} ({layout.name} layout)"
+    return Weights(source, tensors, beside, positions=layout.positions)
 
 
 def _read(path: Path) -> Any:

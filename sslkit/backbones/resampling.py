@@ -7,6 +7,8 @@ from timm.layers import PatchEmbed, resample_abs_pos_embed, resample_patch_embed
 from timm.models._manipulate import adapt_input_conv
 from torch import Tensor, nn
 
+from sslkit.backbones.scaled_positions import ScaledPositions, resample_by_scale
+
 
 def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
     """Return a weight in the shape that it has in ``model``, or as it is where nobody knows how.
@@ -14,8 +16,8 @@ def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
     - A first convolution of 3 channels becomes one of n: for 1 the kernels are summed; else they are repeated,
       R G B R G ..., and multiplied by 3 / n, so that what the network sees stays as large.
     - Patch kernels take the least-squares solution for a resized image (FlexiViT, arXiv:2212.08013, section 3.4).
-    - Position embeddings are resized by bicubic interpolation with antialias, as timm does at other resolutions. DINO's
-      published code resizes them by a scale factor without antialias, so the two agree at its own 224 px alone.
+    - Position embeddings are resized as the model itself resizes them at other resolutions: as timm does, by bicubic
+      interpolation with antialias, or as `sslkit.backbones.scaled_positions` does.
 
     Args:
         model: a timm model.
@@ -33,14 +35,17 @@ def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
     if name == "patch_embed.proj.weight" and weight.shape[:2] == shape[:2]:
         return resample_patch_embed(weight, list(shape[-2:]))
     if name == "pos_embed" and weight.shape[-1] == shape[-1]:
-        return _resample_positions(weight, list(embed.grid_size), shape[1])
+        return _resample_positions(model, weight, embed.grid_size, shape[1])
     return weight
 
 
-def _resample_positions(weight: Tensor, grid: list[int], num_tokens: int) -> Tensor:
+def _resample_positions(model: nn.Module, weight: Tensor, grid: tuple[int, int], num_tokens: int) -> Tensor:
     """Resize (1, tokens, F) to ``grid``; of a grid that is not square nobody knows the sides."""
     prefix = num_tokens - math.prod(grid)
     old = weight.shape[1] - prefix
-    if old < 1 or math.isqrt(old) ** 2 != old:
+    side = math.isqrt(max(old, 0))
+    if old < 1 or side**2 != old:
         return weight
-    return resample_abs_pos_embed(weight, grid, num_prefix_tokens=prefix)
+    if isinstance(model, ScaledPositions):
+        return resample_by_scale(weight, (side, side), grid, prefix)
+    return resample_abs_pos_embed(weight, list(grid), num_prefix_tokens=prefix)

@@ -63,7 +63,9 @@ def read_weights(place: str, network: str | None = None) -> Weights:
         raise SSLKitError(f"{place} is one network: leave out {network!r}, which chooses one of a run or a checkpoint")
     model = load_model(place, network or "teacher")
     source = f"the {model.network} of {place}" if is_run else place
-    return Weights(source, model.backbone.named_weights(), statistics=model.statistics)
+    # What timm and the Hub offer may have been trained by another rule than timm's.
+    positions = getattr(model.backbone, "positions", None) if path.is_dir() else None
+    return Weights(source, model.backbone.named_weights(), statistics=model.statistics, positions=positions)
 
 
 def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -> Match:

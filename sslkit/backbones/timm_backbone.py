@@ -3,7 +3,7 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -12,6 +12,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 
 from sslkit.backbones.resampling import resample
+from sslkit.backbones.scaled_positions import use_scaled_positions
 from sslkit.backbones.statistics import default_statistics
 from sslkit.backbones.timm_models import (
     ARCHITECTURE,
@@ -22,8 +23,11 @@ from sslkit.backbones.timm_models import (
     use_small_image_stem,
 )
 from sslkit.contracts import Backbone
-from sslkit.errors import NotSupported, RecipeError
+from sslkit.errors import NotSupported, RecipeError, UnknownName
 from sslkit.types import DataStatistics, Features
+
+Positions = Literal["timm", "dino"]
+"""Whose rule position embeddings are resampled by."""
 
 
 class TimmBackbone(Backbone):
@@ -36,9 +40,8 @@ class TimmBackbone(Backbone):
 
     ``vit_small_patch16_224`` and its kin are DINO's ViT (arXiv:2104.14294): qkv bias, LayerNorm epsilon 1e-6,
     linear weights truncated normal of std 0.02 with zero bias, stochastic depth rising linearly over the
-    blocks. They differ in two things: the class token starts at std 1e-6 where DINO's starts at 0.02, and
-    positions are resampled to other resolutions by size and with antialias (in float32) where DINO resamples
-    by scale factor without.
+    blocks. With ``positions="dino"`` they differ in one thing: the class token starts at std 1e-6 where DINO's
+    starts at 0.02.
 
     Args:
         name: a timm name ("vit_small_patch16_224", "resnet50.a1_in1k"), ``hf-hub:owner/model`` or
@@ -52,10 +55,13 @@ class TimmBackbone(Backbone):
         model_args: more arguments for timm (``{"img_size": 32, "patch_size": 4}``).
         fused_attention: whether attention is one fused kernel; None leaves it to timm. On a CPU under bf16 autocast
             the plain products train 1.5 to 1.8 times as fast (ViT-Ti, 37 and 197 tokens); in fp32 fused is no slower.
+        positions: how a ViT's position embeddings are resampled for images of other sizes than it stores them for:
+            "timm" by the ratio of sizes, with antialias, in float32; "dino" as DINO's published code, by a scale of
+            (n + 0.1) / N a side (n patches wanted, N stored), without antialias.
 
     Raises:
-        UnknownName: timm has no such model.
-        NotSupported: the model has no stem to make small.
+        UnknownName: timm has no such model, or ``positions`` no such rule.
+        NotSupported: the model has no stem to make small, or no positions to resample as DINO does.
         SSLKitError: an argument does not fit the model or is out of range, or its weights cannot be had.
     """
 
@@ -71,19 +77,25 @@ class TimmBackbone(Backbone):
         small_image_stem: bool = False,
         model_args: dict[str, Any] | None = None,
         fused_attention: bool | None = None,
+        positions: Positions = "timm",
     ) -> None:
         super().__init__()
         if not 0 <= drop_path_rate < 1:
             raise RecipeError(f"the drop_path_rate of TimmBackbone is at least 0 and below 1, not {drop_path_rate}")
+        if positions not in get_args(Positions):
+            raise UnknownName("rule", positions, get_args(Positions), where="positions")
         self.name, self.in_chans = name, in_chans
         self.drop_path_rate, self.small_image_stem = drop_path_rate, small_image_stem
         self.model_args, self.fused_attention = dict(model_args or {}), fused_attention
+        self.positions = positions
         dropped = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
         self.model = create_timm_model(name, pretrained, {"in_chans": in_chans, **dropped, **self.model_args})
         if small_image_stem:
             use_small_image_stem(self.model, name)
         if fused_attention is not None:
             set_fused_attention(self.model, fused_attention)
+        if positions != "timm":
+            use_scaled_positions(self.model, name)
         self.embed_dim = int(self.model.head_hidden_size)
         self.patch_size = _patch_size(self.model)
 
@@ -167,12 +179,20 @@ class TimmBackbone(Backbone):
         """Return a weight by timm's name in its shape here, as `sslkit.backbones.resampling.resample` does."""
         return resample(self.model, name, weight)
 
+    def resamples(self, size: int) -> bool:
+        """Whether images of ``size`` x ``size`` px see position embeddings that are resampled."""
+        embed = getattr(self.model, "patch_embed", None)
+        if not isinstance(embed, PatchEmbed) or getattr(self.model, "pos_embed", None) is None:
+            return False
+        return embed.dynamic_feat_size((size, size)) != embed.grid_size
+
     def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
         """Write model.safetensors and config.json, with no word on timm's own weights, which these no longer are.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
         ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
         ``statistics`` that timm has words for, or those of `default_statistics`.
+        With ``positions="dino"`` timm's features are these at the stored size alone; `save_for_timm` chooses that size.
 
         Raises:
             NotSupported: the model takes images of one size alone, and the statistics are of another.
@@ -200,6 +220,9 @@ class TimmBackbone(Backbone):
     def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
         """Write the same files, if timm can read them.
 
+        With ``positions="dino"`` the positions are stored as they are at the size of ``statistics``, where timm then
+        gives the same features; at other sizes it resamples them by its own rule.
+
         Raises:
             NotSupported: timm does not know the small-image stem.
         """
@@ -208,7 +231,8 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        self.save(folder, statistics)
+        portable = self if self.positions == "timm" else self._stored_for(statistics.size)
+        portable.save(folder, statistics)
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":
@@ -242,7 +266,15 @@ class TimmBackbone(Backbone):
             "small_image_stem": self.small_image_stem,
             "model_args": model_args,
             "fused_attention": self.fused_attention,
+            "positions": self.positions,
         }
+
+    def _stored_for(self, size: int) -> "TimmBackbone":
+        """Return a copy that stores its positions for images of ``size`` x ``size`` px."""
+        stored = copy.deepcopy(self)
+        stored.model.set_input_size((size, size))
+        stored.model_args["img_size"] = size
+        return stored
 
     def _check(self, images: Tensor) -> None:
         """Refuse images that timm would refuse less clearly."""

@@ -61,6 +61,11 @@ def _images(source: Source) -> str:
         "standard deviation": ", ".join(map(str, statistics.std)),
         "size": f"shorter side to {statistics.resize} px (bicubic, antialiased), then the central {statistics.size} px",
     }
+    if getattr(source.backbone, "positions", "timm") != "timm":
+        rows["positions"] = (
+            f"stored for {statistics.size} px; for other sizes timm resamples them by its own rule, the run by that of "
+            "DINO's code, so that features differ"
+        )
     return "## Images\n\n" + "\n".join(f"- {name}: {value}" for name, value in rows.items())
 
 

@@ -46,7 +46,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     record = Record(
         name=recipe.name,
         recipe=recipe.to_yaml(),
-        identity=recipe.identity([source.fingerprint() for source in sources]),
+        identity=recipe.identity_in(folder, [source.fingerprint() for source in sources]),
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
     run = Run(parts, record, folder, teacher, console, untrained)
@@ -78,7 +78,7 @@ def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -
         parts.runtime.callbacks.append(BelowStart())
     if section is None or (goes_on and section.fingerprint):
         return None
-    start = read_start(section, parts.method)
+    start = read_start(section, parts.method, parts.views.sizes)
     recipe.root.at("method.init_from").given["fingerprint"] = start.fingerprint
     if goes_on:
         return None

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import yaml
 from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.data.classes import labels_as_in_training
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.build import Builder, check_channels, check_method
 from sslkit.recipe.files import Layer, read_layers
 from sslkit.recipe.layers import (
@@ -84,13 +84,27 @@ class Recipe:
         Args:
             fingerprints: of the index of each image source, in place of where the images lie.
         """
-        values = {section: self.resolved[section] for section in IDENTITY}
-        sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
-        values["data"] = {**values["data"], **sources, "num_images": None}
-        first = values["method"].pop("init_from")
-        if first:
-            values["init_from"] = first["fingerprint"] or first
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+        return _identity(self.resolved, fingerprints)
+
+    def identity_in(self, run: Path, fingerprints: Sequence[str] = ()) -> str:
+        """Return the identity by which a run folder knows this recipe.
+
+        A class that gains an argument changes the identity of every recipe that names it. A run that began before says
+        nothing of that argument in its recipe.yaml; where that recipe is this one today, every default filled in, its
+        identity is still that of the file as it was written.
+
+        Args:
+            run: a run folder, with or without a recipe.
+            fingerprints: as for `identity`.
+        """
+        today, written = self.identity(fingerprints), run / "recipe.yaml"
+        if not written.is_file():
+            return today
+        try:
+            begun = load(written)
+        except SSLKitError:
+            return today
+        return _identity(begun.values, fingerprints) if begun.identity(fingerprints) == today else today
 
     def origins(self, key: str) -> list[str]:
         """Return where a key was written, the lowest layer first: files, the command line; none for a default."""
@@ -180,6 +194,17 @@ def load_data(name: str | Path) -> Data:
     root = Node(Parts, given={"data": fill(Data, given, "data", registry)})
     data: Data = Builder(root, registry).part("data")
     return data
+
+
+def _identity(recipe: Mapping[str, Any], fingerprints: Sequence[str]) -> str:
+    """Return the hash of a resolved recipe, as `Recipe.identity` describes it."""
+    values = {section: recipe[section] for section in IDENTITY if section in recipe}
+    sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
+    values["data"] = {**values["data"], **sources, "num_images": None}
+    values["method"] = {key: value for key, value in recipe["method"].items() if key != "init_from"}
+    if first := recipe["method"].get("init_from"):
+        values["init_from"] = first["fingerprint"] or first
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _absolute(place: str) -> str:

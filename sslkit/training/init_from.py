@@ -1,8 +1,9 @@
 """First weights from elsewhere for the networks of a run."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -19,6 +20,10 @@ INIT_FROM = "init_from"
 """What results.json calls the weights that a run started from."""
 
 
+WHOSE = {"timm": "timm", "dino": "DINO's own code"}
+"""Whose rules for positions there are, by what `TimmBackbone` calls them."""
+
+
 @dataclass(frozen=True)
 class Start:
     """Weights that fit a method's networks.
@@ -27,11 +32,13 @@ class Start:
         weights: as they were found.
         found: what the backbone takes of them.
         heads: state of head and predictor, by names that begin with ``head.`` and ``predictor.``; empty for none.
+        note: on positions that the backbone resamples by another rule than the weights' own; empty for none.
     """
 
     weights: Weights
     found: Match
     heads: Mapping[str, Tensor]
+    note: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -59,14 +66,29 @@ class Start:
             yield f"  not used: {listed(beside)}"
         yield f"  {listed(groups(self.heads))} taken too" if self.heads else "  the head starts afresh"
         theirs = self.weights.statistics
-        if theirs is None and "pos_embed" in found.taken:
-            yield "  positions of crops that are not 224 px are resampled as timm does, which DINO's own code does not"
+        if self.note:
+            yield f"  {self.note}"
         if theirs and (list(theirs.mean), list(theirs.std)) != (list(data.mean), list(data.std)):
             yield f"  its images had mean {_numbers(theirs.mean)} and std {_numbers(theirs.std)}, not the recipe's"
 
 
-def read_start(section: InitFrom, method: Method) -> Start:
+@runtime_checkable
+class HasPositions(Protocol):
+    """A backbone with position embeddings, as `TimmBackbone` is."""
+
+    positions: str
+
+    def resamples(self, size: int) -> bool:
+        """Whether images of ``size`` x ``size`` px see resampled ones."""
+
+
+def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -> Start:
     """Find the weights that a recipe names, and check that they fit its networks.
+
+    Args:
+        section: names them.
+        method: the networks.
+        sizes: of the views, in pixels.
 
     Raises:
         RecipeError: naming the key, what is wrong and the choices.
@@ -74,7 +96,9 @@ def read_start(section: InitFrom, method: Method) -> Start:
     try:
         weights = read_weights(section.weights, section.network)
         found = match(method.backbone, weights, section.partial)
-        start = Start(weights, found, _read_heads(section, method) if section.heads else {})
+        heads = _read_heads(section, method) if section.heads else {}
+        rule = weights.positions if "pos_embed" in found.taken else None
+        start = Start(weights, found, heads, _note_on_positions(rule, method.backbone, sizes))
     except SSLKitError as error:
         raise RecipeError(f"method.init_from: {error}") from error
     if section.fingerprint not in (None, start.fingerprint):
@@ -83,6 +107,15 @@ def read_start(section: InitFrom, method: Method) -> Start:
             f"({start.fingerprint}, not {section.fingerprint}). To take these:\n  --method.init_from.fingerprint null"
         )
     return start
+
+
+def _note_on_positions(rule: str | None, backbone: Backbone, sizes: Collection[int]) -> str:
+    """Say for which sizes positions are resampled otherwise than by ``rule``, and the override; empty for none."""
+    if rule is None or not isinstance(backbone, HasPositions) or backbone.positions == rule:
+        return ""
+    resampled = [str(size) for size in sorted(set(sizes)) if backbone.resamples(size)]
+    ways = f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
+    return f"views of {', '.join(resampled)} px: positions are resampled {ways}" if resampled else ""
 
 
 def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:

@@ -370,3 +370,26 @@ def test_a_bad_run_is_named(run, arguments, error, said, make_run, tmp_path):
     (tmp_path / "young" / "recipe.yaml").write_text("seed: 1\n")
     with pytest.raises(error, match=said):
         export(tmp_path / run, **arguments)
+
+
+DINO = dict(name="test_vit", positions="dino", model_args={"depth": 2, "reg_tokens": 1})
+
+
+@pytest.mark.parametrize(("size", "stored"), [(160, 160), (96, 160), (96, 64), (208, 160)])
+def test_timm_gives_dinos_positions_at_the_runs_size(size, stored, make_run):
+    statistics = DataStatistics(3, [0.5] * 3, [0.25] * 3, None, size, size)
+    arguments = DINO | {"model_args": DINO["model_args"] | {"img_size": stored}}
+    run = make_run(statistics, teacher=TimmBackbone(**arguments))
+    done = export(run)
+    model, seen, ours = as_a_user(done.folder), images_of(statistics), load_model(str(run)).backbone
+    again = load_model(str(done.folder)).backbone
+    assert done.difference == 0
+    assert (again.positions, model.patch_embed.img_size) == ("dino", (size, size))
+    with torch.no_grad():
+        assert torch.equal(model(seen), ours(seen).cls)
+        assert torch.equal(again(seen).cls, ours(seen).cls)
+        # Were they stored as the run has them, timm would resample them in its own way.
+        theirs = as_a_user(run / "teacher")
+        assert torch.equal(theirs(seen), ours(seen).cls) == (size == stored)
+        other = torch.randn(3, 3, 32, 32)
+        assert far(model(other), again(other).cls) > 1e-3

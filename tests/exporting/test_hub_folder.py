@@ -88,6 +88,13 @@ def test_the_card_tells_the_recipe_and_its_papers_but_no_folder(make_run):
     assert "@software{sslkit," in card
 
 
+@pytest.mark.parametrize("rule", ["timm", "dino"])
+def test_the_card_says_where_timm_resamples_positions_otherwise(rule, make_run):
+    run = make_run(teacher=TimmBackbone("test_vit", model_args={"depth": 1}, positions=rule))
+    said = "\n- positions: stored for 32 px; for other sizes timm resamples them by its own rule, the run by that of"
+    assert (said in card_of(export(run, "hf").folder)) == (rule == "dino")
+
+
 def test_papers_come_from_docstrings_wherever_a_component_stands():
     found = papers({"method": {"x": [{"Centering": {"y": "Copy"}}, "nothing"]}, "data": "KNN"})
     assert list(found) == ["Centering", "Copy"]

@@ -26,6 +26,10 @@ CASES = {
         TimmBackbone("vit_tiny_patch16_224", model_args=VIT),
         DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 32, 36),
     ),
+    "positions by DINO's rule at another size than they are stored for": (
+        TimmBackbone("vit_tiny_patch16_224", model_args=VIT | {"img_size": 40}, positions="dino"),
+        DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 24, 36),
+    ),
     "small-image stem, five channels": (
         TimmBackbone("resnet18", in_chans=5, small_image_stem=True, model_args=STEM),
         DataStatistics(5, [0.4] * 5, [0.2] * 5, [0, 10000], 24, 24),

@@ -1,11 +1,16 @@
-"""What `sslkit train` says before the first step."""
+"""What `sslkit train` says before the first step, and which run it goes on with."""
 
+import json
+import shutil
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file
 
 from sslkit import plugins
+from sslkit.errors import SSLKitError
 from sslkit.recipe import load, train
 
 PLUGIN = '''
@@ -51,10 +56,10 @@ def trained(tmp_path):
     (tmp_path / "mean.py").write_text(PLUGIN)
     (tmp_path / "small.yaml").write_text(RECIPE)
 
-    def train_recipe(*words, folder="run", resume=False):
+    def train_recipe(*words, folder="run", resume=False, recipe="small.yaml"):
         console = Console(file=StringIO(), force_terminal=True, width=60, color_system="standard", no_color=False)
         with plugins.using([tmp_path / "mean.py"]):
-            train(load(tmp_path / "small.yaml", words), tmp_path / folder, resume, console)
+            train(load(tmp_path / recipe, words), tmp_path / folder, resume, console)
         return console.file.getvalue()
 
     return train_recipe
@@ -77,3 +82,89 @@ def test_the_images_are_those_that_are_there(trained):
     """Not the number that the recipe was written for."""
     said = trained("--data.num_images", "4000", "--method.head.num_prototypes", "40")
     assert "warning: method.head: 40 prototypes for 32 images" in said
+
+
+# A run that an earlier version of a class began
+
+STOP = """
+
+from sslkit.contracts import Callback
+
+
+class StopAt2(Callback):
+    def on_step_end(self, run, metrics):
+        run.interrupted = metrics["step"] == 2
+"""
+LATER = PLUGIN.replace("def __init__(self):", "def __init__(self, momentum: Schedule = Cosine(0.5, 1.0), gain=1.0):")
+LATER = LATER.replace(
+    "from sslkit import Backbone, Features", "from sslkit import Backbone, Cosine, Features, Schedule"
+)
+LATER = LATER.replace("return Features(", "return Features(self.gain * ").replace(
+    "nn.Linear(3, 4)", "nn.Linear(3, 4)\n        self.gain, self.momentum = gain, momentum"
+)
+
+
+def state(run):
+    return load_file(max(run.glob("checkpoints/step-*")) / "state.safetensors")
+
+
+@pytest.fixture
+def begun(trained, tmp_path):
+    """Return the folder of a run that was stopped at its second step, before its backbone gained two arguments."""
+    (tmp_path / "mean.py").write_text(PLUGIN + STOP)
+    trained("--runtime.callbacks", "[StopAt2]")
+    trained(folder="whole")
+    (tmp_path / "mean.py").write_text(LATER + STOP)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("recipe", ["small.yaml", "run/recipe.yaml"])
+def test_a_run_goes_on_though_a_class_has_gained_arguments_since(begun, trained, recipe, tmp_path):
+    before = json.loads((begun / "environment.json").read_text())["identity"]
+    trained(*(["--runtime.callbacks", "[]"] if "run" in recipe else []), resume=True, recipe=recipe)
+    assert json.loads((begun / "environment.json").read_text())["identity"] == before
+    expected = state(tmp_path / "whole")
+    assert "gain" not in (begun / "recipe.yaml").read_text()
+    found = state(begun)
+    assert found.keys() == expected.keys()
+    assert all((value == expected[name]).all() for name, value in found.items())
+    trained(resume=True, recipe=recipe)  # once more, now that both versions have written into it
+
+
+def test_the_identity_of_a_run_that_an_earlier_version_wrote_stays(tmp_path):
+    """The recipe.yaml and identity of a run from before TimmBackbone had ``positions``."""
+    shutil.copy(Path(__file__).with_name("begun.yaml"), tmp_path / "recipe.yaml")
+    recipe = load(tmp_path / "recipe.yaml")
+    assert recipe.identity_in(tmp_path) == "22d1f3a8b91844a2" != recipe.identity()
+    same, other = (load(tmp_path / "recipe.yaml", ["--method.backbone.positions", rule]) for rule in ("timm", "dino"))
+    assert same.identity_in(tmp_path) == "22d1f3a8b91844a2"
+    assert other.identity_in(tmp_path) == other.identity() != recipe.identity()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--method.backbone.gain", "2.0"],
+        ["--method.backbone.momentum", "{Cosine: {start: 0.5, end: 0.9}}"],
+        ["--method.head.embed_dim", "3"],
+        ["--data.train.num_images", "40"],
+        ["--seed", "1"],
+    ],
+)
+def test_a_run_of_another_recipe_is_refused_still(begun, trained, words):
+    with pytest.raises(SSLKitError, match="holds the run of another recipe than the one given"):
+        trained(*words, resume=True)
+
+
+def test_a_recipe_that_was_changed_in_its_folder_is_another(begun, trained):
+    text = (begun / "recipe.yaml").read_text()
+    (begun / "recipe.yaml").write_text(text.replace("embed_dim: 2", "embed_dim: 3"))
+    with pytest.raises(SSLKitError, match="holds the run of another recipe"):
+        trained("--method.head.embed_dim", "3", resume=True)
+
+
+@pytest.mark.parametrize("text", ["method: {backbone: Gone}\n", "method: [", ""])
+def test_a_recipe_that_cannot_be_read_any_more_belongs_to_no_other(begun, trained, text):
+    (begun / "recipe.yaml").write_text(text)
+    with pytest.raises(SSLKitError, match="holds the run of another recipe"):
+        trained(resume=True)

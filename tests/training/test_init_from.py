@@ -16,6 +16,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from sslkit import plugins
+from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.cli.main import main
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe import load, train
@@ -142,6 +143,47 @@ def test_it_says_what_it_took(place, tmp_path):
     ]
     said = start(place, "--method.init_from", str(place / "first"), *words[2:]).said.splitlines()
     assert said[2].startswith("  its images had mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, not the recipe's")
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "local", "said"),
+    [
+        ("full.pth", "timm", 16, "timm does; as DINO's own code does with --method.backbone.positions dino"),
+        ("backbone.pth", "timm", 16, "timm does; as DINO's own code does with --method.backbone.positions dino"),
+        ("dino", "timm", 16, "timm does; as DINO's own code does with --method.backbone.positions dino"),
+        ("timm", "dino", 16, "DINO's own code does; as timm does with --method.backbone.positions timm"),
+        ("full.pth", "timm", 32, None),
+        ("full.pth", "dino", 16, None),
+        ("dino", "dino", 16, None),
+        ("timm", "timm", 16, None),
+        ("moco.pth", "timm", 16, None),
+        ("afresh.pth", "timm", 16, None),
+    ],
+)
+def test_it_says_by_which_rule_positions_are_resampled_if_not_by_the_weights_own(
+    place, kind, ours, local, said, tmp_path
+):
+    made = TimmBackbone("test_vit", model_args={"img_size": 48, "patch_size": 8, "depth": 1}, positions="dino")
+    state = made.model.state_dict()
+    files = {
+        "full.pth": {"teacher": {f"backbone.{name}": value for name, value in state.items()}},
+        "backbone.pth": state,
+        "moco.pth": {"state_dict": {f"module.base_encoder.{name}": value for name, value in state.items()}},
+        "afresh.pth": {name: value for name, value in state.items() if name != "pos_embed"},
+    }
+    weights, recipe = tmp_path / kind, tmp_path / "vit.yaml"
+    vit = "{TimmBackbone: {name: test_vit, model_args: {img_size: 32, patch_size: 8, depth: 1}}}\n  head:"
+    recipe.write_text(re.sub(r"backbone:.*?head:", f"backbone: {vit}", RECIPE, flags=re.DOTALL))
+    if kind in files:
+        torch.save(files[kind], weights)
+    else:
+        made.positions = kind
+        made.save(weights)
+    views = f"{{MultiCrop: {{global_size: 32, canvas_size: 32, num_local_views: 2, local_size: {local}}}}}"
+    words = ["--method.backbone.positions", ours, "--views", views, "--method.init_from", str(weights)]
+    words += ["--method.init_from.partial", "[pos_embed]"]
+    lines = [line for line in start(place, *words, recipe=recipe).said.splitlines() if "views of" in line]
+    assert lines == ([] if said is None else [f"  views of 16 px: positions are resampled as {said}"])
 
 
 def rows(run):
