@@ -50,7 +50,8 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        if self.console.is_terminal:  # elsewhere rich before 14.3 would end with an empty line
+            self.progress.stop()
 
     def step(self, clock: Clock) -> None:
         """Advance to the end of this step."""
