@@ -23,13 +23,12 @@ from sslkit.contracts import (
     ViewMaker,
 )
 from sslkit.errors import RecipeError
+from sslkit.method.batch_norm import BatchNormImages
 from sslkit.schedules import Constant, Schedule, levels_of
 from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, ViewChoice
 
 StudentPart = Literal["backbone", "projector", "predictor", "prototypes"]
 Network = Literal["teacher", "student"]
-BatchNormImages = Literal["synchronized", "local"] | int
-"""The images that a batch norm takes its statistics from; a number is a whole number of images, 2 or more."""
 
 
 @dataclass

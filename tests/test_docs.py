@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import sslkit
+from sslkit.method import step as step_module
 from sslkit.recipe import load, train
-from sslkit.training import step as step_module
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 METHODS = ["DINO", "BYOL", "MoCo-v2", "SwAV"]

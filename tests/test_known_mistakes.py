@@ -12,13 +12,13 @@ from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp, sinkhorn_kn
 from sslkit.heads.dino_head import DINOHead
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE, cross_entropy
+from sslkit.method.executor import Executor
+from sslkit.method.step import Clip, train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.schedules import Cosine, value_at
-from sslkit.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
-from sslkit.training.executor import Executor
 from sslkit.training.layerwise import LARC, LARS
 from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
-from sslkit.training.step import Clip, train_step
 from sslkit.types import Projection, Targets
 
 DOUBLE = torch.float64

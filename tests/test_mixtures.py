@@ -22,10 +22,10 @@ from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.errors import SSLKitError
+from sslkit.method.step import train_step
 from sslkit.recipe import files, load, loading, typed
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model, check_step
-from sslkit.training.step import train_step
 from sslkit.types import Views
 
 PAGE = Path(__file__).parents[1] / "docs" / "mixtures.md"

@@ -12,12 +12,12 @@ import torch
 from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.errors import RecipeError, UnknownName
+from sslkit.method.step import train_step
 from sslkit.recipe import load
 from sslkit.recipe.files import read_yaml
 from sslkit.recipe.layers import merge, override
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model, check_step
-from sslkit.training.step import train_step
 from sslkit.types import Views
 
 HERE = Path(__file__).parent

@@ -7,16 +7,16 @@ from typing import Any
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.distributed import world_size
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
-from sslkit.fit import check_fit
+from sslkit.method.fit import check_fit
+from sslkit.method.step import check_accumulation
+from sslkit.method.student_teacher import Branch, compared_views
 from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Node
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
 from sslkit.sections import Method
-from sslkit.student_teacher import Branch, compared_views
 from sslkit.training.setup import check_parts
-from sslkit.training.step import check_accumulation
 
 logger = logging.getLogger("sslkit.recipe")
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sslkit.fit import NEEDS_PROTOTYPES
+from sslkit.method.fit import NEEDS_PROTOTYPES
 
 
 class Link(NamedTuple):

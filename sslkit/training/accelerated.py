@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from sslkit.errors import RecipeError
-from sslkit.training.executor import Executor
-from sslkit.training.layer_draws import LayerDraws
+from sslkit.method.drop_path import LayerDraws
+from sslkit.method.executor import Executor
 from sslkit.types import Projection, Views
 
 

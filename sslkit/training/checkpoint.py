@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sslkit.distributed import rank
 from sslkit.errors import SSLKitError
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method.executor import Executor
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.training.disk import sync
-from sslkit.training.executor import Executor
 from sslkit.training.state import flatten, misfit, moved, restore
 
 logger = logging.getLogger("sslkit.training")

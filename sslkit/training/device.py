@@ -1,7 +1,5 @@
 """The machine's best device, and the precision that it does well."""
 
-import random
-
 import torch
 
 from sslkit.errors import RecipeError
@@ -45,14 +43,3 @@ def choose_precision(name: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
-
-
-def seed_step(seed: int, step: int, place: int) -> None:
-    """Seed what layers draw (drop path, dropout), so that a resumed run draws the same.
-
-    Args:
-        seed: the run's.
-        step: counted from 0.
-        place: another one, other draws.
-    """
-    torch.manual_seed(random.Random(f"{seed}/{step}/{place}").getrandbits(63))

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, mean_over_processes
-from sslkit.training.step import StepOutput
+from sslkit.method.step import StepOutput
 from sslkit.types import at_least_float32, matching_pairs, unit_length
 
 

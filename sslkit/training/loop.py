@@ -13,9 +13,10 @@ from rich.console import Console
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
+from sslkit.method.step import Clip, StepOutput, train_step
+from sslkit.method.student_teacher import Branch
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
-from sslkit.student_teacher import Branch
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.cadence import is_due, is_logged
 from sslkit.training.device import COMPILE_OPTIONS, choose_device, choose_precision
@@ -39,7 +40,6 @@ from sslkit.training.setup import (
 )
 from sslkit.training.showcase import Showcase
 from sslkit.training.skipped import SkippedSteps
-from sslkit.training.step import Clip, StepOutput, train_step
 from sslkit.training.stopwatch import Stopwatch
 from sslkit.training.trackers import Trackers
 from sslkit.types import Views

@@ -15,10 +15,10 @@ from torch.utils._pytree import tree_leaves
 
 from sslkit.contracts import Optimizer, ViewMaker
 from sslkit.errors import NotSupported
-from sslkit.student_teacher import StudentTeacher
-from sslkit.training.executor import Executor
+from sslkit.method.executor import Executor
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.training.optimizers import parameter_groups, set_rates
-from sslkit.training.step import train_step
 from sslkit.types import Views
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

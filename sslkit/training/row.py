@@ -2,12 +2,12 @@
 
 from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
+from sslkit.method.step import StepOutput
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
 from sslkit.training.cadence import has_rank
 from sslkit.training.diagnostics import diagnose
 from sslkit.training.log import as_numbers
-from sslkit.training.step import StepOutput
 
 
 def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:

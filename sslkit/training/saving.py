@@ -9,9 +9,9 @@ import torch
 
 from sslkit.distributed import rank
 from sslkit.errors import RunError
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method.executor import Executor
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
-from sslkit.training.executor import Executor
 from sslkit.training.run_folder import RunFolder
 from sslkit.training.skipped import SkippedSteps
 

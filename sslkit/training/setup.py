@@ -12,11 +12,11 @@ from sslkit.clock import Clock
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, RecipeError
+from sslkit.method.batch_norm import check_groups, set_batch_norm
+from sslkit.method.step import check_accumulation
+from sslkit.method.student_teacher import Branch, StudentTeacher, compared_views
 from sslkit.sections import Method, Optimization, Parts, StudentPart
-from sslkit.student_teacher import Branch, StudentTeacher, compared_views
-from sslkit.training.batch_norm import check_groups, set_batch_norm
 from sslkit.training.optimizers import parameter_groups
-from sslkit.training.step import check_accumulation
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sslkit.distributed import gather_over_processes, rank
-from sslkit.training.finite import CHECKED
+from sslkit.method.finite_guard import CHECKED
 from sslkit.training.log import StepRows, lines_until
 
 logger = logging.getLogger("sslkit.training")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 
 MODEL, OPTIMIZER = "model.", "optimizer."
 Numbers = dict[str, dict[str, Any]]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
+from sslkit.method.executor import Executor
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load
 from sslkit.recipe.build import Builder
-from sslkit.student_teacher import StudentTeacher
-from sslkit.training.executor import Executor
 from sslkit.training.memory import estimate_memory
 from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model
-from sslkit.training.step import train_step
 from sslkit.types import Views
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}

@@ -19,11 +19,11 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.collapse import Centering
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.executor import Executor
+from sslkit.method.step import Clip, train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA
-from sslkit.training.executor import Executor
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
-from sslkit.training.step import Clip, train_step
 from sslkit.types import ViewGroup, Views
 
 BATCH, PROTOTYPES, REPEATS = 8, 65536, 5

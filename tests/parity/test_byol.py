@@ -6,9 +6,9 @@ from torch import nn
 from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.losses import MSE
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA
-from sslkit.training.step import train_step
 from sslkit.types import Projection, Targets, Views
 
 TRACE = "e_byol"

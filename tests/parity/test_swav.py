@@ -9,9 +9,9 @@ from sslkit.collapse import SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import Copy
-from sslkit.training.step import train_step
 
 TRACE = "c_swav"
 

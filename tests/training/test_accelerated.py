@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from sslkit.errors import RecipeError
+from sslkit.method.executor import Executor
+from sslkit.method.finite_guard import find_flaws, unless_flawed
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.executor import Executor
-from sslkit.training.finite import find_flaws, unless_flawed
 from sslkit.types import Projection
 
 

@@ -15,13 +15,13 @@ from sslkit.clock import Clock
 from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy, PreviousEpoch
 from sslkit.training import checkpoint
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.checkpoint import NUMBERS, TENSORS, Progress, load_newest, save_checkpoint
 from sslkit.training.optimizers import AdamW, parameter_groups
-from sslkit.training.step import train_step
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslkit.errors import RecipeError
-from sslkit.training.device import choose_device, choose_precision, seed_step
+from sslkit.training.device import choose_device, choose_precision
 
 CPU = torch.device("cpu")
 
@@ -60,15 +60,3 @@ def test_a_named_precision_is_taken_but_fp16_on_a_cpu_is_refused():
     assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     with pytest.raises(RecipeError, match=r"precision: 'fp16' needs a GPU"):
         choose_precision("fp16", CPU)
-
-
-def test_the_seed_of_a_step_depends_on_seed_step_and_rank_alone():
-    def draw(seed, step, rank):
-        torch.rand(3)
-        seed_step(seed, step, rank)
-        return float(torch.rand(()))
-
-    assert draw(1, 2, 3) == draw(1, 2, 3)
-    places = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(3)]
-    # "1/11/2" and "11/1/2" are two places.
-    assert len({draw(*place) for place in [*places, (11, 1, 2)]}) == len(places) + 1

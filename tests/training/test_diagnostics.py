@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from sslkit.losses import MSE, CrossEntropy
+from sslkit.method.step import StepOutput
 from sslkit.training.diagnostics import (
     diagnose,
     effective_rank,
@@ -15,7 +16,6 @@ from sslkit.training.diagnostics import (
     entropy,
     image_cosine,
 )
-from sslkit.training.step import StepOutput
 from sslkit.types import Projection, Targets
 
 K, B, D = 7, 5, 6

@@ -15,7 +15,7 @@ from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA
 from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
 from sslkit.training.disk import sync, writable, write_text

@@ -13,12 +13,12 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.executor import Executor
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.executor import Executor
 from sslkit.training.optimizers import SGD, parameter_groups, set_rates
-from sslkit.training.step import train_step
 from sslkit.types import Projection, Targets, Views
 
 HALF = (torch.bfloat16, torch.float16)

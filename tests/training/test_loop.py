@@ -20,6 +20,7 @@ from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.evaluate import evaluate, evaluation_data, load_model
+from sslkit.method.step import train_step
 from sslkit.recipe import load, train
 from sslkit.schedules import Cosine
 from sslkit.training import loop
@@ -29,7 +30,6 @@ from sslkit.training.loop import Run
 from sslkit.training.measurements import Measurements
 from sslkit.training.run_folder import Record
 from sslkit.training.setup import start_accelerator
-from sslkit.training.step import train_step
 from sslkit.views import MultiCrop
 
 RECIPE = """\

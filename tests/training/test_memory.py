@@ -14,11 +14,11 @@ from sslkit import EMA, SGD, AdamW, Centering, Copy, CrossEntropy, Features, Neg
 from sslkit.contracts import Backbone, CollapseOperator
 from sslkit.errors import NotSupported
 from sslkit.losses import InfoNCE
-from sslkit.student_teacher import Branch
-from sslkit.training.executor import Executor
+from sslkit.method.executor import Executor
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch
 from sslkit.training.memory import estimate_memory
 from sslkit.training.optimizers import parameter_groups, set_rates
-from sslkit.training.step import train_step
 from sslkit.types import Targets, Views
 
 

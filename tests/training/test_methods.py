@@ -14,11 +14,11 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.layerwise import LARC, LARS
 from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
-from sslkit.training.step import train_step
 
 DOUBLE = torch.float64
 # Batch norm takes away what these add, so their gradient is rounding noise.

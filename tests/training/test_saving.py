@@ -13,9 +13,9 @@ from sslkit.collapse import Centering
 from sslkit.errors import RunError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.executor import Executor
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA
-from sslkit.training.executor import Executor
 from sslkit.training.run_folder import RunFolder
 from sslkit.training.saving import Saving
 from sslkit.training.skipped import SkippedSteps

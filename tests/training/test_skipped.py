@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sslkit.training.finite import CHECKED
+from sslkit.method.finite_guard import CHECKED
 from sslkit.training.skipped import SkippedSteps
 
 SOUND, ALL, LOSS, TEACHER, GRADIENTS = [0, 0, 0], [1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 1]

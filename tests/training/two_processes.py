@@ -33,17 +33,17 @@ from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnop
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.evaluators.features import frozen
 from sslkit.losses import CrossEntropy, InfoNCE
+from sslkit.method.executor import Executor
+from sslkit.method.step import Clip, train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load, train
-from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.executor import Executor
 from sslkit.training.interruption import Interruption
 from sslkit.training.log import read_metrics
 from sslkit.training.loop import Run
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.training.shared_backbone import shared
-from sslkit.training.step import Clip, train_step
 from sslkit.types import Projection, ViewGroup, Views
 
 ROOT = Path(__file__).parents[2]

@@ -10,13 +10,13 @@ from sslkit.cli.explanation.facts import cost_facts, network_facts, time_facts
 from sslkit.cli.explanation.slots import show_slots
 from sslkit.cli.screen import Screen
 from sslkit.errors import RecipeError, SSLKitError
+from sslkit.method.batch_norm import check_groups
+from sslkit.method.step import check_accumulation
 from sslkit.recipe import Recipe
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.build import Builder, check_method
 from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
 from sslkit.setting import Setting
-from sslkit.training.batch_norm import check_groups
-from sslkit.training.step import check_accumulation
 
 
 @dataclass(frozen=True)

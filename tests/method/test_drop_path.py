@@ -11,13 +11,13 @@ from torch import nn
 
 from sslkit.collapse import Centering
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method import drop_path
+from sslkit.method.drop_path import LayerDraws, PlacedDropPath, seed_step
+from sslkit.method.step import train_step
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import Copy
-from sslkit.training import layer_draws
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.device import COMPILE_OPTIONS, seed_step
-from sslkit.training.layer_draws import LayerDraws, PlacedDropPath
-from sslkit.training.step import train_step
+from sslkit.training.device import COMPILE_OPTIONS
 
 CPU = torch.device("cpu")
 ONE_PROCESS = SimpleNamespace(
@@ -62,9 +62,9 @@ def test_processes_draw_what_one_draws(images, monkeypatch):
     net = network()
     draws = LayerDraws(net)
     whole = seen(draws, net, images[:, :6], (0, 6))
-    monkeypatch.setattr(layer_draws, "world_size", lambda: 3)
+    monkeypatch.setattr(drop_path, "world_size", lambda: 3)
     for rank in range(3):
-        monkeypatch.setattr(layer_draws, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(drop_path, "rank", lambda rank=rank: rank)
         mine = slice(2 * rank, 2 * rank + 2)
         part = seen(draws, net, images[:, mine], (0, 2))
         torch.testing.assert_close(part, whole[:, mine], rtol=1e-11, atol=1e-11)
@@ -121,7 +121,7 @@ def test_a_network_with_dropout_draws_by_micro_batch(images, monkeypatch):
     first = seen(draws, net, same, (0, 3))
     assert torch.equal(seen(draws, net, same, (0, 3)), first)
     assert not torch.allclose(seen(draws, net, same, (3, 6)), first)
-    monkeypatch.setattr(layer_draws, "rank", lambda: 1)
+    monkeypatch.setattr(drop_path, "rank", lambda: 1)
     assert not torch.allclose(seen(draws, net, same, (0, 3)), first)
 
 
@@ -158,3 +158,15 @@ def test_a_student_that_is_its_own_teacher_loses_the_same_paths_in_both(tiny, te
             train_step(model, tiny.views(batch=7), optimizer, accumulation=accumulation, executor=executor)
         ends.append(model.state_dict())
     torch.testing.assert_close(*ends, rtol=1e-11, atol=1e-13)
+
+
+def test_the_seed_of_a_step_depends_on_seed_step_and_rank_alone():
+    def draw(seed, step, rank):
+        torch.rand(3)
+        seed_step(seed, step, rank)
+        return float(torch.rand(()))
+
+    assert draw(1, 2, 3) == draw(1, 2, 3)
+    places = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(3)]
+    # "1/11/2" and "11/1/2" are two places.
+    assert len({draw(*place) for place in [*places, (11, 1, 2)]}) == len(places) + 1

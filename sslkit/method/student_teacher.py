@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, CollapseOperator, Head, Loss, Predictor, TeacherUpdate
 from sslkit.errors import RecipeError, UnknownName
-from sslkit.fit import check_fit, check_size
+from sslkit.method.fit import check_fit, check_size
 from sslkit.types import (
     Projection,
     Targets,

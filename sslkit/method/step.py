@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, Loss
 from sslkit.errors import RecipeError, UnknownName
-from sslkit.student_teacher import StudentTeacher
-from sslkit.training.executor import Executor
-from sslkit.training.finite import CHECKED, Kept, find_flaws, followers, statistics, unless_flawed
+from sslkit.method.executor import Executor
+from sslkit.method.finite_guard import CHECKED, Kept, find_flaws, followers, statistics, unless_flawed
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.types import Projection, Targets, Views
 
 

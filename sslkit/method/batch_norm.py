@@ -1,14 +1,18 @@
 """Whose statistics a batch norm takes: of all processes, of each process, or of a few images at a time."""
 
+from typing import Literal
+
 import torch
 from timm.layers import convert_sync_batchnorm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslkit.distributed import world_size
 from sslkit.errors import RecipeError
-from sslkit.sections import BatchNormImages
-from sslkit.student_teacher import Branch, StudentTeacher
-from sslkit.training.split_batch_norm import SplitBatchNorm
+from sslkit.method.split_batch_norm import SplitBatchNorm
+from sslkit.method.student_teacher import Branch, StudentTeacher
+
+BatchNormImages = Literal["synchronized", "local"] | int
+"""The images that a batch norm takes its statistics from; a number is a whole number of images, 2 or more."""
 
 
 def set_batch_norm(model: StudentTeacher, images: BatchNormImages, device: torch.device) -> None:

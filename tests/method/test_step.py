@@ -10,12 +10,12 @@ from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.losses import CrossEntropy
+from sslkit.method.executor import Executor
+from sslkit.method.step import Clip, train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.schedules import Cosine, Warmup
-from sslkit.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.training.executor import Executor
 from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
-from sslkit.training.step import Clip, train_step
 from sslkit.types import Targets, matching_pairs
 
 

@@ -14,12 +14,12 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import RecipeError
 from sslkit.heads.mlp_head import MLPHead
 from sslkit.losses import MSE
+from sslkit.method import batch_norm
+from sslkit.method.batch_norm import check_groups, set_batch_norm, split_batch_norm, synchronize_batch_norm
+from sslkit.method.split_batch_norm import SplitBatchNorm
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.sections import Method
-from sslkit.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
-from sslkit.training import batch_norm
-from sslkit.training.batch_norm import check_groups, set_batch_norm, split_batch_norm, synchronize_batch_norm
-from sslkit.training.split_batch_norm import SplitBatchNorm
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -1,13 +1,14 @@
 """What layers draw in a step: by an image's place in the batch of all processes, where they allow it."""
 
+import random
+
 import torch
 from timm.layers import DropPath
 from timm.layers.drop import drop_path
 from torch import Tensor, nn
 
 from sslkit.distributed import rank, world_size
-from sslkit.student_teacher import drop_rates
-from sslkit.training.device import seed_step
+from sslkit.method.student_teacher import drop_rates
 
 
 class Places:
@@ -82,3 +83,14 @@ class LayerDraws:
             seed_step(*self._moment, 0 if self.is_placed else first)
         self.places.positions = torch.arange(first, first + stop - start, device=device)
         self.places.total = world_size() * batch_size
+
+
+def seed_step(seed: int, step: int, place: int) -> None:
+    """Seed what layers draw (drop path, dropout), so that a resumed run draws the same.
+
+    Args:
+        seed: the run's.
+        step: counted from 0.
+        place: another one, other draws.
+    """
+    torch.manual_seed(random.Random(f"{seed}/{step}/{place}").getrandbits(63))

@@ -12,14 +12,14 @@ from sslkit.clock import Clock
 from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method import finite_guard, step
+from sslkit.method.executor import Executor
+from sslkit.method.finite_guard import CHECKED, find_flaws
+from sslkit.method.step import Clip, train_step
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.training import finite, step
-from sslkit.training.executor import Executor
-from sslkit.training.finite import CHECKED, find_flaws
 from sslkit.training.layerwise import LARC, LARS
 from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
-from sslkit.training.step import Clip, train_step
 from sslkit.types import Projection, Targets, ViewGroup, Views, matching_pairs
 
 STEPS = 6
@@ -87,7 +87,7 @@ METHODS = {
 def place(request, monkeypatch):
     """Have flags read as on a CPU, or left where they are as on a GPU."""
     if request.param == "on the device":
-        monkeypatch.setattr(finite, "READ_AT_ONCE", ())
+        monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
     return request.param
 
 
@@ -188,7 +188,7 @@ class Waits(TorchDispatchMode):
 # SwAV's queue asks whether it is full until it is; four steps are enough.
 @pytest.mark.parametrize("name", METHODS)
 def test_nobody_waits_for_a_step(make, tiny, monkeypatch, name):
-    monkeypatch.setattr(finite, "READ_AT_ONCE", ())
+    monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
     model, optimizer = make(name)
     for number in range(4):
         take(model, optimizer, number, tiny)
@@ -216,7 +216,7 @@ class Spoilt(torch.autograd.Function):
 
 
 class Huge(torch.autograd.Function):
-    """The identity, whose gradient is so large that its square is not finite."""
+    """The identity, whose gradient is so large that its square is not finite_guard."""
 
     @staticmethod
     def forward(ctx, x):
@@ -335,7 +335,7 @@ class Scaled(Executor):
 
 @pytest.mark.parametrize("name", ["dino", "moco"])
 def test_a_scaler_may_take_the_step(make, tiny, monkeypatch, name):
-    monkeypatch.setattr(finite, "READ_AT_ONCE", ())
+    monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
     (model, optimizer), (twin, of_twin), executor = make(name), make(name), Scaled()
     for number in range(4):
         for one, its, run in ((model, optimizer, executor), (twin, of_twin, None)):

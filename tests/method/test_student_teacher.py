@@ -13,7 +13,7 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import CrossEntropy
-from sslkit.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import EMA, Copy
 
 

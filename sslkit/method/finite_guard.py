@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslkit.distributed import max_over_processes
-from sslkit.student_teacher import StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.types import Projection
 
 CHECKED = ("loss", "teacher's answers", "gradients")

@@ -5,8 +5,8 @@ import pytest
 from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss
 from sslkit.errors import RecipeError
-from sslkit.fit import check_fit
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
+from sslkit.method.fit import check_fit
 from sslkit.types import Targets
 
 
