@@ -16,7 +16,7 @@ SOURCE = ROOT / "sslkit"
 COMPONENTS = ["views", "backbones", "heads", "teachers", "collapse", "losses", "data", "evaluators", "callbacks"]
 # The lowest layer first. Each string is a line of names; lines of one layer never import one another.
 LAYERS = [
-    ["errors hashing types clock setting schedules distributed"],
+    ["errors hashing types clock setting schedules distributed snapshot"],
     ["contracts"],
     ["hookspecs registry plugins"],
     COMPONENTS,

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from sslkit.distributed import max_over_processes
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.snapshot import Kept, is_read_at_once
 from sslkit.types import Projection
 
 CHECKED = ("loss", "teacher's answers", "gradients")
 """What `find_flaws` looks at, in this order."""
-
-READ_AT_ONCE = ("cpu",)
-"""Types of devices whose numbers are read without a wait."""
 
 
 def find_flaws(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
@@ -31,33 +29,6 @@ def find_flaws(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimiz
     finite = torch.stack(torch._foreach_norm([loss, *answers, *gradients])).isfinite()
     parts = finite.split([1, len(answers), len(gradients)])
     return max_over_processes(1 - torch.stack([part.all() for part in parts]).float())
-
-
-class Kept:
-    """Tensors as they are now, to be put back if the step does not count.
-
-    Args:
-        tensors: gives them, now and later.
-    """
-
-    def __init__(self, tensors: Callable[[], Iterable[Tensor]]) -> None:
-        self.tensors = tensors
-        self.copies = [tensor.detach().clone() for tensor in tensors()]
-
-    @torch.no_grad()
-    def put_back(self) -> None:
-        """Put them back."""
-        for tensor, copy in zip(self.tensors(), self.copies, strict=True):
-            tensor.copy_(copy)
-
-    @torch.no_grad()
-    def put_back_if(self, flaws: Tensor) -> None:
-        """Put them back where a flaw is 1."""
-        sound = flaws.amax() == 0
-        if flaws.device.type in READ_AT_ONCE and sound:
-            return
-        for tensor, copy in zip(self.tensors(), self.copies, strict=True):
-            torch.where(sound, tensor, copy, out=tensor)
 
 
 def unless_flawed(
@@ -79,7 +50,7 @@ def unless_flawed(
         written: gives the tensors that ``move`` writes besides the optimizer's.
     """
     skipped = flaws.amax()
-    if flaws.device.type in READ_AT_ONCE or not getattr(optimizer, "_step_supports_amp_scaling", False):
+    if is_read_at_once(flaws) or not getattr(optimizer, "_step_supports_amp_scaling", False):
         if not skipped:
             move()
         return

@@ -12,8 +12,9 @@ from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, Loss
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import CHECKED, Kept, find_flaws, followers, statistics, unless_flawed
+from sslkit.method.finite_guard import CHECKED, find_flaws, followers, statistics, unless_flawed
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.snapshot import Kept
 from sslkit.types import Projection, Targets, Views
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import Optimizer
-from sslkit.method.finite_guard import Kept
+from sslkit.snapshot import Kept
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 Rescale = Callable[[Tensors, Tensors, Mapping[str, Any]], Tensors]

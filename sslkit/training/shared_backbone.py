@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslkit.contracts import Backbone
 from sslkit.distributed import gather_over_processes, rank, take_from_main, world_size
-from sslkit.method.finite_guard import Kept
+from sslkit.snapshot import Kept
 from sslkit.types import Features
 
 

@@ -15,11 +15,12 @@ from bench_gpu import finish
 from bench_step import Bf16, crops, dino, void
 
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import Kept, find_flaws, followers, unless_flawed
+from sslkit.method.finite_guard import find_flaws, followers, unless_flawed
 from sslkit.method.finite_guard import statistics as batch_statistics
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load
+from sslkit.snapshot import Kept
 from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import ViewGroup, Views
 

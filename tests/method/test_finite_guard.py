@@ -12,7 +12,7 @@ from sslkit.clock import Clock
 from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.method import finite_guard, step
+from sslkit.method import step
 from sslkit.method.executor import Executor
 from sslkit.method.finite_guard import CHECKED, find_flaws
 from sslkit.method.step import Clip, train_step
@@ -87,7 +87,7 @@ METHODS = {
 def place(request, monkeypatch):
     """Have flags read as on a CPU, or left where they are as on a GPU."""
     if request.param == "on the device":
-        monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
+        monkeypatch.setattr("sslkit.snapshot.READ_AT_ONCE", ())
     return request.param
 
 
@@ -188,7 +188,7 @@ class Waits(TorchDispatchMode):
 # SwAV's queue asks whether it is full until it is; four steps are enough.
 @pytest.mark.parametrize("name", METHODS)
 def test_nobody_waits_for_a_step(make, tiny, monkeypatch, name):
-    monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
+    monkeypatch.setattr("sslkit.snapshot.READ_AT_ONCE", ())
     model, optimizer = make(name)
     for number in range(4):
         take(model, optimizer, number, tiny)
@@ -335,7 +335,7 @@ class Scaled(Executor):
 
 @pytest.mark.parametrize("name", ["dino", "moco"])
 def test_a_scaler_may_take_the_step(make, tiny, monkeypatch, name):
-    monkeypatch.setattr(finite_guard, "READ_AT_ONCE", ())
+    monkeypatch.setattr("sslkit.snapshot.READ_AT_ONCE", ())
     (model, optimizer), (twin, of_twin), executor = make(name), make(name), Scaled()
     for number in range(4):
         for one, its, run in ((model, optimizer, executor), (twin, of_twin, None)):
