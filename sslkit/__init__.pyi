@@ -36,6 +36,12 @@ from sslkit.method.step import Clip as Clip
 from sslkit.method.step import train_step as train_step
 from sslkit.method.student_teacher import Branch as Branch
 from sslkit.method.student_teacher import StudentTeacher as StudentTeacher
+from sslkit.optimizers.adamw import AdamW as AdamW
+from sslkit.optimizers.larc import LARC as LARC
+from sslkit.optimizers.lars import LARS as LARS
+from sslkit.optimizers.parameter_groups import parameter_groups as parameter_groups
+from sslkit.optimizers.parameter_groups import set_rates as set_rates
+from sslkit.optimizers.sgd import SGD as SGD
 from sslkit.recipe import load as load
 from sslkit.recipe import train as train
 from sslkit.schedules import Constant as Constant
@@ -48,12 +54,6 @@ from sslkit.teachers.copy import Copy as Copy
 from sslkit.teachers.ema import EMA as EMA
 from sslkit.teachers.previous_epoch import PreviousEpoch as PreviousEpoch
 from sslkit.teachers.previous_step import PreviousStep as PreviousStep
-from sslkit.training.layerwise import LARC as LARC
-from sslkit.training.layerwise import LARS as LARS
-from sslkit.training.optimizers import SGD as SGD
-from sslkit.training.optimizers import AdamW as AdamW
-from sslkit.training.optimizers import parameter_groups as parameter_groups
-from sslkit.training.optimizers import set_rates as set_rates
 from sslkit.types import EvaluationData as EvaluationData
 from sslkit.types import Features as Features
 from sslkit.types import Labelled as Labelled

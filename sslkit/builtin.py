@@ -59,10 +59,10 @@ def losses() -> Offers:
 def optimizers() -> Offers:
     """Gradients to steps."""
     return [
-        "sslkit.training.optimizers:AdamW",
-        "sslkit.training.layerwise:LARC",
-        "sslkit.training.layerwise:LARS",
-        "sslkit.training.optimizers:SGD",
+        "sslkit.optimizers.adamw:AdamW",
+        "sslkit.optimizers.larc:LARC",
+        "sslkit.optimizers.lars:LARS",
+        "sslkit.optimizers.sgd:SGD",
     ]
 
 

@@ -25,9 +25,9 @@ from sslkit.clock import Clock
 from sslkit.evaluators.knn import KNN
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
+from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.training.diagnostics import diagnose
-from sslkit.training.optimizers import set_rates
 from sslkit.training.row import as_numbers
 from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import EvaluationData, Labelled, Sample, Views

@@ -15,10 +15,13 @@ from sslkit.losses import MSE, CrossEntropy, InfoNCE, cross_entropy
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.larc import LARC
+from sslkit.optimizers.lars import LARS
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.schedules import Cosine, value_at
 from sslkit.teachers import EMA, Copy
-from sslkit.training.layerwise import LARC, LARS
-from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
 from sslkit.types import Projection, Targets
 
 DOUBLE = torch.float64

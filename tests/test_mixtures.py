@@ -23,8 +23,8 @@ from sslkit.clock import Clock
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.errors import SSLKitError
 from sslkit.method.step import train_step
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import files, load, loading, typed
-from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model, check_step
 from sslkit.types import Views
 

@@ -13,10 +13,10 @@ from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.method.step import train_step
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
 from sslkit.recipe.files import read_yaml
 from sslkit.recipe.layers import merge, override
-from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model, check_step
 from sslkit.types import Views
 

@@ -15,6 +15,7 @@ from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
 from sslkit.method.step import Clip, StepOutput, train_step
 from sslkit.method.student_teacher import Branch
+from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.schedules import value_at
 from sslkit.sections import Parts
 from sslkit.training.accelerated import AccelerateExecutor
@@ -26,7 +27,6 @@ from sslkit.training.interruption import Interruption
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
 from sslkit.training.log import StepRows, drop_results, read_metrics, read_results
 from sslkit.training.measurements import Measurements
-from sslkit.training.optimizers import set_rates
 from sslkit.training.row import step_row
 from sslkit.training.run_folder import Record, RunFolder
 from sslkit.training.saving import Saving

@@ -18,7 +18,7 @@ from sslkit.errors import NotSupported
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.training.optimizers import parameter_groups, set_rates
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.types import Views
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -15,8 +15,8 @@ from sslkit.errors import NotSupported, RecipeError
 from sslkit.method.batch_norm import check_groups, set_batch_norm
 from sslkit.method.step import check_accumulation
 from sslkit.method.student_teacher import Branch, StudentTeacher, compared_views
+from sslkit.optimizers.parameter_groups import parameter_groups
 from sslkit.sections import Method, Optimization, Parts, StudentPart
-from sslkit.training.optimizers import parameter_groups
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 

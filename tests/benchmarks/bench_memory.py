@@ -13,10 +13,10 @@ import torch
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
 from sslkit.recipe.build import Builder
 from sslkit.training.memory import estimate_memory
-from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.training.setup import build_model
 from sslkit.types import Views
 

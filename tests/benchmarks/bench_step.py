@@ -22,8 +22,9 @@ from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.teachers import EMA
-from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.types import ViewGroup, Views
 
 BATCH, PROTOTYPES, REPEATS = 8, 65536, 5

@@ -19,10 +19,10 @@ import torch.distributed as dist
 from sslkit.cli.main import main as command_line
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
+from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.log import read_metrics
-from sslkit.training.optimizers import set_rates
 from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import Views
 

@@ -17,9 +17,12 @@ from sslkit.method.executor import Executor
 from sslkit.method.finite_guard import CHECKED, find_flaws
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.larc import LARC
+from sslkit.optimizers.lars import LARS
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.training.layerwise import LARC, LARS
-from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
 from sslkit.types import Projection, Targets, ViewGroup, Views, matching_pairs
 
 STEPS = 6

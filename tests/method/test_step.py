@@ -13,9 +13,10 @@ from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.schedules import Cosine, Warmup
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
 from sslkit.types import Targets, matching_pairs
 
 

@@ -8,7 +8,7 @@ import pytest
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.heads.dino_head import DINOHead
 from sslkit.method.student_teacher import Branch
-from sslkit.training.optimizers import parameter_groups
+from sslkit.optimizers.parameter_groups import parameter_groups
 
 CASES = {
     "norm_last_layer_true": {},

@@ -17,11 +17,12 @@ from sslkit.errors import SSLKitError
 from sslkit.losses import CrossEntropy
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.parameter_groups import parameter_groups
 from sslkit.teachers import EMA, Copy, PreviousEpoch
 from sslkit.training import checkpoint
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.checkpoint import NUMBERS, TENSORS, Progress, load_newest, save_checkpoint
-from sslkit.training.optimizers import AdamW, parameter_groups
 
 
 @pytest.fixture

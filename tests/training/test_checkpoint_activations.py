@@ -19,11 +19,13 @@ from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.method.step import Clip, train_step
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.sections import Method
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.memory import estimate_memory
-from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
 from sslkit.training.setup import build_model
 from sslkit.types import Views
 

@@ -16,9 +16,10 @@ from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.optimizers import SGD, parameter_groups, set_rates
 from sslkit.types import Projection, Targets, Views
 
 HALF = (torch.bfloat16, torch.float16)

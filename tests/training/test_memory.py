@@ -17,8 +17,8 @@ from sslkit.losses import InfoNCE
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.training.memory import estimate_memory
-from sslkit.training.optimizers import parameter_groups, set_rates
 from sslkit.types import Targets, Views
 
 

@@ -16,9 +16,12 @@ from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.larc import LARC
+from sslkit.optimizers.lars import LARS
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.teachers import EMA, Copy
-from sslkit.training.layerwise import LARC, LARS
-from sslkit.training.optimizers import SGD, AdamW, parameter_groups, set_rates
 
 DOUBLE = torch.float64
 # Batch norm takes away what these add, so their gradient is rounding noise.

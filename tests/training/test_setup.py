@@ -2,9 +2,12 @@
 
 import pytest
 
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.larc import LARC
+from sslkit.optimizers.lars import LARS
+from sslkit.optimizers.parameter_groups import set_rates
+from sslkit.optimizers.sgd import SGD
 from sslkit.sections import Optimization
-from sslkit.training.layerwise import LARC, LARS
-from sslkit.training.optimizers import SGD, AdamW, set_rates
 from sslkit.training.setup import build_optimizer
 
 MATRICES = {"backbone.conv.weight", "backbone.linear.weight", "head.projector.0.weight", "head.projector.3.weight"}

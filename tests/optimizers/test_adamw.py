@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from sslkit.training.optimizers import AdamW, parameter_groups, set_rates
+from sslkit.optimizers.adamw import AdamW
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 
 
 class Odd(nn.Module):

@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from sslkit.training.layerwise import LARC, LARS
-from sslkit.training.optimizers import SGD, parameter_groups, set_rates
+from sslkit.optimizers.larc import LARC
+from sslkit.optimizers.lars import LARS
+from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.sgd import SGD
 
 STEPS = 5
 

@@ -1,0 +1,6 @@
+"""The optimizers that ship with sslkit."""
+
+from sslkit.optimizers.adamw import AdamW as AdamW
+from sslkit.optimizers.larc import LARC as LARC
+from sslkit.optimizers.lars import LARS as LARS
+from sslkit.optimizers.sgd import SGD as SGD

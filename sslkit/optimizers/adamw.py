@@ -1,0 +1,33 @@
+"""AdamW."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from sslkit.contracts import Optimizer
+
+FUSED_ON = ("cpu", "cuda", "mps")
+"""Types of devices on which torch takes AdamW's whole step in one kernel."""
+
+
+class AdamW(Optimizer):
+    """AdamW (arXiv:1711.05101), fused where torch has that. Biases and 1-d parameters are not decayed.
+
+    Args:
+        betas: decay rates of the two moments.
+        eps: added to the root of the second moment.
+    """
+
+    published_lr: ClassVar[tuple[float, float] | None] = (0.000016, 0.002)
+    published_by: ClassVar[str] = "DINO: 0.0005 for each 256 images, batches of 8 to 1024"
+
+    def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        self.betas = betas
+        self.eps = eps
+
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        whole = [{**group, "params": list(group["params"])} for group in groups]
+        parameters = [parameter for group in whole for parameter in group["params"]]
+        fused = all(p.is_floating_point() and p.device.type in FUSED_ON for p in parameters)
+        return torch.optim.AdamW(whole, betas=self.betas, eps=self.eps, fused=fused)

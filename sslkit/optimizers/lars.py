@@ -1,0 +1,48 @@
+"""Layer-wise adaptive rates, as BYOL's published code has them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from sslkit.contracts import Optimizer
+from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_layerwise, norms
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rates, arXiv:1708.03888, as BYOL's published code has them.
+
+        update    = gradient + weight_decay * parameter
+        update    = update * trust * norm(parameter) / norm(update)      1 where one of the norms is 0
+        sum       = momentum * sum + update
+        parameter = parameter - lr * sum
+
+    Biases and one-dimensional parameters take their gradient as it is: no weight decay, no rate of their own.
+
+    Args:
+        momentum: of the running sum, in [0, 1).
+        trust: step length over parameter length at a learning rate of 1, without momentum; above 0.
+
+    Raises:
+        ValueError: momentum or trust out of range.
+    """
+
+    published_lr: ClassVar[tuple[float, float] | None] = (0.2, 7.2)
+    published_by: ClassVar[str] = "BYOL: 0.2 to 0.45 for each 256 images"
+
+    def __init__(self, momentum: float = 0.9, trust: float = 1e-3) -> None:
+        check_layerwise("LARS", momentum, trust)
+        self.momentum = momentum
+        self.trust = trust
+
+    def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
+        return RescaledSGD(groups, self.momentum, self.rescale)
+
+    def rescale(self, parameters: Tensors, gradients: Tensors, group: Mapping[str, Any]) -> Tensors:
+        """Return the gradients decayed and scaled, where the group is decayed."""
+        if not group["decay"]:
+            return gradients
+        updates = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+        of_parameters, of_updates = norms(parameters), norms(updates)
+        ratios = torch.where((of_parameters > 0) & (of_updates > 0), self.trust * of_parameters / of_updates, 1.0)
+        return torch._foreach_mul(updates, list(ratios.unbind()))

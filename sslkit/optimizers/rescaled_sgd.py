@@ -1,0 +1,97 @@
+"""SGD with momentum on rescaled gradients: what SGD, LARS and LARC share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sslkit.snapshot import Kept
+
+Tensors = list[Tensor] | tuple[Tensor, ...]
+Rescale = Callable[[Tensors, Tensors, Mapping[str, Any]], Tensors]
+"""(parameters, gradients, their group) to what momentum sums up."""
+
+
+class RescaledSGD(torch.optim.Optimizer):
+    """SGD with momentum on rescaled gradients; parameters without gradient are left alone, their sums too.
+
+    It skips a step on the device as torch's fused optimizers do: where its attribute ``found_inf`` is 1.
+
+    Args:
+        groups: parameter groups; ``lr`` and ``weight_decay`` are set before each step, ``decay`` says whether the
+            group is decayed.
+        momentum: of the running sum, which starts at 0.
+        rescale: gradients to what is summed up.
+    """
+
+    def __init__(self, groups: Sequence[Mapping[str, Any]], momentum: float, rescale: Rescale) -> None:
+        defaults = {"lr": 1e-3, "weight_decay": 0.0, "decay": True, "momentum": momentum}
+        super().__init__([dict(group) for group in groups], defaults)
+        self.rescale = rescale
+
+    _step_supports_amp_scaling = True
+    """What torch's fused optimizers and GradScaler call the knowledge of ``found_inf`` and ``grad_scale``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # torch copies and pickles its own three attributes alone.
+        return super().__getstate__() | {"rescale": self.rescale}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Move the parameters that have a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._move(parameters, group)
+        return loss
+
+    def _move(self, parameters: Tensors, group: Mapping[str, Any]) -> None:
+        gradients: Tensors = [p.grad for p in parameters if p.grad is not None]
+        if (scale := getattr(self, "grad_scale", None)) is not None:
+            gradients = torch._foreach_div(gradients, scale)
+        sums = [self._sum(p) for p in parameters]
+        skipped: Tensor | None = getattr(self, "found_inf", None)
+        kept = Kept(lambda: [*parameters, *sums] if skipped is not None else [])
+        torch._foreach_mul_(sums, group["momentum"])
+        torch._foreach_add_(sums, self.rescale(parameters, gradients, group))
+        torch._foreach_add_(parameters, sums, alpha=-group["lr"])
+        if skipped is not None:
+            kept.put_back_if(skipped)
+
+    def _sum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
+
+
+def norms(tensors: Tensors) -> Tensor:
+    """Return the l2 norm of each tensor, (len(tensors),)."""
+    return torch.stack(torch._foreach_norm(tensors))
+
+
+def check_momentum(name: str, momentum: float) -> None:
+    """Refuse a momentum out of range.
+
+    Raises:
+        ValueError: naming the optimizer.
+    """
+    if not 0 <= momentum < 1:
+        raise ValueError(f"the momentum of {name} lies in [0, 1), not {momentum}")
+
+
+def check_layerwise(name: str, momentum: float, trust: float) -> None:
+    """Refuse a momentum or a trust coefficient out of range.
+
+    Raises:
+        ValueError: naming the optimizer.
+    """
+    check_momentum(name, momentum)
+    if trust <= 0:
+        raise ValueError(f"the trust of {name} is above 0, not {trust}")
