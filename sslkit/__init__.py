@@ -71,7 +71,7 @@ _PLACES = {
     "parameter_groups": "sslkit.optimizers.parameter_groups",
     "set_rates": "sslkit.optimizers.parameter_groups",
     "split_batch_norm": "sslkit.method.batch_norm",
-    "train": "sslkit.recipe",
+    "train": "sslkit.launch",
     "train_step": "sslkit.method.step",
 }
 

@@ -27,6 +27,7 @@ from sslkit.heads.mlp_head import MLPHead as MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor as MLPPredictor
 from sslkit.heads.swav_head import SwAVHead as SwAVHead
 from sslkit.hookspecs import hookimpl as hookimpl
+from sslkit.launch import train as train
 from sslkit.losses.cross_entropy import CrossEntropy as CrossEntropy
 from sslkit.losses.info_nce import InfoNCE as InfoNCE
 from sslkit.losses.mse import MSE as MSE
@@ -43,7 +44,6 @@ from sslkit.optimizers.parameter_groups import parameter_groups as parameter_gro
 from sslkit.optimizers.parameter_groups import set_rates as set_rates
 from sslkit.optimizers.sgd import SGD as SGD
 from sslkit.recipe import load as load
-from sslkit.recipe import train as train
 from sslkit.schedules import Constant as Constant
 from sslkit.schedules import Cosine as Cosine
 from sslkit.schedules import Schedule as Schedule

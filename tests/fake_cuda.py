@@ -27,9 +27,9 @@ from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
+from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.training.diagnostics import diagnose
 from sslkit.training.row import as_numbers
-from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import EvaluationData, Labelled, Sample, Views
 
 WAITS = {

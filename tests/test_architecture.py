@@ -32,10 +32,10 @@ LAYERS = [
     ["hookspecs registry plugins"],
     COMPONENTS,
     ["method", "evaluate", "builtin"],
-    ["sections"],
-    ["training"],
     ["recipe"],
+    ["training"],
     ["doctor", "exporting"],
+    ["launch"],
     ["cli __main__"],
 ]
 PLACES = {

@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import sslkit
+from sslkit.launch import train
 from sslkit.method import step as step_module
-from sslkit.recipe import load, train
+from sslkit.recipe import load
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 METHODS = ["DINO", "BYOL", "MoCo-v2", "SwAV"]

@@ -25,7 +25,8 @@ from sslkit.errors import SSLKitError
 from sslkit.method.step import train_step
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import files, load, loading, typed
-from sslkit.training.setup import build_model, check_step
+from sslkit.recipe.model import build_model
+from sslkit.recipe.validation import validate
 from sslkit.types import Views
 
 PAGE = Path(__file__).parents[1] / "docs" / "mixtures.md"
@@ -146,7 +147,7 @@ def build(words):
     """Return what a run would start with, checked as a run checks it."""
     parts = load(RECIPE, shlex.split(words)).build()
     model = build_model(parts.method, None, torch.device("cpu"))
-    check_step(parts, model)
+    validate(parts.method, parts.views, parts.optimization, parts.runtime)
     return parts, model
 
 

@@ -17,7 +17,8 @@ from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
 from sslkit.recipe.files import read_yaml
 from sslkit.recipe.layers import merge, override
-from sslkit.training.setup import build_model, check_step
+from sslkit.recipe.model import build_model
+from sslkit.recipe.validation import validate
 from sslkit.types import Views
 
 HERE = Path(__file__).parent
@@ -162,7 +163,7 @@ def test_a_row_is_what_the_paper_prints_and_takes_a_step(table, row):
     assert (method.head.prototypes is None) == (names[1] in (None, "NegativeQueue"))
 
     model = build_model(method, None, torch.device("cpu"))
-    check_step(parts, model)
+    validate(parts.method, parts.views, parts.optimization, parts.runtime)
     optimizer = parts.optimization.optimizer.build(parameter_groups(model.student))
     set_rates(optimizer, 0.01, 0.1)
     before = [p.detach().clone() for p in model.student.parameters()]

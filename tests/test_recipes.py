@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sslkit.recipe import load, train
-from sslkit.recipe.build import chosen_views
+from sslkit.launch import train
+from sslkit.recipe import load
+from sslkit.recipe.sections import Method
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.typed import Node
+from sslkit.recipe.validation import chosen_views
 from sslkit.schedules import value_at
-from sslkit.sections import Method
 from sslkit.training.log import read_metrics
 from sslkit.types import matching_pairs
 

@@ -12,10 +12,10 @@ from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
 from sslkit.recipe.hints import item_hint, kind_in, phrase, section_in
 from sslkit.recipe.links import LINKS
+from sslkit.recipe.sections import Parts
 from sslkit.recipe.signature import REQUIRED, Parameter, parameters
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
-from sslkit.sections import Parts
 from sslkit.setting import one_line
 
 

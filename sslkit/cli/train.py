@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     if "--resume" in words.options and "--run-dir" not in words.options:
         raise SSLKitError("--resume needs --run-dir DIR: the folder of the run to go on with, or to start")
-    from sslkit.recipe.execution import train
+    from sslkit.launch import train
 
     folder = words.options.get("--run-dir")
     done = train(recipe, Path(folder) if folder else None, "--resume" in words.options)
@@ -101,7 +101,9 @@ def _key_help(words: Sequence[str]) -> int:
 
 
 def _help() -> None:
-    keys = ((name, " ".join(class_fields("sslkit.sections", cls)) if cls else "") for name, cls in SECTIONS.items())
+    keys = (
+        (name, " ".join(class_fields("sslkit.recipe.sections", cls)) if cls else "") for name, cls in SECTIONS.items()
+    )
     Screen().help(
         "sslkit train RECIPE",
         "RECIPE is a name (sslkit list recipes) or a YAML file",

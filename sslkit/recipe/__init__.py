@@ -4,11 +4,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sslkit.recipe.execution import train as train
     from sslkit.recipe.loading import Recipe as Recipe
     from sslkit.recipe.loading import load as load
 
-_PLACES = {"Recipe": "loading", "load": "loading", "train": "execution"}
+_PLACES = {"Recipe": "loading", "load": "loading"}
 __all__ = list(_PLACES)
 
 

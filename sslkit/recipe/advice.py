@@ -6,11 +6,12 @@ from functools import cache
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslkit.recipe.build import Builder, chosen_views
+from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
+from sslkit.recipe.sections import Method, Optimization
+from sslkit.recipe.validation import chosen_views
 from sslkit.schedules import Schedule
-from sslkit.sections import Method, Optimization
 from sslkit.setting import Concern, Part, Setting, power_of_two, too_long
 
 FEWEST_NORMALISED = 16

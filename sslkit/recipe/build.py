@@ -4,19 +4,12 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from sslkit.contracts import Backbone, ImageSource, ViewMaker
-from sslkit.distributed import world_size
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
-from sslkit.method.fit import check_fit
-from sslkit.method.step import check_accumulation
-from sslkit.method.student_teacher import Branch, compared_views
 from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Node
 from sslkit.recipe.written import plain
 from sslkit.registry import Registry
-from sslkit.sections import Method
-from sslkit.training.setup import check_parts
 
 logger = logging.getLogger("sslkit.recipe")
 
@@ -138,57 +131,3 @@ def _components(value: Any) -> Iterator[Node]:
 def _at(key: str, error: Exception) -> str:
     message = str(error)
     return f"{key}: {message}" if key and not message.startswith(key) else message
-
-
-def check_method(method: Method, views: ViewMaker, root: Node) -> None:
-    """Refuse parts that do not work together, before any image is read.
-
-    Raises:
-        RecipeError: naming the parts, and what would fit.
-    """
-    check_fit(method.head, method.collapse, method.loss)
-    check_sizes(views, method.backbone, root.at("views"))
-    _, teacher_views = chosen_views(method, views)
-    num_images = root.at("optimization.batch_size") // world_size()
-    if method.collapse is not None:
-        method.collapse.check(len(teacher_views), num_images)
-    student = Branch(method.backbone, method.head, method.predictor)
-    check_parts(root.at("optimization.freeze"), root.at("optimization.lr_scale"), student)
-    check_accumulation(root.at("runtime.accumulation"), method.loss, num_images)
-
-
-def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids of the views that the student sees, and of those that the teacher sees.
-
-    Raises:
-        RecipeError: a view that is not made, or no two different views to compare.
-    """
-    ids = range(len(maker.sizes))
-    return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
-
-
-def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:
-    """Refuse view sizes that the backbone cannot cut into patches.
-
-    Raises:
-        RecipeError: naming the sizes and the next ones that fit.
-    """
-    patch = backbone.patch_size
-    for size in sorted(set(views.sizes), reverse=True):
-        if patch and size % patch:
-            name = next((name for name in parameters(node.cls) if node.at(name) == size), "")
-            near = " or ".join(str(patch * n) for n in (size // patch, size // patch + 1) if n)
-            raise RecipeError(
-                f"views{'.' if name else ''}{name}: {size} pixels are no multiple of the backbone's patch of {patch}; "
-                f"take {near}"
-            )
-
-
-def check_channels(source: ImageSource, key: str, channels: int) -> None:
-    """Refuse images that have other channels than the recipe says.
-
-    Raises:
-        RecipeError: naming both numbers.
-    """
-    if source.channels != channels:
-        raise RecipeError(f"{key} holds images of {source.channels} channels, but data.channels is {channels}")

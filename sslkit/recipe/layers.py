@@ -14,8 +14,8 @@ import yaml
 from sslkit.errors import RecipeError
 from sslkit.plugins import active
 from sslkit.recipe.files import Layer, YamlLoader, yaml_problem
+from sslkit.recipe.sections import InitFrom
 from sslkit.recipe.signature import parameters
-from sslkit.sections import InitFrom
 
 COMMAND_LINE = "command line"
 """The origin of overrides."""

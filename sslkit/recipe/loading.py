@@ -15,7 +15,7 @@ from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.data.classes import labels_as_in_training
 from sslkit.errors import RecipeError, SSLKitError
-from sslkit.recipe.build import Builder, check_channels, check_method
+from sslkit.recipe.build import Builder
 from sslkit.recipe.files import Layer, read_layers
 from sslkit.recipe.layers import (
     COMMAND_LINE,
@@ -25,11 +25,12 @@ from sslkit.recipe.layers import (
     origins_of,
     read_overrides,
 )
+from sslkit.recipe.sections import Data, Parts
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.typed import Misfit, Node, fill
+from sslkit.recipe.validation import check_channels, check_sizes, validate
 from sslkit.recipe.written import complete
 from sslkit.registry import Registry
-from sslkit.sections import Data, Parts
 
 IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")
 """The sections that decide what a run learns."""
@@ -126,8 +127,9 @@ class Recipe:
             # Networks first, by themselves: their weights depend on the seed and not on what else is built.
             for network in ("backbone", "head", "predictor"):
                 builder.part(f"method.{network}")
-            method = builder.part("method")
-            check_method(method, builder.part("views"), self.root)
+            check_sizes(builder.part("views"), builder.part("method.backbone"), self.root.at("views"))
+            part = builder.part
+            validate(part("method"), part("views"), part("optimization"), part("runtime"))
             parts: Parts = builder.part("")
         for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
             if source is not None:

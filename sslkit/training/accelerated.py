@@ -3,16 +3,33 @@
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from sslkit.errors import RecipeError
 from sslkit.method.drop_path import LayerDraws
 from sslkit.method.executor import Executor
 from sslkit.types import Projection, Views
+
+LONGEST_WAIT = timedelta(hours=12)
+"""That processes wait for one another: checkpoints and pictures are the main one's alone."""
+
+
+def start_accelerator(device: torch.device, precision: str) -> Accelerator:
+    """Return this process's accelerate, on its device and in the run's precision."""
+    # It keeps one state a process; a second run in it may have another precision.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
 
 
 class AccelerateExecutor(Executor):

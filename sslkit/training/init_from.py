@@ -13,7 +13,7 @@ from sslkit.backbones.misfit import groups, listed
 from sslkit.backbones.start import Match, fingerprint, match, read_weights, take
 from sslkit.contracts import Backbone, Head, Predictor
 from sslkit.errors import RecipeError, SSLKitError
-from sslkit.sections import Data, InitFrom, Method
+from sslkit.recipe.sections import Data, InitFrom, Method
 from sslkit.training.checkpoint import TENSORS
 
 INIT_FROM = "init_from"

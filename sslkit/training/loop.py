@@ -16,9 +16,11 @@ from sslkit.distributed import from_main, rank, wait_for_all, world_size
 from sslkit.method.step import Clip, StepOutput, train_step
 from sslkit.method.student_teacher import Branch
 from sslkit.optimizers.parameter_groups import set_rates
+from sslkit.recipe.model import build_model, build_optimizer
+from sslkit.recipe.sections import Parts
+from sslkit.recipe.validation import validate
 from sslkit.schedules import value_at
-from sslkit.sections import Parts
-from sslkit.training.accelerated import AccelerateExecutor
+from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
 from sslkit.training.cadence import is_due, is_logged
 from sslkit.training.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.training.disk import FULL, writable
@@ -30,14 +32,7 @@ from sslkit.training.measurements import Measurements
 from sslkit.training.row import step_row
 from sslkit.training.run_folder import Record, RunFolder
 from sslkit.training.saving import Saving
-from sslkit.training.setup import (
-    build_model,
-    build_optimizer,
-    check_step,
-    data_statistics,
-    start_accelerator,
-    start_clock,
-)
+from sslkit.training.setup import data_statistics, start_clock
 from sslkit.training.showcase import Showcase
 from sslkit.training.skipped import SkippedSteps
 from sslkit.training.stopwatch import Stopwatch
@@ -107,7 +102,7 @@ class Run:
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
         keep = parts.runtime.keep_checkpoints
         self.saving = Saving(self.folder, self.model, self.optimizer, self.executor, record.identity, keep)
-        check_step(parts, self.model)
+        validate(parts.method, parts.views, parts.optimization, parts.runtime, world_size())
 
     @property
     def is_main(self) -> bool:

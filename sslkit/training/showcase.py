@@ -10,7 +10,7 @@ from torch import Tensor
 from sslkit.contracts import Backbone
 from sslkit.evaluate import evaluation_data
 from sslkit.evaluators.features import frozen
-from sslkit.sections import Parts
+from sslkit.recipe.sections import Parts
 from sslkit.types import DataStatistics, Views
 
 

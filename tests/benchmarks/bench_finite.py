@@ -20,8 +20,8 @@ from sslkit.method.finite_guard import statistics as batch_statistics
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load
+from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.snapshot import Kept
-from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import ViewGroup, Views
 
 

@@ -28,10 +28,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
+from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.training.device import COMPILE_OPTIONS
 from sslkit.training.loop import Run
 from sslkit.training.run_folder import Record
-from sslkit.training.setup import build_model, build_optimizer
 from sslkit.types import Views
 
 RECIPE = "dino-vit-small-6-local"

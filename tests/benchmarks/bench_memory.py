@@ -16,8 +16,8 @@ from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
 from sslkit.recipe.build import Builder
+from sslkit.recipe.model import build_model
 from sslkit.training.memory import estimate_memory
-from sslkit.training.setup import build_model
 from sslkit.types import Views
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import sslkit
+from sslkit import launch
 from sslkit.cli import main as program
 from sslkit.cli import train as train_command
 from sslkit.cli.arguments import read_recipe_arguments, take_option
@@ -16,10 +17,10 @@ from sslkit.cli.main import COMMANDS, main
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.plugins import Plugin, Plugins
-from sslkit.recipe import execution, load
+from sslkit.recipe import load
 from sslkit.recipe.files import builtin_recipes
+from sslkit.recipe.sections import Evaluation, Parts
 from sslkit.registry import Entry, Registry
-from sslkit.sections import Evaluation, Parts
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
 
@@ -212,7 +213,7 @@ def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
         calls.append(arguments)
         return SimpleNamespace(interrupted=len(calls) == 2)
 
-    monkeypatch.setattr(execution, "train", train)
+    monkeypatch.setattr(launch, "train", train)
     monkeypatch.setattr(train_command, "_report", lambda done: 130 if done.interrupted else 0)
     words = ["train", recipe, "--plugin", TINY, "--seed", "3"]
     assert main(words) == 0

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from sslkit.doctor.examination import examine
+from sslkit.launch import train
 from sslkit.plugins import using
 from sslkit.recipe import load
-from sslkit.recipe.execution import train
 
 LAST = 400
 """Steps that a run is followed for; its schedules are those of the whole run."""

@@ -21,7 +21,8 @@ from sslkit.errors import NotSupported, SSLKitError, UnknownName
 from sslkit.evaluate import load_model
 from sslkit.exporting.agreement import TOLERANCE, largest_difference, trial_images
 from sslkit.exporting.export import TARGETS, Target, export
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.types import DataStatistics, Features
 from sslkit.views.evaluation import EvaluationView
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PRELOADED = ["torch", "sslkit.recipe.execution"]
+PRELOADED = ["torch", "sslkit.launch"]
 """Imported once in the process that others are forked from; to import them takes each new interpreter seconds."""
 
 GRACE = 3.0

@@ -17,7 +17,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.training.log import read_metrics
 
 TIMES = {"images_per_second", "data_wait_fraction"}

@@ -15,7 +15,8 @@ from pathlib import Path
 import part
 from rich.console import Console
 
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.training.loop import Run
 
 RECIPE = "dino-cifar10-vit"

@@ -18,7 +18,7 @@ from sslkit.method import batch_norm
 from sslkit.method.batch_norm import check_groups, set_batch_norm, split_batch_norm, synchronize_batch_norm
 from sslkit.method.split_batch_norm import SplitBatchNorm
 from sslkit.method.student_teacher import Branch, StudentTeacher
-from sslkit.sections import Method
+from sslkit.recipe.sections import Method
 from sslkit.teachers import EMA, Copy
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -22,11 +22,11 @@ from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.optimizers.sgd import SGD
-from sslkit.sections import Method
+from sslkit.recipe.model import build_model
+from sslkit.recipe.sections import Method
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.memory import estimate_memory
-from sslkit.training.setup import build_model
 from sslkit.types import Views
 
 CPU = torch.device("cpu")

@@ -19,7 +19,8 @@ from sslkit import plugins
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.cli.main import main
 from sslkit.errors import RecipeError, SSLKitError
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.training.init_from import Start
 from sslkit.training.loop import Run
 

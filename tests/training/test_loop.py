@@ -20,16 +20,17 @@ from sslkit import plugins
 from sslkit.clock import Clock
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.evaluate import evaluate, evaluation_data, load_model
+from sslkit.launch import train
 from sslkit.method.step import train_step
-from sslkit.recipe import load, train
+from sslkit.recipe import load
 from sslkit.schedules import Cosine
 from sslkit.training import loop
+from sslkit.training.accelerated import start_accelerator
 from sslkit.training.loader import StepBatches
 from sslkit.training.log import read_metrics, read_results
 from sslkit.training.loop import Run
 from sslkit.training.measurements import Measurements
 from sslkit.training.run_folder import Record
-from sslkit.training.setup import start_accelerator
 from sslkit.views import MultiCrop
 
 RECIPE = """\

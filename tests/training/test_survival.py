@@ -21,7 +21,8 @@ from sslkit import plugins
 from sslkit.callbacks import SummaryPicture
 from sslkit.cli.main import main
 from sslkit.errors import RunError
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.training import checkpoint, log
 from sslkit.training.lock import LOCK, alone_in
 from sslkit.training.log import read_metrics, read_results

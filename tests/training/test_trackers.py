@@ -13,7 +13,8 @@ from rich.console import Console
 from sslkit import plugins
 from sslkit.cli.main import main
 from sslkit.errors import SSLKitError
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 from sslkit.training import tracker as one
 from sslkit.training.log import read_metrics, read_results
 from sslkit.training.tracker import WAYS, Ways

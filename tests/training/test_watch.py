@@ -9,8 +9,8 @@ from rich.console import Console
 
 from sslkit.clock import Clock
 from sslkit.errors import RunError
+from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.recipe.execution import train
 from sslkit.setting import Concern
 from sslkit.training.watch import MEMORY, CollapseWatch
 

@@ -32,13 +32,14 @@ from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.evaluators.features import frozen
+from sslkit.launch import train
 from sslkit.losses import CrossEntropy, InfoNCE
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-from sslkit.recipe import load, train
+from sslkit.recipe import load
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.interruption import Interruption

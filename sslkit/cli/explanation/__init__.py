@@ -9,13 +9,12 @@ from sslkit.cli.explanation.course import part_facts, show_course, show_duration
 from sslkit.cli.explanation.facts import cost_facts, network_facts, time_facts
 from sslkit.cli.explanation.slots import show_slots
 from sslkit.cli.screen import Screen
-from sslkit.errors import RecipeError, SSLKitError
-from sslkit.method.batch_norm import check_groups
-from sslkit.method.step import check_accumulation
+from sslkit.errors import SSLKitError
 from sslkit.recipe import Recipe
 from sslkit.recipe.advice import concerns, setting_of
-from sslkit.recipe.build import Builder, check_method
+from sslkit.recipe.build import Builder
 from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
+from sslkit.recipe.validation import check_sizes, validate
 from sslkit.setting import Setting
 
 
@@ -84,14 +83,9 @@ def _advise(
 
 def _check(recipe: Recipe, builder: Builder, wishes: Wishes) -> None:
     """Refuse what training would refuse before it reads an image."""
-    method, batch_size = builder.part("method"), builder.part("optimization").batch_size
-    check_method(method, builder.part("views"), recipe.root)
-    if batch_size % wishes.processes:
-        raise RecipeError(f"optimization.batch_size: {batch_size} cannot be shared by {wishes.processes} processes")
-    share, accumulation = batch_size // wishes.processes, builder.part("runtime.accumulation")
-    check_accumulation(accumulation, method.loss, share)
-    if isinstance(method.batch_norm, int):
-        check_groups(method.batch_norm, share, accumulation)
+    check_sizes(builder.part("views"), builder.part("method.backbone"), recipe.root.at("views"))
+    part = builder.part
+    validate(part("method"), part("views"), part("optimization"), part("runtime"), wishes.processes)
 
 
 def _num_images(builder: Builder, wishes: Wishes) -> tuple[int | None, str]:

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from sslkit import plugins
 from sslkit.errors import SSLKitError
-from sslkit.recipe import load, train
+from sslkit.launch import train
+from sslkit.recipe import load
 
 PLUGIN = '''
 import torch

@@ -13,7 +13,7 @@ from sslkit.method.student_teacher import Branch
 from sslkit.plugins import active
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.loading import Recipe
-from sslkit.sections import Parts
+from sslkit.recipe.sections import Parts
 from sslkit.training.below_start import BelowStart
 from sslkit.training.init_from import Start, read_start
 from sslkit.training.loop import Run

@@ -7,8 +7,8 @@ from sslkit.optimizers.larc import LARC
 from sslkit.optimizers.lars import LARS
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.optimizers.sgd import SGD
-from sslkit.sections import Optimization
-from sslkit.training.setup import build_optimizer
+from sslkit.recipe.model import build_optimizer
+from sslkit.recipe.sections import Optimization
 
 MATRICES = {"backbone.conv.weight", "backbone.linear.weight", "head.projector.0.weight", "head.projector.3.weight"}
 MATRICES |= {"head.prototypes.weight"}

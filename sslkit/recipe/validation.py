@@ -1,0 +1,107 @@
+"""What a recipe's parts refuse of one another: when it is built, when it is explained and before the first step."""
+
+from collections.abc import Mapping
+
+from sslkit.contracts import Backbone, ImageSource, ViewMaker
+from sslkit.errors import RecipeError
+from sslkit.method.batch_norm import check_groups
+from sslkit.method.fit import check_fit
+from sslkit.method.step import check_accumulation
+from sslkit.method.student_teacher import Branch, compared_views
+from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
+from sslkit.recipe.signature import parameters
+from sslkit.recipe.typed import Node
+
+
+def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runtime, processes: int = 1) -> None:
+    """Refuse, before an image is read and a folder is made, what the first step would refuse.
+
+    Args:
+        method: the slots, filled.
+        views: of the recipe.
+        plan: how the student learns.
+        runtime: how it runs.
+        processes: that share each batch.
+
+    Raises:
+        RecipeError: parts that do not fit together, views that are not made, frozen or scaled parts that the student
+            has not, micro-batches without images or of a loss that couples the batch, a batch that the processes
+            cannot share or that does not divide into the groups of its batch norms.
+    """
+    check_fit(method.head, method.collapse, method.loss)
+    _, teacher_views = chosen_views(method, views)
+    if plan.batch_size % processes:
+        raise RecipeError(f"optimization.batch_size: {plan.batch_size} cannot be shared by {processes} processes")
+    num_images = plan.batch_size // processes
+    if method.collapse is not None:
+        method.collapse.check(len(teacher_views), num_images)
+    check_parts(plan.freeze, plan.lr_scale, Branch(method.backbone, method.head, method.predictor))
+    check_accumulation(runtime.accumulation, method.loss, num_images)
+    if isinstance(method.batch_norm, int):
+        check_groups(method.batch_norm, num_images, runtime.accumulation)
+
+
+def check_parts(
+    freeze: Mapping[StudentPart, str | None], lr_scale: Mapping[StudentPart, float | None], student: Branch
+) -> None:
+    """Refuse to freeze, or to scale the learning rate of, what the student has not.
+
+    Args:
+        freeze: ``optimization.freeze``.
+        lr_scale: ``optimization.lr_scale``.
+        student: the branch that learns.
+
+    Raises:
+        RecipeError: naming the part.
+    """
+    asked: tuple[tuple[str, Mapping[StudentPart, object], str], ...] = (
+        ("freeze", freeze, "keep still"),
+        ("lr_scale", lr_scale, "scale the learning rate of"),
+    )
+    for key, values, purpose in asked:
+        for part, value in values.items():
+            if value is not None and part not in student.parts():
+                where = f"optimization.{key}"
+                raise RecipeError(f"{where}: the student has no {part} to {purpose}. Add\n  --{where}.{part} null")
+
+
+def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the ids of the views that the student sees, and of those that the teacher sees.
+
+    Raises:
+        RecipeError: a view that is not made, or no two different views to compare.
+    """
+    ids = range(len(maker.sizes))
+    return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
+
+
+def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:
+    """Refuse view sizes that the backbone cannot cut into patches.
+
+    Args:
+        views: as built.
+        backbone: of the recipe.
+        node: of the views, to name the argument.
+
+    Raises:
+        RecipeError: naming the sizes and the next ones that fit.
+    """
+    patch = backbone.patch_size
+    for size in sorted(set(views.sizes), reverse=True):
+        if patch and size % patch:
+            name = next((name for name in parameters(node.cls) if node.at(name) == size), "")
+            near = " or ".join(str(patch * n) for n in (size // patch, size // patch + 1) if n)
+            raise RecipeError(
+                f"views{'.' if name else ''}{name}: {size} pixels are no multiple of the backbone's patch of {patch}; "
+                f"take {near}"
+            )
+
+
+def check_channels(source: ImageSource, key: str, channels: int) -> None:
+    """Refuse images that have other channels than the recipe says.
+
+    Raises:
+        RecipeError: naming both numbers.
+    """
+    if source.channels != channels:
+        raise RecipeError(f"{key} holds images of {source.channels} channels, but data.channels is {channels}")
