@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from sslkit.checkpoint.init_from import Start, read_start
 from sslkit.distributed import why_alone, world_size
 from sslkit.method.student_teacher import Branch
 from sslkit.plugins import active
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Parts
+from sslkit.run_folder.folder import Record, RunFolder
 from sslkit.training.below_start import BelowStart
-from sslkit.training.init_from import Start, read_start
 from sslkit.training.loop import Run
-from sslkit.training.run_folder import Record, RunFolder
 from sslkit.training.watch import CollapseWatch
 
 

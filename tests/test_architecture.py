@@ -33,6 +33,8 @@ LAYERS = [
     COMPONENTS,
     ["method", "evaluate", "builtin"],
     ["recipe"],
+    ["run_folder"],
+    ["checkpoint"],
     ["training"],
     ["doctor", "exporting"],
     ["launch"],
@@ -44,7 +46,7 @@ PLACES = {
     for line, names in enumerate(lines)
     for position, unit in enumerate(names.split())
 }
-MOST_MODULES = 30
+MOST_MODULES = 19
 """Modules of a folder, beside its ``__init__``."""
 
 VAGUE = {"utils", "util", "common", "helpers", "helper", "misc", "base"}

@@ -13,8 +13,8 @@ from sslkit.recipe.sections import Method
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.typed import Node
 from sslkit.recipe.validation import chosen_views
+from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.schedules import value_at
-from sslkit.training.log import read_metrics
 from sslkit.types import matching_pairs
 
 ROOT = Path(__file__).parents[1]

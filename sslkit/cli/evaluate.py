@@ -58,7 +58,7 @@ def run(argv: Sequence[str]) -> int:
     rows = [row for spec in _models(positional[1]) for row in _measure(evaluator, spec, options)]
     _show(rows)
     if "--output" in options:
-        from sslkit.training.log import append_results
+        from sslkit.run_folder.results import append_results
 
         append_results(Path(options["--output"]), rows)
     return 0
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
 
 def _check_output(path: Path) -> None:
     """Refuse before the work what could not be written after it."""
-    from sslkit.training.log import read_results
+    from sslkit.run_folder.results import read_results
 
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SSLKitError(f"--output {path}: {path.parent} is not a folder that can be written to")

@@ -8,9 +8,10 @@ from typing import Any
 from sslkit.errors import SSLKitError
 from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.loading import load
+from sslkit.run_folder.folder import RunFolder
+from sslkit.run_folder.metrics_log import read_metrics
+from sslkit.run_folder.results import read_results
 from sslkit.setting import Concern
-from sslkit.training.log import read_metrics, read_results
-from sslkit.training.run_folder import RunFolder
 from sslkit.training.signs import ln_k
 from sslkit.training.verdict import Verdict, causes, judge
 

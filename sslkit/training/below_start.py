@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sslkit.contracts import Callback
-from sslkit.training.init_from import INIT_FROM
+from sslkit.run_folder.results import INIT_FROM
 
 logger = logging.getLogger("sslkit.training")
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from sslkit.checkpoint.manager import Saving
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
@@ -19,24 +20,24 @@ from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import Parts
 from sslkit.recipe.validation import validate
+from sslkit.run_folder.atomic_write import FULL, writable
+from sslkit.run_folder.folder import Record, RunFolder
+from sslkit.run_folder.metrics_log import StepRows, read_metrics
+from sslkit.run_folder.results import drop_results, read_results
+from sslkit.run_folder.skipped_steps import SkippedSteps
+from sslkit.run_folder.trackers import Trackers
 from sslkit.schedules import value_at
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
 from sslkit.training.cadence import is_due, is_logged
 from sslkit.training.device import COMPILE_OPTIONS, choose_device, choose_precision
-from sslkit.training.disk import FULL, writable
 from sslkit.training.display import Display
 from sslkit.training.interruption import Interruption
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.log import StepRows, drop_results, read_metrics, read_results
 from sslkit.training.measurements import Measurements
 from sslkit.training.row import step_row
-from sslkit.training.run_folder import Record, RunFolder
-from sslkit.training.saving import Saving
 from sslkit.training.setup import data_statistics, start_clock
 from sslkit.training.showcase import Showcase
-from sslkit.training.skipped import SkippedSteps
 from sslkit.training.stopwatch import Stopwatch
-from sslkit.training.trackers import Trackers
 from sslkit.types import Views
 
 logger = logging.getLogger("sslkit.training")

@@ -13,8 +13,7 @@ from sslkit.distributed import rank
 from sslkit.errors import UnknownName
 from sslkit.evaluate import evaluate, evaluation_data
 from sslkit.recipe.sections import Data, Evaluation
-from sslkit.training.init_from import INIT_FROM
-from sslkit.training.log import append_results
+from sslkit.run_folder.results import INIT_FROM, append_results
 from sslkit.training.shared_backbone import shared
 from sslkit.types import DataStatistics
 

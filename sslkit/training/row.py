@@ -1,5 +1,11 @@
 """What metrics.jsonl says of a step."""
 
+from collections.abc import Mapping
+from functools import reduce
+
+import torch
+from torch import Tensor
+
 from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
 from sslkit.method.step import StepOutput
@@ -7,7 +13,6 @@ from sslkit.recipe.sections import Parts
 from sslkit.schedules import value_at
 from sslkit.training.cadence import has_rank
 from sslkit.training.diagnostics import diagnose
-from sslkit.training.log import as_numbers
 
 
 def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
@@ -33,3 +38,15 @@ def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> di
             **diagnose(output, method.loss, has_rank(clock, parts.runtime.log_every, parts.runtime.rank_every)),
         }
     )
+
+
+def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """Return plain numbers; all tensors of a device are read at once, which is one wait for it."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    read: dict[str, float] = {}
+    for device in {tensor.device for tensor in tensors.values()}:
+        there = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
+        widest = reduce(torch.promote_types, (tensor.dtype for tensor in there.values()))
+        numbers = torch.stack([tensor.reshape(()).to(widest) for tensor in there.values()]).cpu().tolist()
+        read |= {name: float(number) for name, number in zip(there, numbers)}
+    return {name: read[name] if name in read else float(value) for name, value in values.items()}

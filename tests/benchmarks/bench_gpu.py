@@ -29,9 +29,9 @@ from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
+from sslkit.run_folder.folder import Record
 from sslkit.training.device import COMPILE_OPTIONS
 from sslkit.training.loop import Run
-from sslkit.training.run_folder import Record
 from sslkit.types import Views
 
 RECIPE = "dino-vit-small-6-local"

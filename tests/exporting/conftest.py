@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkit.backbones.timm_backbone import TimmBackbone
-from sslkit.training.run_folder import Record, RunFolder
+from sslkit.run_folder.folder import Record, RunFolder
 from sslkit.types import DataStatistics
 
 STATISTICS = DataStatistics(3, [0.5] * 3, [0.25] * 3, None, 32, 36)

@@ -22,8 +22,8 @@ from sslkit.method.step import train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
+from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.log import read_metrics
 from sslkit.types import Views
 
 RECIPE = "dino-cifar10-tiny"

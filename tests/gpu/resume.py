@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.log import read_metrics
+from sslkit.run_folder.metrics_log import read_metrics
 
 TIMES = {"images_per_second", "data_wait_fraction"}
 

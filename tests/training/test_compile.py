@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from sslkit.cli.main import main
-from sslkit.training.log import read_metrics
+from sslkit.run_folder.metrics_log import read_metrics
 
 pytestmark = pytest.mark.long
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from sslkit.training.log import read_metrics
+from sslkit.run_folder.metrics_log import read_metrics
 
 pytestmark = pytest.mark.long
 

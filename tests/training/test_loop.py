@@ -23,14 +23,15 @@ from sslkit.evaluate import evaluate, evaluation_data, load_model
 from sslkit.launch import train
 from sslkit.method.step import train_step
 from sslkit.recipe import load
+from sslkit.run_folder.folder import Record
+from sslkit.run_folder.metrics_log import read_metrics
+from sslkit.run_folder.results import read_results
 from sslkit.schedules import Cosine
 from sslkit.training import loop
 from sslkit.training.accelerated import start_accelerator
 from sslkit.training.loader import StepBatches
-from sslkit.training.log import read_metrics, read_results
 from sslkit.training.loop import Run
 from sslkit.training.measurements import Measurements
-from sslkit.training.run_folder import Record
 from sslkit.views import MultiCrop
 
 RECIPE = """\

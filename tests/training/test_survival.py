@@ -19,13 +19,15 @@ from safetensors.torch import load_file
 
 from sslkit import plugins
 from sslkit.callbacks import SummaryPicture
+from sslkit.checkpoint import files
 from sslkit.cli.main import main
 from sslkit.errors import RunError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training import checkpoint, log
-from sslkit.training.lock import LOCK, alone_in
-from sslkit.training.log import read_metrics, read_results
+from sslkit.run_folder import metrics_log
+from sslkit.run_folder.lock import LOCK, alone_in
+from sslkit.run_folder.metrics_log import read_metrics
+from sslkit.run_folder.results import read_results
 from sslkit.training.loop import Run
 
 pytestmark = pytest.mark.forks
@@ -296,14 +298,14 @@ def no_room():
 @pytest.fixture
 def full(monkeypatch):
     """Return the names that find no room; checkpoints whose folder holds one of them are not written."""
-    names, save = set(), checkpoint.save_file
+    names, save = set(), files.save_file
 
     def save_file(tensors, path):
         if any(name in str(path) for name in names):
             raise no_room()
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    monkeypatch.setattr(files, "save_file", save_file)
     return names
 
 
@@ -330,7 +332,7 @@ def test_a_disk_that_stays_full_ends_the_run_with_exit_code_1(place, whole, tmp_
 
 
 def test_rows_wait_for_room_and_no_checkpoint_is_ahead_of_them(place, whole, tmp_path, monkeypatch, caplog):
-    append, calls = log.StepRows._append, []
+    append, calls = metrics_log.StepRows._append, []
 
     def without_room(rows):
         if rows.path.name == "metrics.jsonl":
@@ -339,7 +341,7 @@ def test_rows_wait_for_room_and_no_checkpoint_is_ahead_of_them(place, whole, tmp
                 raise no_room()
         append(rows)
 
-    monkeypatch.setattr(log.StepRows, "_append", without_room)
+    monkeypatch.setattr(metrics_log.StepRows, "_append", without_room)
     run = go(place, tmp_path / "run")
     said = [record.message for record in caplog.records]
     assert [text.split(":")[0].replace(str(tmp_path), "") for text in said] == [
@@ -351,7 +353,7 @@ def test_rows_wait_for_room_and_no_checkpoint_is_ahead_of_them(place, whole, tmp
 
 
 def test_results_wait_for_room(place, whole, tmp_path, monkeypatch, caplog):
-    write, failures = log.write_text, []
+    write, failures = metrics_log.write_text, []
 
     def write_text(path, text):
         if path.name == "results.json" and len(failures) < 3 and '"step": 5' in text:
@@ -359,7 +361,7 @@ def test_results_wait_for_room(place, whole, tmp_path, monkeypatch, caplog):
             raise no_room()
         write(path, text)
 
-    monkeypatch.setattr(log, "write_text", write_text)
+    monkeypatch.setattr(metrics_log, "write_text", write_text)
     run = go(place, tmp_path / "run")
     assert [record.message.split(" ")[0] for record in caplog.records] == [
         *[str(tmp_path / "run/results.json")] * 2,
@@ -512,7 +514,7 @@ def last_step(folder):
 @pytest.mark.long
 @pytest.mark.parametrize("method", [*METHODS, "dino, PreviousEpoch"])
 def test_killed_at_five_random_moments_each_method_ends_as_if_nothing_had_happened(place, tmp_path, method):
-    """One of the moments is in the middle of a checkpoint. Run it with ``-s`` for the table of ``docs/runs.md``."""
+    """One of the moments is in the middle of a files. Run it with ``-s`` for the table of ``docs/runs.md``."""
     name, _, teacher = method.partition(", ")
     words = [*METHODS[name], *LONGER, *(["--method.teacher", teacher] if teacher else [])]
     whole, folder, draw = tmp_path / "whole", tmp_path / "run", random.Random(method)
@@ -528,7 +530,7 @@ def test_killed_at_five_random_moments_each_method_ends_as_if_nothing_had_happen
             assert killed(process, lambda step=step: last_step(folder) >= step and writes_a_checkpoint(folder))
         else:
             assert killed(process, lambda step=step: last_step(folder) >= step, lambda: time.sleep(draw.random() / 20))
-        said.append(f"{last_step(folder)}{' (in a checkpoint)' if life == in_checkpoint else ''}")
+        said.append(f"{last_step(folder)}{' (in a files)' if life == in_checkpoint else ''}")
     last = forked(command, place / "tiny.yaml", folder, *words)
     last.join()
     assert last.exitcode == 0

@@ -40,10 +40,10 @@ from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
+from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.interruption import Interruption
-from sslkit.training.log import read_metrics
 from sslkit.training.loop import Run
 from sslkit.training.shared_backbone import shared
 from sslkit.types import Projection, ViewGroup, Views

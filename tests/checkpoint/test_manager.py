@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.checkpoint.manager import Saving
 from sslkit.collapse import Centering
 from sslkit.errors import RunError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.run_folder.folder import RunFolder
+from sslkit.run_folder.skipped_steps import SkippedSteps
 from sslkit.teachers import EMA
-from sslkit.training.run_folder import RunFolder
-from sslkit.training.saving import Saving
-from sslkit.training.skipped import SkippedSteps
 
 
 class Waiting:
@@ -66,7 +66,7 @@ def mark(saving, number):
 
 def test_rows_come_before_the_checkpoint_and_both_backbones_after(saving, skipped, monkeypatch):
     said = []
-    monkeypatch.setattr("sslkit.training.saving.save_checkpoint", lambda folder, *words: said.append("checkpoint"))
+    monkeypatch.setattr("sslkit.checkpoint.manager.save_checkpoint", lambda folder, *words: said.append("checkpoint"))
     monkeypatch.setattr(RunFolder, "save_backbones", lambda folder, backbones: said.append(sorted(backbones)))
     saving.save(3, [Waiting(said)] * 2, skipped)
     assert said == ["rows", "rows", "checkpoint", ["student", "teacher"]]
@@ -142,7 +142,7 @@ def test_going_back_again_takes_what_did_not_lead_to_a_streak_before(saving, ski
 
 
 def test_another_process_writes_nothing(saving, skipped, monkeypatch):
-    monkeypatch.setattr("sslkit.training.saving.rank", lambda: 1)
+    monkeypatch.setattr("sslkit.checkpoint.manager.rank", lambda: 1)
     assert saving.save(3, [Waiting([])], skipped) is None
     assert not saving.folder.checkpoints.exists()
     saving.check(3)

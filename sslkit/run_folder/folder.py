@@ -19,14 +19,18 @@ from sslkit.backbones.statistics import read_statistics
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError
-from sslkit.training.checkpoint import OTHER_RECIPE
-from sslkit.training.disk import sync, writable, write_text
-from sslkit.training.lock import alone_in
+from sslkit.run_folder.atomic_write import sync, writable, write_text
+from sslkit.run_folder.lock import alone_in
 from sslkit.types import DataStatistics
 
 logger = logging.getLogger("sslkit.training")
 
 STACK = ("sslkit", "torch", "torchvision", "timm", "kornia", "accelerate", "datasets", "jsonargparse", "pluggy")
+
+OTHER_RECIPE = (
+    "another recipe than the one given: method, views, data, optimization, precision or seed differ. Resume with the "
+    "run's own recipe.yaml, or choose another --run-dir."
+)
 
 
 @dataclass(frozen=True)

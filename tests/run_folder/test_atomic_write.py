@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.checkpoint.files import Progress, load_newest, save_checkpoint
 from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
 from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.run_folder.atomic_write import sync, writable, write_text
+from sslkit.run_folder.folder import RunFolder
+from sslkit.run_folder.lock import alone_in
+from sslkit.run_folder.metrics_log import StepRows, read_metrics
 from sslkit.teachers import EMA
-from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
-from sslkit.training.disk import sync, writable, write_text
-from sslkit.training.lock import alone_in
-from sslkit.training.log import StepRows, read_metrics
-from sslkit.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.forks
 

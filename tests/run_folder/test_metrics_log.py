@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslkit.training.log import (
-    StepRows,
-    append_results,
-    as_numbers,
-    drop_results,
-    lines_until,
-    read_metrics,
-    read_results,
-)
+from sslkit.run_folder.metrics_log import StepRows, lines_until, read_metrics
+from sslkit.run_folder.results import append_results, drop_results, read_results
+from sslkit.training.row import as_numbers
 
 
 def test_rows_are_appended_and_read_back(tmp_path):

@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from sslkit.backbones.foreign import Weights
 from sslkit.backbones.misfit import groups, listed
 from sslkit.backbones.start import Match, fingerprint, match, read_weights, take
+from sslkit.checkpoint.files import TENSORS
 from sslkit.contracts import Backbone, Head, Predictor
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.sections import Data, InitFrom, Method
-from sslkit.training.checkpoint import TENSORS
-
-INIT_FROM = "init_from"
-"""What results.json calls the weights that a run started from."""
-
 
 WHOSE = {"timm": "timm", "dino": "DINO's own code"}
 """Whose rules for positions there are, by what `TimmBackbone` calls them."""

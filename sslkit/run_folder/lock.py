@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sslkit.errors import SSLKitError
-from sslkit.training.disk import writable
+from sslkit.run_folder.atomic_write import writable
 
 try:
     import fcntl

@@ -14,24 +14,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sslkit.checkpoint.state_dict import flatten, misfit, moved, restore
 from sslkit.distributed import rank
 from sslkit.errors import SSLKitError
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.training.disk import sync
-from sslkit.training.state import flatten, misfit, moved, restore
+from sslkit.run_folder.atomic_write import sync
+from sslkit.run_folder.folder import OTHER_RECIPE
 
 logger = logging.getLogger("sslkit.training")
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 DAMAGED = "damaged-"
 """What the name of a checkpoint that cannot be used is given in front, so that it is never counted again."""
-
-
-OTHER_RECIPE = (
-    "another recipe than the one given: method, views, data, optimization, precision or seed differ. Resume with the "
-    "run's own recipe.yaml, or choose another --run-dir."
-)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sslkit.training.disk import write_text
-from sslkit.training.tracker import Moment, Tracker, check, start
+from sslkit.run_folder.atomic_write import write_text
+from sslkit.run_folder.tracker import Moment, Tracker, check, start
 
 STATE = "trackers.json"
 """Says which runs trackers go on with, and what they were told already of the steps that are done again."""

@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from sslkit import plugins
 from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.checkpoint.init_from import Start
 from sslkit.cli.main import main
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.init_from import Start
 from sslkit.training.loop import Run
 
 RECIPE = """\

@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from sslkit.checkpoint import files
+from sslkit.checkpoint.files import NUMBERS, TENSORS, Progress, load_newest, save_checkpoint
 from sslkit.clock import Clock
 from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
@@ -20,9 +22,7 @@ from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups
 from sslkit.teachers import EMA, Copy, PreviousEpoch
-from sslkit.training import checkpoint
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.checkpoint import NUMBERS, TENSORS, Progress, load_newest, save_checkpoint
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_checkpoints_without_a_checksum_are_read(make, tmp_path):
 def test_a_checkpoint_has_its_name_only_once_it_is_on_the_disk(make, tmp_path, monkeypatch):
     """And what is removed for it goes last."""
     done, rename = [], Path.rename
-    monkeypatch.setattr(checkpoint, "sync", lambda path: done.append(("sync", path.name)))
+    monkeypatch.setattr(files, "sync", lambda path: done.append(("sync", path.name)))
     monkeypatch.setattr(Path, "rename", lambda path, to: done.append((path.name, to.name)) or rename(path, to))
     model, optim = make()
     for step in (3, 6):
@@ -271,7 +271,7 @@ def test_what_finds_no_room_leaves_the_others_and_nothing_of_itself(make, tmp_pa
         path.write_bytes(b"half")
         raise SafetensorError("I/O error: No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(files, "save_file", half)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(tmp_path, model, optim, Progress(6, ""), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003"]
@@ -286,7 +286,7 @@ def test_a_kill_while_an_old_one_is_removed_leaves_nothing_that_looks_damaged(ma
         (path / NUMBERS).unlink()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", killed)
+    monkeypatch.setattr(files.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path, model, optim, Progress(6, ""), keep=1)
     monkeypatch.undo()

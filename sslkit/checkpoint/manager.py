@@ -7,13 +7,13 @@ from typing import Protocol
 
 import torch
 
+from sslkit.checkpoint.files import Progress, load_newest, save_checkpoint
 from sslkit.distributed import rank
 from sslkit.errors import RunError
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.training.checkpoint import Progress, load_newest, save_checkpoint
-from sslkit.training.run_folder import RunFolder
-from sslkit.training.skipped import SkippedSteps
+from sslkit.run_folder.folder import RunFolder
+from sslkit.run_folder.skipped_steps import SkippedSteps
 
 logger = logging.getLogger("sslkit.training")
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from sslkit.errors import SSLKitError
-from sslkit.training import lock
-from sslkit.training.lock import LOCK, alone_in
+from sslkit.run_folder import lock
+from sslkit.run_folder.lock import LOCK, alone_in
 
 pytestmark = pytest.mark.forks
 

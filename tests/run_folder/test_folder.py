@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
-from sslkit.training.run_folder import STACK, Record, RunFolder
+from sslkit.run_folder.folder import STACK, Record, RunFolder
 from sslkit.types import DataStatistics
 
 STATISTICS = DataStatistics(2, [0.5, 0.4], [0.2, 0.1], None, 32, 36)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkit.method.finite_guard import CHECKED
-from sslkit.training.skipped import SkippedSteps
+from sslkit.run_folder.skipped_steps import SkippedSteps
 
 SOUND, ALL, LOSS, TEACHER, GRADIENTS = [0, 0, 0], [1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 1]
 

@@ -1,19 +1,15 @@
-"""The rows of metrics.jsonl, and results.json."""
+"""The rows of metrics.jsonl, and of other files in the order of steps."""
 
 import errno
 import json
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from sslkit.training.disk import sync, write_text
+from sslkit.run_folder.atomic_write import sync, write_text
 
 logger = logging.getLogger("sslkit.training")
 
@@ -89,33 +85,3 @@ def _step_of(line: str) -> float:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """Return the rows of a metrics.jsonl, none where there is no file."""
     return [json.loads(line) for line in lines_until(path)]
-
-
-def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
-    """Return plain numbers; all tensors of a device are read at once, which is one wait for it."""
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    read: dict[str, float] = {}
-    for device in {tensor.device for tensor in tensors.values()}:
-        there = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
-        widest = reduce(torch.promote_types, (tensor.dtype for tensor in there.values()))
-        numbers = torch.stack([tensor.reshape(()).to(widest) for tensor in there.values()]).cpu().tolist()
-        read |= {name: float(number) for name, number in zip(there, numbers)}
-    return {name: read[name] if name in read else float(value) for name, value in values.items()}
-
-
-def append_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to results.json."""
-    write_text(path, json.dumps([*read_results(path), *rows], indent=1) + "\n")
-
-
-def drop_results(path: Path, since: int) -> None:
-    """Remove the rows of this step and later ones from results.json."""
-    rows = read_results(path)
-    kept = [row for row in rows if row["step"] is None or row["step"] < since]
-    if len(kept) < len(rows):
-        write_text(path, json.dumps(kept, indent=1) + "\n")
-
-
-def read_results(path: Path) -> Sequence[Mapping[str, Any]]:
-    """Return the rows of a results.json, none where there is no file."""
-    return json.loads(path.read_text()) if path.exists() else []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sslkit.distributed import gather_over_processes, rank
 from sslkit.method.finite_guard import CHECKED
-from sslkit.training.log import StepRows, lines_until
+from sslkit.run_folder.metrics_log import StepRows, lines_until
 
 logger = logging.getLogger("sslkit.training")
 

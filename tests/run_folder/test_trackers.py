@@ -15,10 +15,11 @@ from sslkit.cli.main import main
 from sslkit.errors import SSLKitError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training import tracker as one
-from sslkit.training.log import read_metrics, read_results
-from sslkit.training.tracker import WAYS, Ways
-from sslkit.training.trackers import STATE, Trackers
+from sslkit.run_folder import tracker as one
+from sslkit.run_folder.metrics_log import read_metrics
+from sslkit.run_folder.results import read_results
+from sslkit.run_folder.tracker import WAYS, Ways
+from sslkit.run_folder.trackers import STATE, Trackers
 
 TINY = Path(__file__).parents[1] / "tiny_parts.py"
 RECIPE = """\
