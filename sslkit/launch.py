@@ -10,15 +10,15 @@ from rich.text import Text
 
 from sslkit.checkpoint.init_from import Start, read_start
 from sslkit.distributed import why_alone, world_size
+from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.health.collapse_monitor import CollapseWatch
+from sslkit.health.start_regression import BelowStart
 from sslkit.method.student_teacher import Branch
 from sslkit.plugins import active
-from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Parts
 from sslkit.run_folder.folder import Record, RunFolder
-from sslkit.training.below_start import BelowStart
 from sslkit.training.loop import Run
-from sslkit.training.watch import CollapseWatch
 
 
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Run:

@@ -13,7 +13,7 @@ from sslkit.clock import Clock, Duration
 Ailment = Literal[
     "one-dimension collapse", "uniform collapse", "constant embeddings", "dimensional collapse", "not learning"
 ]
-"""What a run can suffer from; `sslkit.training.verdict` says how each is told."""
+"""What a run can suffer from; `sslkit.health.verdict` says how each is told."""
 
 SEVERAL_MOMENTS = 100
 """Moments of a run at which a schedule is looked at."""

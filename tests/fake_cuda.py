@@ -23,12 +23,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sslkit.clock import Clock
 from sslkit.evaluators.knn import KNN
+from sslkit.health.diagnostics import diagnose
 from sslkit.method.executor import Executor
 from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
-from sslkit.training.diagnostics import diagnose
 from sslkit.training.row import as_numbers
 from sslkit.types import EvaluationData, Labelled, Sample, Views
 

@@ -1,0 +1,1 @@
+"""Checkpoints: everything that the next step reads, and first weights from elsewhere."""

@@ -13,7 +13,7 @@ from sslkit.errors import SSLKitError, UnknownName
 from sslkit.setting import overrides
 
 if TYPE_CHECKING:
-    from sslkit.doctor.examination import Examination
+    from sslkit.health.doctor import Examination
 
 OPTIONS = {"--figure FILE": "where the figure is drawn: .png, .svg or .pdf; doctor.png in the first RUN without it"}
 
@@ -50,8 +50,8 @@ def run(argv: Sequence[str]) -> int:
             raise UnknownName("option", word.partition("=")[0], ["--figure"])
     if not places:
         raise SSLKitError("sslkit doctor takes at least one RUN, a run folder")
-    from sslkit.doctor.examination import examine
-    from sslkit.doctor.figure import check_path, save
+    from sslkit.health.doctor import examine
+    from sslkit.health.figure import check_path, save
 
     figure = Path(figures[-1] if figures else Path(places[0]) / "doctor.png").expanduser()
     found = [examine(Path(place)) for place in places]

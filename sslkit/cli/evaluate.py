@@ -155,8 +155,10 @@ def _models(spec: str) -> list[str]:
 def _measure(evaluator: "Evaluator", spec: str, options: dict[str, str]) -> list[dict[str, Any]]:
     from dataclasses import replace
 
-    from sslkit.evaluate import evaluate, evaluation_data, load_model
-    from sslkit.training.device import choose_device
+    from sslkit.backbones.loading import load_model
+    from sslkit.device import choose_device
+    from sslkit.evaluation.evaluate import evaluate
+    from sslkit.evaluation.images import evaluation_data
     from sslkit.training.loader import default_workers
 
     device = choose_device(options.get("--device", "auto"), "--device")

@@ -1,0 +1,1 @@
+"""The method: one student-teacher step with exchangeable components. Read `step` first."""

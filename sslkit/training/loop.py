@@ -13,6 +13,7 @@ from rich.console import Console
 from sslkit.checkpoint.manager import Saving
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
+from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
 from sslkit.method.step import Clip, StepOutput, train_step
 from sslkit.method.student_teacher import Branch
@@ -29,7 +30,6 @@ from sslkit.run_folder.trackers import Trackers
 from sslkit.schedules import value_at
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
 from sslkit.training.cadence import is_due, is_logged
-from sslkit.training.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.training.display import Display
 from sslkit.training.interruption import Interruption
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches

@@ -11,10 +11,11 @@ from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.contracts import Backbone
 from sslkit.distributed import rank
 from sslkit.errors import UnknownName
-from sslkit.evaluate import evaluate, evaluation_data
+from sslkit.evaluation.evaluate import evaluate
+from sslkit.evaluation.images import evaluation_data
+from sslkit.evaluation.shared_backbone import shared
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import INIT_FROM, append_results
-from sslkit.training.shared_backbone import shared
 from sslkit.types import DataStatistics
 
 logger = logging.getLogger("sslkit.training")

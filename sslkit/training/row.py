@@ -8,11 +8,11 @@ from torch import Tensor
 
 from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
+from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
 from sslkit.recipe.sections import Parts
 from sslkit.schedules import value_at
 from sslkit.training.cadence import has_rank
-from sslkit.training.diagnostics import diagnose
 
 
 def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:

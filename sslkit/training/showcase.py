@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import Backbone
-from sslkit.evaluate import evaluation_data
+from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluators.features import frozen
 from sslkit.recipe.sections import Parts
 from sslkit.types import DataStatistics, Views

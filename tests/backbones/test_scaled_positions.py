@@ -13,8 +13,8 @@ from torch._subclasses import FakeTensorMode
 from sslkit.backbones.scaled_positions import resample_by_scale
 from sslkit.backbones.start import match, read_weights, take
 from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.device import COMPILE_OPTIONS
 from sslkit.errors import NotSupported, UnknownName
-from sslkit.training.device import COMPILE_OPTIONS
 from sslkit.types import DataStatistics
 
 A = -0.75  # of torch's cubic convolution, and OpenCV's

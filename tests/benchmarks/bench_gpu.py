@@ -25,12 +25,12 @@ from bench_step import Bf16
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
+from sslkit.device import COMPILE_OPTIONS
 from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.run_folder.folder import Record
-from sslkit.training.device import COMPILE_OPTIONS
 from sslkit.training.loop import Run
 from sslkit.types import Views
 

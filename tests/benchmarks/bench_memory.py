@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from sslkit.explain.memory import estimate_memory
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
@@ -17,7 +18,6 @@ from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.recipe import load
 from sslkit.recipe.build import Builder
 from sslkit.recipe.model import build_model
-from sslkit.training.memory import estimate_memory
 from sslkit.types import Views
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}

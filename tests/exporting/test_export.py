@@ -13,12 +13,12 @@ from torchvision.transforms.functional import pil_to_tensor
 
 import sslkit
 from sslkit import plugins
+from sslkit.backbones.loading import load_model
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.backbones.timm_models import images_for_timm
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, SSLKitError, UnknownName
-from sslkit.evaluate import load_model
 from sslkit.exporting.agreement import TOLERANCE, largest_difference, trial_images
 from sslkit.exporting.export import TARGETS, Target, export
 from sslkit.launch import train

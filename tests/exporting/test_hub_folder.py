@@ -10,9 +10,9 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError
 
+from sslkit.backbones.loading import load_model
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import SSLKitError
-from sslkit.evaluate import load_model
 from sslkit.exporting import hub_folder
 from sslkit.exporting.export import export
 from sslkit.exporting.provenance import papers, without_places

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from sslkit import plugins
+from sslkit.backbones.loading import load_model
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.cli.export import TARGETS as TARGETS_OF_THE_SCREEN
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, SSLKitError
-from sslkit.evaluate import load_model
 from sslkit.exporting import onnx_folder
 from sslkit.exporting.agreement import TOLERANCE
 from sslkit.exporting.export import TARGETS, export

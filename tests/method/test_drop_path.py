@@ -10,6 +10,7 @@ from timm.layers import DropPath
 from torch import nn
 
 from sslkit.collapse import Centering
+from sslkit.device import COMPILE_OPTIONS
 from sslkit.losses import CrossEntropy
 from sslkit.method import drop_path
 from sslkit.method.drop_path import LayerDraws, PlacedDropPath, seed_step
@@ -17,7 +18,6 @@ from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.device import COMPILE_OPTIONS
 
 CPU = torch.device("cpu")
 ONE_PROCESS = SimpleNamespace(

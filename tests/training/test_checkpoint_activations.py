@@ -13,6 +13,7 @@ from sslkit.cli.main import main
 from sslkit.clock import Clock
 from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp
 from sslkit.errors import NotSupported
+from sslkit.explain.memory import estimate_memory
 from sslkit.heads.dino_head import DINOHead
 from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
@@ -26,7 +27,6 @@ from sslkit.recipe.model import build_model
 from sslkit.recipe.sections import Method
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.memory import estimate_memory
 from sslkit.types import Views
 
 CPU = torch.device("cpu")

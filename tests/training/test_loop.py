@@ -17,9 +17,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sslkit import plugins
+from sslkit.backbones.loading import load_model
 from sslkit.clock import Clock
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
-from sslkit.evaluate import evaluate, evaluation_data, load_model
+from sslkit.evaluation.evaluate import evaluate
+from sslkit.evaluation.images import evaluation_data
 from sslkit.launch import train
 from sslkit.method.step import train_step
 from sslkit.recipe import load

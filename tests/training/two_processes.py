@@ -31,6 +31,7 @@ from sslkit.cli.main import main as command_line
 from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, Centering, NegativeQueue, SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
+from sslkit.evaluation.shared_backbone import shared
 from sslkit.evaluators.features import frozen
 from sslkit.launch import train
 from sslkit.losses import CrossEntropy, InfoNCE
@@ -45,7 +46,6 @@ from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.interruption import Interruption
 from sslkit.training.loop import Run
-from sslkit.training.shared_backbone import shared
 from sslkit.types import Projection, ViewGroup, Views
 
 ROOT = Path(__file__).parents[2]

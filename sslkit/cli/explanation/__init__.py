@@ -10,10 +10,10 @@ from sslkit.cli.explanation.facts import cost_facts, network_facts, time_facts
 from sslkit.cli.explanation.slots import show_slots
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
+from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
+from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe import Recipe
-from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.build import Builder
-from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
 from sslkit.recipe.validation import check_sizes, validate
 from sslkit.setting import Setting
 

@@ -6,13 +6,13 @@ import torch
 from rich.text import Text
 from torch import nn
 
+from sslkit.device import choose_device, choose_precision
 from sslkit.errors import NotSupported, RecipeError
+from sslkit.explain.memory import estimate_memory
 from sslkit.recipe.build import Builder
 from sslkit.recipe.model import build_model
 from sslkit.recipe.sections import Method
 from sslkit.recipe.validation import chosen_views
-from sslkit.training.device import choose_device, choose_precision
-from sslkit.training.memory import estimate_memory
 from sslkit.types import Sample, matching_pairs
 
 Fact = tuple[str, str | Text]

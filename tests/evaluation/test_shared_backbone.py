@@ -4,10 +4,12 @@ import json
 
 import torch
 
+from sslkit.backbones.loading import load_model
 from sslkit.data.textures import Textures
-from sslkit.evaluate import evaluate, evaluation_data, load_model
+from sslkit.evaluation.evaluate import evaluate
+from sslkit.evaluation.images import evaluation_data
+from sslkit.evaluation.shared_backbone import SharedBackbone, shared
 from sslkit.evaluators.knn import KNN
-from sslkit.training.shared_backbone import SharedBackbone, shared
 
 
 def test_every_process_gets_the_answers_of_the_main_one_and_keeps_its_statistics(pair):

@@ -1,15 +1,14 @@
-"""A frozen backbone and evaluators to rows of results.json. Knows nothing of training."""
+"""The images that evaluators see: the evaluation view of a source, in batches."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sslkit.backbones.loading import LoadedModel, load_model
-from sslkit.contracts import Backbone, Evaluator, ImageSource
+from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
 from sslkit.data.readers import outlive_interruption
@@ -17,50 +16,7 @@ from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import DataStatistics, EvaluationData, Labelled
 from sslkit.views.evaluation import EvaluationView
 
-__all__ = ["LoadedModel", "evaluate", "evaluation_data", "labelled", "load_model"]
-
-logger = logging.getLogger(__name__)
-
-
-def evaluate(
-    backbone: Backbone,
-    evaluators: Iterable[Evaluator],
-    data: EvaluationData,
-    *,
-    network: str,
-    step: int | None = None,
-    dataset: str | None = None,
-) -> list[dict[str, Any]]:
-    """Run every evaluator that the data allow.
-
-    Args:
-        backbone: the network, on the device of the data.
-        evaluators: what to measure; one that needs labels is skipped, with one line in the log, without.
-        data: what to learn from and what to be judged on.
-        network: what the backbone is ("teacher").
-        step: the optimizer step of its weights, if known.
-        dataset: what the images are; None takes the name of the test images.
-
-    Returns:
-        One row an evaluator: step, network, evaluator, protocol, dataset, metrics.
-    """
-    rows = []
-    unlabelled = list(dict.fromkeys(part.name for part in (data.train, data.test) if part.num_classes is None))
-    for evaluator in evaluators:
-        if evaluator.needs_labels and unlabelled:
-            logger.warning("%s skipped: no labels in %s", evaluator.command, " and ".join(unlabelled))
-            continue
-        rows.append(
-            {
-                "step": step,
-                "network": network,
-                "evaluator": evaluator.command,
-                "protocol": evaluator.protocol,
-                "dataset": dataset or data.test.name,
-                "metrics": dict(evaluator.run(backbone, data)),
-            }
-        )
-    return rows
+logger = logging.getLogger("sslkit.evaluation")
 
 
 def evaluation_data(

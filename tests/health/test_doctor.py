@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sslkit.doctor.examination import examine
-from sslkit.doctor.figure import draw, save
 from sslkit.errors import SSLKitError
+from sslkit.health.doctor import examine
+from sslkit.health.figure import draw, save
 from sslkit.recipe import load
 
 K = 16

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sslkit.errors import SSLKitError
-from sslkit.recipe.advice import concerns, setting_of
+from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers

@@ -9,10 +9,10 @@ import yaml
 
 from sslkit import plugins
 from sslkit.errors import SSLKitError
+from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
+from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe import load
-from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.files import find
-from sslkit.recipe.proposals import apply_to, changed, check_new_file, propose
 
 SHALLOW = {
     "vit": "{depth: 1, embed_dim: 24, num_heads: 2}",

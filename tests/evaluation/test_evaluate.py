@@ -8,11 +8,13 @@ import timm
 import torch
 from torch import Tensor
 
+from sslkit.backbones.loading import load_model
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Evaluator, ImageSource
 from sslkit.errors import DataError, SSLKitError, UnknownName, UnreadableImage
-from sslkit.evaluate import evaluate, evaluation_data, labelled, load_model
+from sslkit.evaluation.evaluate import evaluate
+from sslkit.evaluation.images import evaluation_data, labelled
 from sslkit.evaluators.knn import KNN
 from sslkit.types import DataStatistics, Sample
 
@@ -84,7 +86,7 @@ def test_a_limit_takes_the_same_images_in_order_and_misses_no_class_of_a_periodi
 
 def test_unreadable_images_are_left_out_counted_and_named_once(caplog):
     part = labelled(Squares(6, torch.arange(6), damaged=(0, 1, 4), name="photos"), as_float, batch_size=2)
-    with caplog.at_level(logging.WARNING, "sslkit.evaluate"):
+    with caplog.at_level(logging.WARNING, "sslkit.evaluation"):
         for _ in range(2):
             images, labels = contents(part)
     assert images == [2, 3, 5] == torch.cat(labels).tolist()
@@ -133,7 +135,7 @@ def test_rows_say_what_was_measured():
 def test_evaluators_of_labels_skip_unlabelled_images_with_one_line(caplog):
     statistics = DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
     data = evaluation_data(Squares(4, name="wild"), Squares(4, torch.arange(4)), statistics)
-    with caplog.at_level(logging.WARNING, "sslkit.evaluate"):
+    with caplog.at_level(logging.WARNING, "sslkit.evaluation"):
         rows = evaluate(RawPixels(), [KNN(), Brightness()], data, network="teacher")
         evaluate(RawPixels(), [KNN()], evaluation_data(Squares(4), Squares(4), statistics), network="teacher")
     assert [row["evaluator"] for row in rows] == ["brightness"]

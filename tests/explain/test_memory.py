@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from sslkit import EMA, SGD, AdamW, Centering, Copy, CrossEntropy, Features, NegativeQueue, StudentTeacher, ViewMaker
 from sslkit.contracts import Backbone, CollapseOperator
 from sslkit.errors import NotSupported
+from sslkit.explain.memory import estimate_memory
 from sslkit.losses import InfoNCE
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-from sslkit.training.memory import estimate_memory
 from sslkit.types import Targets, Views
 
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from sslkit.losses import MSE, CrossEntropy
-from sslkit.method.step import StepOutput
-from sslkit.training.diagnostics import (
+from sslkit.health.diagnostics import (
     diagnose,
     effective_rank,
     embedding_directions,
@@ -16,6 +14,8 @@ from sslkit.training.diagnostics import (
     entropy,
     image_cosine,
 )
+from sslkit.losses import MSE, CrossEntropy
+from sslkit.method.step import StepOutput
 from sslkit.types import Projection, Targets
 
 K, B, D = 7, 5, 6

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from sslkit.health.symptoms import ln_k
+from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, causes, judge
 from sslkit.setting import Concern
-from sslkit.training.signs import ln_k
-from sslkit.training.verdict import LASTING_ROWS, LASTING_STEPS, causes, judge
 
 K = 64
 TOTAL = 2000

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from sslkit.health.symptoms import LATE_SIGNS, SIGNS, Row
 from sslkit.setting import Ailment, Concern
-from sslkit.training.signs import LATE_SIGNS, SIGNS, Row
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
 """Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""

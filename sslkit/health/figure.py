@@ -10,9 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sslkit.doctor.examination import Examination
 from sslkit.errors import SSLKitError
-from sslkit.training.signs import ln_k
+from sslkit.health.doctor import Examination
+from sslkit.health.symptoms import ln_k
 
 COLORS = ("#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#7d5ba6", "#3aa6a6", "#b5892f", "#8a8f98")
 GRAY = "#8a8f98"

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sslkit import plugins
+from sslkit.explain.proposals import changed, propose
+from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe import load
-from sslkit.recipe.advice import concerns, setting_of
 from sslkit.recipe.files import builtin_recipes
-from sslkit.recipe.proposals import changed, propose
 
 WARY = '''
 from sslkit import Centering, Concern

@@ -9,10 +9,10 @@ from rich.console import Console
 
 from sslkit.clock import Clock
 from sslkit.errors import RunError
+from sslkit.health.collapse_monitor import MEMORY, CollapseWatch
 from sslkit.launch import train
 from sslkit.recipe import load
 from sslkit.setting import Concern
-from sslkit.training.watch import MEMORY, CollapseWatch
 
 CAUSE = Concern(
     "method.loss: nothing holds it apart",

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from sslkit.device import choose_device, choose_precision
 from sslkit.errors import RecipeError
-from sslkit.training.device import choose_device, choose_precision
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from sslkit.doctor.examination import examine
+from sslkit.health.doctor import examine
 from sslkit.launch import train
 from sslkit.plugins import using
 from sslkit.recipe import load

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sslkit.training.below_start import BelowStart
+from sslkit.health.start_regression import BelowStart
 
 
 @pytest.fixture

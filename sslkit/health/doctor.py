@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SSLKitError
-from sslkit.recipe.advice import concerns, setting_of
+from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.health.symptoms import ln_k
+from sslkit.health.verdict import Verdict, causes, judge
 from sslkit.recipe.loading import load
 from sslkit.run_folder.folder import RunFolder
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
 from sslkit.setting import Concern
-from sslkit.training.signs import ln_k
-from sslkit.training.verdict import Verdict, causes, judge
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Evaluations: a backbone and evaluators to results."""

@@ -1,0 +1,1 @@
+"""What a recipe will do and cost, and what speaks against it, without running it."""
