@@ -44,12 +44,12 @@ from sslkit.optimizers.parameter_groups import parameter_groups as parameter_gro
 from sslkit.optimizers.parameter_groups import set_rates as set_rates
 from sslkit.optimizers.sgd import SGD as SGD
 from sslkit.recipe import load as load
+from sslkit.recommendation import Concern as Concern
+from sslkit.recommendation import Setting as Setting
 from sslkit.schedules import Constant as Constant
 from sslkit.schedules import Cosine as Cosine
 from sslkit.schedules import Schedule as Schedule
 from sslkit.schedules import Warmup as Warmup
-from sslkit.setting import Concern as Concern
-from sslkit.setting import Setting as Setting
 from sslkit.teachers.copy import Copy as Copy
 from sslkit.teachers.ema import EMA as EMA
 from sslkit.teachers.previous_epoch import PreviousEpoch as PreviousEpoch

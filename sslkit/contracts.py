@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
-from sslkit.setting import Concern, Part, Setting
+from sslkit.recommendation import Concern, Part, Setting
 from sslkit.types import DataStatistics, EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()

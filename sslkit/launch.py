@@ -18,7 +18,7 @@ from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Parts
 from sslkit.run_folder.folder import Record, RunFolder
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 
 
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Run:

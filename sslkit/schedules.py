@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
 from sslkit.errors import NotSupported, RecipeError
-from sslkit.setting import Concern, Part, Setting, too_long
+from sslkit.recommendation import Concern, Part, Setting, too_long
 
 Every = Literal["step", "epoch"]
 

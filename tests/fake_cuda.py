@@ -29,7 +29,7 @@ from sslkit.method.step import Clip, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
-from sslkit.training.row import as_numbers
+from sslkit.training.metrics_row import as_numbers
 from sslkit.types import EvaluationData, Labelled, Sample, Views
 
 WAITS = {

@@ -24,7 +24,7 @@ from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.errors import SSLKitError
 from sslkit.method.step import train_step
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-from sslkit.recipe import files, load, loading, typed
+from sslkit.recipe import files, load, loading, specification
 from sslkit.recipe.model import build_model
 from sslkit.recipe.validation import validate
 from sslkit.types import Views
@@ -138,7 +138,7 @@ def loader():
         plugins.using([Path(__file__).parent / "tiny_parts.py"]),
         patch.object(loading, "read_layers", once(lambda text: [files.Layer("grid", yaml.safe_load(text))])),
         patch.object(loading, "read_overrides", lambda words: [layer for pair in pairs(words) for layer in read(pair)]),
-        patch.object(typed, "_leaf", once(typed._leaf)),
+        patch.object(specification, "_leaf", once(specification._leaf)),
     ):
         yield
 

@@ -13,8 +13,8 @@ from sslkit import hookspecs, plugins
 from sslkit.clock import Clock
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
+from sslkit.recommendation import Setting
 from sslkit.registry import contract, kind_of
-from sslkit.setting import Setting
 from sslkit.types import Projection
 
 TINY = Path(__file__).parent / "tiny_parts.py"

@@ -12,12 +12,12 @@ from sslkit.clock import Clock, Duration
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.recipe import load
 from sslkit.recipe.files import builtin_recipes
-from sslkit.recipe.hints import phrase
 from sslkit.recipe.layers import merge, read_overrides
 from sslkit.recipe.links import LINKS
 from sslkit.recipe.loading import load_data
 from sslkit.recipe.sections import Parts
 from sslkit.recipe.signature import parameters, takes_anything
+from sslkit.recipe.type_hints import phrase
 from sslkit.schedules import Cosine, Schedule
 
 TINY = Path(__file__).parent / "tiny_parts.py"

@@ -11,7 +11,7 @@ from sslkit.launch import train
 from sslkit.recipe import load
 from sslkit.recipe.sections import Method
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.typed import Node
+from sslkit.recipe.specification import Node
 from sslkit.recipe.validation import chosen_views
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.schedules import value_at

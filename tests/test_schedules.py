@@ -5,8 +5,8 @@ import pytest
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported, RecipeError
+from sslkit.recommendation import Setting
 from sslkit.schedules import Constant, Cosine, Schedule, Warmup, levels_of, rewritten, value_at
-from sslkit.setting import Setting
 
 
 def values(schedule, total_steps, steps_per_epoch):

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sslkit.backbones.preprocessing import default_statistics, read_statistics, recorded_statistics, timm_statistics
 from sslkit.backbones.raw_pixels import RawPixels
-from sslkit.backbones.statistics import default_statistics, read_statistics, recorded_statistics, timm_statistics
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError, UnknownName

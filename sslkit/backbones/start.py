@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sslkit.backbones.foreign import Weights, read_checkpoint
 from sslkit.backbones.loading import load_model
-from sslkit.backbones.misfit import beyond, is_below, misfit, some
+from sslkit.backbones.weight_mismatch import beyond, is_below, misfit, some
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
 

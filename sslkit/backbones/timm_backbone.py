@@ -11,9 +11,9 @@ from timm.layers import PatchEmbed
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from sslkit.backbones.preprocessing import default_statistics
 from sslkit.backbones.resampling import resample
 from sslkit.backbones.scaled_positions import use_scaled_positions
-from sslkit.backbones.statistics import default_statistics
 from sslkit.backbones.timm_models import (
     ARCHITECTURE,
     FOREIGN,

@@ -10,13 +10,13 @@ from rich.text import Text
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
-from sslkit.recipe.hints import item_hint, kind_in, phrase, section_in
 from sslkit.recipe.links import LINKS
 from sslkit.recipe.sections import Parts
+from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, Parameter, parameters
-from sslkit.recipe.written import plain
+from sslkit.recipe.type_hints import item_hint, kind_in, phrase, section_in
+from sslkit.recommendation import one_line
 from sslkit.registry import Registry
-from sslkit.setting import one_line
 
 
 def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:

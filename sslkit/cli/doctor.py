@@ -10,7 +10,7 @@ from rich.text import Text
 from sslkit.cli.arguments import plugin_words, take_option
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
-from sslkit.setting import overrides
+from sslkit.recommendation import overrides
 
 if TYPE_CHECKING:
     from sslkit.health.doctor import Examination

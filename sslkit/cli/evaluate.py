@@ -122,7 +122,7 @@ def _make_evaluator(name: str, words: Sequence[str]) -> "Evaluator":
     from sslkit.recipe.build import Builder
     from sslkit.recipe.layers import merge_layers, read_overrides
     from sslkit.recipe.signature import parameters
-    from sslkit.recipe.typed import fill
+    from sslkit.recipe.specification import fill
 
     registry = active().registry
     entry = _find(name)

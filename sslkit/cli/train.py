@@ -14,7 +14,7 @@ from sslkit.plugins import active
 from sslkit.registry import class_fields
 
 if TYPE_CHECKING:
-    from sslkit.training.loop import Run
+    from sslkit.training.trainer import Run
 
 OPTIONS = {
     "--run-dir DIR": "where the run is written; runs/<recipe>/<date-time> without it",

@@ -6,8 +6,8 @@ from sslkit.clock import Clock
 from sslkit.collapse.partition import balanced_together, is_too_few, too_few
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
+from sslkit.recommendation import Concern, Setting
 from sslkit.schedules import Schedule, levels_of, value_at
-from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, Targets
 
 

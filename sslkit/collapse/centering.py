@@ -8,8 +8,8 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
+from sslkit.recommendation import Concern, Setting
 from sslkit.schedules import Schedule, levels_of, value_at
-from sslkit.setting import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
 
 FIRST, WARMEST = 0.06, 0.07

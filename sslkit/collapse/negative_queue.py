@@ -9,7 +9,7 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
 
 PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1

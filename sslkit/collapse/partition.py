@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sslkit.setting import Concern, Setting, counted
+from sslkit.recommendation import Concern, Setting, counted
 
 SCARCE, ENOUGH = 0.1, 1024
 """Images a view, over prototypes and by themselves, that are too few below both.

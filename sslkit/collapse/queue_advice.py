@@ -6,7 +6,7 @@ from typing import Any
 
 from sslkit.clock import Duration
 from sslkit.collapse.partition import enough
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 
 BATCHES, BEGINNING = 15, 0.075
 """SwAV's queue for batches of 256: 3840 images a view, from epoch 15 of 200 on."""

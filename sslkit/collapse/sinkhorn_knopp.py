@@ -11,7 +11,7 @@ from sslkit.collapse.queue_advice import queue_concerns, queue_facts, queue_for
 from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import max_over_processes, sum_over_processes
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 from sslkit.types import Projection, Targets, at_least_float32
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
-from sslkit.data.readers import outlive_interruption
+from sslkit.data.worker_signals import outlive_interruption
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import DataStatistics, EvaluationData, Labelled
 from sslkit.views.evaluation import EvaluationView

@@ -14,7 +14,7 @@ from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers
-from sslkit.setting import Concern
+from sslkit.recommendation import Concern
 
 MOST = 20
 """Changes after which a recipe is left as it is."""

@@ -11,8 +11,8 @@ from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Method, Optimization
 from sslkit.recipe.validation import chosen_views
+from sslkit.recommendation import Concern, Part, Setting, power_of_two, too_long
 from sslkit.schedules import Schedule
-from sslkit.setting import Concern, Part, Setting, power_of_two, too_long
 
 FEWEST_NORMALISED = 16
 """Images a batch norm takes its statistics from, below which its error grows (Group Normalization, figure 1)."""

@@ -11,7 +11,7 @@ from sslkit.errors import RecipeError
 from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
 from sslkit.heads.widths import check_widths
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 from sslkit.types import at_least_float32
 
 Activation = Literal["gelu", "relu"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sslkit.setting import Concern, Setting, counted, power_of_two
+from sslkit.recommendation import Concern, Setting, counted, power_of_two
 
 PUBLISHED, FEWEST = 20, 4.8
 """Images of ImageNet a prototype in DINO: with K = 65536, and with the largest K of appendix C, 262144."""

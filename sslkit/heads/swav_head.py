@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Head
 from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.widths import check_widths
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 
 
 class SwAVHead(Head):

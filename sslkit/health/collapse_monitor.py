@@ -8,7 +8,7 @@ from sslkit.contracts import Callback
 from sslkit.distributed import from_main
 from sslkit.errors import RunError
 from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, Verdict, causes, judge
-from sslkit.setting import Concern, overrides
+from sslkit.recommendation import Concern, overrides
 
 logger = logging.getLogger("sslkit.training")
 

@@ -10,10 +10,10 @@ from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import Verdict, causes, judge
 from sslkit.recipe.loading import load
+from sslkit.recommendation import Concern
 from sslkit.run_folder.folder import RunFolder
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
-from sslkit.setting import Concern
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sslkit.setting import Ailment
+from sslkit.recommendation import Ailment
 
 Row = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sslkit.health.symptoms import LATE_SIGNS, SIGNS, Row
-from sslkit.setting import Ailment, Concern
+from sslkit.recommendation import Ailment, Concern
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
 """Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sslkit.contracts import Loss
 from sslkit.errors import RecipeError
-from sslkit.setting import Concern, Setting
+from sslkit.recommendation import Concern, Setting
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 REDUCTIONS = ("mean", "sum")

@@ -6,9 +6,9 @@ from typing import Any
 
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import WHERE_NULL, source_of_link
+from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.typed import Node
-from sslkit.recipe.written import plain
+from sslkit.recipe.specification import Node
 from sslkit.registry import Registry
 
 logger = logging.getLogger("sslkit.recipe")

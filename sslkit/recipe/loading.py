@@ -26,10 +26,10 @@ from sslkit.recipe.layers import (
     read_overrides,
 )
 from sslkit.recipe.sections import Data, Parts
+from sslkit.recipe.serialize import complete
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.typed import Misfit, Node, fill
+from sslkit.recipe.specification import Misfit, Node, fill
 from sslkit.recipe.validation import check_channels, check_sizes, validate
-from sslkit.recipe.written import complete
 from sslkit.registry import Registry
 
 IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")

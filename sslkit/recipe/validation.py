@@ -10,7 +10,7 @@ from sslkit.method.step import check_accumulation
 from sslkit.method.student_teacher import Branch, compared_views
 from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.typed import Node
+from sslkit.recipe.specification import Node
 
 
 def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runtime, processes: int = 1) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sslkit.backbones.statistics import read_statistics
+from sslkit.backbones.preprocessing import read_statistics
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError

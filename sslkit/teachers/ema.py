@@ -9,9 +9,9 @@ from torch import nn
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
+from sslkit.recommendation import Concern, Setting
 from sslkit.schedules import Schedule, levels_of, rewritten, value_at
-from sslkit.setting import Concern, Setting
-from sslkit.teachers.pairing import paired_parameters
+from sslkit.teachers.matched_parameters import paired_parameters
 
 SHORTEST = 0.97
 """The least published momentum (BYOL over 40 epochs): half of the teacher is forgotten in 23 steps."""

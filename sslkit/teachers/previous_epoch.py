@@ -4,7 +4,7 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
-from sslkit.teachers.pairing import copy_parameters
+from sslkit.teachers.matched_parameters import copy_parameters
 
 
 class PreviousEpoch(TeacherUpdate):

@@ -6,8 +6,8 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
-from sslkit.setting import Concern, Setting
-from sslkit.teachers.pairing import copy_parameters
+from sslkit.recommendation import Concern, Setting
+from sslkit.teachers.matched_parameters import copy_parameters
 
 
 class PreviousStep(TeacherUpdate):

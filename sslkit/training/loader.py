@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
-from sslkit.data.readers import outlive_interruption
 from sslkit.data.substitution import read_or_substitute
+from sslkit.data.worker_signals import outlive_interruption
 from sslkit.errors import SSLKitError, UnreadableImage
 
 MAX_WORKERS = 8

@@ -31,7 +31,7 @@ from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.run_folder.folder import Record
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 from sslkit.types import Views
 
 RECIPE = "dino-vit-small-6-local"

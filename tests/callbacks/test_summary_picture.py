@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslkit.callbacks.summary_picture import BLUE, GRAY, GREEN, NUM_COLUMNS, NUM_ROWS, ORANGE, RED, SummaryPicture, draw
-from sslkit.training.showcase import Looks, Showcase
+from sslkit.training.visualization import Looks, Showcase
 from sslkit.types import DataStatistics, ViewGroup, Views
 
 METRIC = "knn/top1@20"

@@ -22,7 +22,7 @@ from sslkit.cli.main import main
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 
 RECIPE = """\
 method:

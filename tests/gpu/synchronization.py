@@ -13,7 +13,7 @@ import part
 import torch
 from bench_gpu import Unsaved, build_run
 
-from sslkit.training.cadence import is_logged
+from sslkit.training.intervals import is_logged
 
 MESSAGE = "synchronizing CUDA operation"
 """In torch's warning (``torch.cuda.set_sync_debug_mode``)."""

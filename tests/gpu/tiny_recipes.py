@@ -10,7 +10,7 @@ import part
 from rich.console import Console
 
 from sslkit.recipe import Recipe, load, train
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 
 RECIPES = ("dino", "byol", "moco-v2", "swav")
 

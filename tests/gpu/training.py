@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 
 RECIPE = "dino-cifar10-vit"
 SMALL = ["--method.backbone", "{TimmBackbone: {name: test_vit, model_args: {img_size: 32, patch_size: 8}}}"]

@@ -12,7 +12,7 @@ from sslkit.errors import RunError
 from sslkit.health.collapse_monitor import MEMORY, CollapseWatch
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.setting import Concern
+from sslkit.recommendation import Concern
 
 CAUSE = Concern(
     "method.loss: nothing holds it apart",

@@ -6,7 +6,7 @@ import pytest
 
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, causes, judge
-from sslkit.setting import Concern
+from sslkit.recommendation import Concern
 
 K = 64
 TOTAL = 2000

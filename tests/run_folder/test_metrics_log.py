@@ -9,7 +9,7 @@ import torch
 
 from sslkit.run_folder.metrics_log import StepRows, lines_until, read_metrics
 from sslkit.run_folder.results import append_results, drop_results, read_results
-from sslkit.training.row import as_numbers
+from sslkit.training.metrics_row import as_numbers
 
 
 def test_rows_are_appended_and_read_back(tmp_path):

@@ -6,7 +6,7 @@ from sslkit.clock import Clock
 from sslkit.errors import RecipeError
 from sslkit.schedules import Cosine
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.teachers.pairing import paired_parameters
+from sslkit.teachers.matched_parameters import paired_parameters
 
 
 def network(dtype=torch.float64):

@@ -28,7 +28,7 @@ from sslkit.run_folder import metrics_log
 from sslkit.run_folder.lock import LOCK, alone_in
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
-from sslkit.training.loop import Run
+from sslkit.training.trainer import Run
 
 pytestmark = pytest.mark.forks
 

@@ -44,8 +44,8 @@ from sslkit.recipe import load
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
-from sslkit.training.interruption import Interruption
-from sslkit.training.loop import Run
+from sslkit.training.signals import Interruption
+from sslkit.training.trainer import Run
 from sslkit.types import Projection, ViewGroup, Views
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from sslkit.explain.recommendations import concerns, setting_of
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.validation import check_sizes, validate
-from sslkit.setting import Setting
+from sslkit.recommendation import Setting
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from rich.text import Text
 from sslkit.cli.arguments import plugin_words, take_option
 from sslkit.cli.screen import Screen
 from sslkit.recipe.layers import as_component
-from sslkit.setting import Concern, overrides
+from sslkit.recommendation import Concern, overrides
 
 
 def show_warnings(screen: Screen, found: Iterable[Concern]) -> None:

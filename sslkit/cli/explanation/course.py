@@ -12,9 +12,9 @@ from sslkit.clock import Clock, Duration
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.typed import Node
+from sslkit.recipe.specification import Node
+from sslkit.recommendation import Part, Setting
 from sslkit.schedules import value_at
-from sslkit.setting import Part, Setting
 
 MOMENTS = ("first step", "middle", "last step")
 

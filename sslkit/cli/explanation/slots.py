@@ -11,7 +11,7 @@ from sslkit.cli.screen import Screen
 from sslkit.recipe import Recipe
 from sslkit.recipe.layers import COMMAND_LINE
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.typed import Node
+from sslkit.recipe.specification import Node
 
 SLOTS = [f"method.{slot}" for slot in ("backbone", "head", "predictor", "teacher", "collapse", "loss")]
 SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"]

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from sslkit.clock import Clock
-from sslkit.training import display as display_module
-from sslkit.training.display import SECONDS_BETWEEN_LINES, Display
+from sslkit.training import progress as display_module
+from sslkit.training.progress import SECONDS_BETWEEN_LINES, Display
 from sslkit.training.stopwatch import Stopwatch
 
 ROW = {"loss": 1.2345, "images_per_second": 1234.5, "data_wait_fraction": 0.126}

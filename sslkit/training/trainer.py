@@ -29,15 +29,15 @@ from sslkit.run_folder.skipped_steps import SkippedSteps
 from sslkit.run_folder.trackers import Trackers
 from sslkit.schedules import value_at
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
-from sslkit.training.cadence import is_due, is_logged
-from sslkit.training.display import Display
-from sslkit.training.interruption import Interruption
+from sslkit.training.evaluation_runner import Measurements
+from sslkit.training.intervals import is_due, is_logged
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
-from sslkit.training.measurements import Measurements
-from sslkit.training.row import step_row
+from sslkit.training.metrics_row import step_row
+from sslkit.training.progress import Display
 from sslkit.training.setup import data_statistics, start_clock
-from sslkit.training.showcase import Showcase
+from sslkit.training.signals import Interruption
 from sslkit.training.stopwatch import Stopwatch
+from sslkit.training.visualization import Showcase
 from sslkit.types import Views
 
 logger = logging.getLogger("sslkit.training")

@@ -11,10 +11,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from sslkit.errors import RecipeError, did_you_mean
 from sslkit.hookspecs import Kind
-from sslkit.recipe.hints import is_section, item_hint, kind_in, members, phrase, section_in
 from sslkit.recipe.layers import as_component
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters, takes_anything
+from sslkit.recipe.type_hints import is_section, item_hint, kind_in, members, phrase, section_in
 from sslkit.registry import Registry, contract
 
 

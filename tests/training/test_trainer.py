@@ -29,11 +29,11 @@ from sslkit.run_folder.folder import Record
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
 from sslkit.schedules import Cosine
-from sslkit.training import loop
+from sslkit.training import trainer
 from sslkit.training.accelerated import start_accelerator
+from sslkit.training.evaluation_runner import Measurements
 from sslkit.training.loader import StepBatches
-from sslkit.training.loop import Run
-from sslkit.training.measurements import Measurements
+from sslkit.training.trainer import Run
 from sslkit.views import MultiCrop
 
 RECIPE = """\
@@ -228,7 +228,7 @@ def test_fp16_goes_on_with_its_scale_and_when_to_raise_it(place, tmp_path, monke
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**9, growth_interval=2)
         return accelerator
 
-    monkeypatch.setattr(loop, "start_accelerator", start)
+    monkeypatch.setattr(trainer, "start_accelerator", start)
     words = [
         "--evaluation.evaluators",
         "[]",
@@ -276,7 +276,7 @@ def test_what_a_step_leaves_is_gone_when_the_next_one_starts(place, tmp_path, mo
         left.append(weakref.ref(output))
         return output
 
-    monkeypatch.setattr(loop, "train_step", take)
+    monkeypatch.setattr(trainer, "train_step", take)
     go(place, tmp_path / "run", "--evaluation.evaluators", "[]", "--runtime.log_every", "3")
     assert alive == [0] * STEPS
 
@@ -417,7 +417,7 @@ def _heeds_ctrl_c():
 
 @pytest.mark.usefixtures("_heeds_ctrl_c")
 def test_a_second_ctrl_c_stops_at_once(place, tmp_path, monkeypatch):
-    monkeypatch.setattr("sslkit.training.interruption.ECHO", 0)
+    monkeypatch.setattr("sslkit.training.signals.ECHO", 0)
     two = "[{Stop: {step: 2, how: sigint}}, {Stop: {step: 2, how: sigint}}]"
     with pytest.raises(KeyboardInterrupt):
         go(place, tmp_path / "run", "--runtime.callbacks", two)

@@ -3,7 +3,7 @@
 import pytest
 
 from sslkit.clock import Clock
-from sslkit.training.cadence import has_rank, is_due, is_logged
+from sslkit.training.intervals import has_rank, is_due, is_logged
 
 
 @pytest.mark.parametrize(("every", "logged"), [(1, [1, 2, 3, 4, 5, 6, 7]), (3, [1, 3, 6, 7]), (50, [1, 7])])

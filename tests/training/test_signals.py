@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from sslkit.training.interruption import Interruption
+from sslkit.training.signals import Interruption
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def test_the_first_signal_asks_and_a_later_one_is_for_whoever_had_it_before(inte
             assert (interruption.agreed(CPU), answers, seen) == (True, ["coming"], [])
             send(number)
             assert seen == []
-            monkeypatch.setattr("sslkit.training.interruption.ECHO", 0)
+            monkeypatch.setattr("sslkit.training.signals.ECHO", 0)
             send(number)
             assert (answers, seen) == (["coming"], [number])
         send(number)
@@ -98,8 +98,8 @@ def test_several_processes_agree_on_what_each_knew_before(interruption, mine, ot
         send(signal.SIGTERM)
         return tensor if tensor or not others else torch.ones(())
 
-    monkeypatch.setattr("sslkit.training.interruption.world_size", lambda: 2)
-    monkeypatch.setattr("sslkit.training.interruption.max_over_processes", largest)
+    monkeypatch.setattr("sslkit.training.signals.world_size", lambda: 2)
+    monkeypatch.setattr("sslkit.training.signals.max_over_processes", largest)
     interruption.asked = mine
     with interruption.by_signals():
         assert interruption.agreed(CPU) == (mine or others)

@@ -12,7 +12,7 @@ from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
 from sslkit.recipe.sections import Parts
 from sslkit.schedules import value_at
-from sslkit.training.cadence import has_rank
+from sslkit.training.intervals import has_rank
 
 
 def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from sslkit.clock import Clock, Duration
-from sslkit.setting import Concern, Part, Setting, counted, power_of_two, too_long
+from sslkit.recommendation import Concern, Part, Setting, counted, power_of_two, too_long
 
 
 def setting(total=100, per_epoch=10, **more):

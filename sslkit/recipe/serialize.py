@@ -7,7 +7,7 @@ from typing import Any
 from sslkit.hookspecs import KINDS
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.typed import Node
+from sslkit.recipe.specification import Node
 from sslkit.registry import Registry, contract
 
 

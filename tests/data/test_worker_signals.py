@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from sslkit.data.readers import outlive_interruption
+from sslkit.data.worker_signals import outlive_interruption
 
 pytestmark = [pytest.mark.forks, pytest.mark.skipif(sys.platform != "linux", reason="forks")]
 
