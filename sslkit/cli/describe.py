@@ -8,10 +8,9 @@ from typing import Any
 from rich.text import Text
 
 from sslkit.cli.screen import Screen
-from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
+from sslkit.recipe.keys import find_key
 from sslkit.recipe.links import LINKS
-from sslkit.recipe.sections import Parts
 from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, Parameter, parameters
 from sslkit.recipe.type_hints import item_hint, kind_in, phrase, section_in
@@ -30,7 +29,7 @@ def describe(screen: Screen, kind: Kind, name: str, registry: Registry) -> None:
     # Paragraphs are wrapped anew; indented lines and lists stay as they are.
     screen.text(spoken(re.sub(r"(?m)^(?! )(.*\S)\n(?=[^\s*-])", r"\1 ", text.strip())))
     screen.gap()
-    links = {link.target.rpartition(".")[2]: link.source for link in LINKS if _kind_at(link.target) == kind}
+    links = {link.target.rpartition(".")[2]: link.source for link in LINKS if _owner_kind(link.target) == kind}
     _arguments(screen, found, links, registry)
 
 
@@ -40,7 +39,7 @@ def describe_key(screen: Screen, key: str, registry: Registry) -> None:
     Raises:
         SSLKitError: there is no such key.
     """
-    hint, doc = _find(key)
+    hint, doc = find_key(key)
     kind = kind_in(hint) or kind_in(item_hint(hint))
     if kind:
         screen.heading(key, spoken(doc))
@@ -54,34 +53,9 @@ def describe_key(screen: Screen, key: str, registry: Registry) -> None:
         screen.text(spoken(doc))
 
 
-def kind_at(key: str) -> Kind:
-    """Return the kind of component that stands under a recipe key.
-
-    Raises:
-        SSLKitError: no component stands there.
-    """
-    hint, _ = _find(key)
-    kind = kind_in(hint) or kind_in(item_hint(hint))
-    if kind is None:
-        raise SSLKitError(f"{key} is {phrase(hint)}, not a component")
-    return kind
-
-
-def _kind_at(key: str) -> Kind | None:
-    return kind_in(_find(key.rpartition(".")[0])[0])
-
-
-def _find(key: str) -> tuple[Any, str]:
-    """Return the type of a recipe key and what the section's docstring says of it."""
-    hint: Any = Parts
-    doc = ""
-    for part in filter(None, key.split(".")):
-        section = section_in(hint)
-        known = parameters(section) if section else {}
-        if part not in known:
-            raise SSLKitError(f"unknown key {key!r}.{did_you_mean(part, known)}")
-        hint, doc = known[part].hint, known[part].doc
-    return hint, doc
+def _owner_kind(argument: str) -> Kind | None:
+    """Return the kind of component that takes an argument, by its key."""
+    return kind_in(find_key(argument.rpartition(".")[0])[0])
 
 
 def _arguments(screen: Screen, cls: Any, links: dict[str, str], registry: Registry) -> None:

@@ -1,13 +1,10 @@
-"""What moves along a run, at its first step, in the middle and at its last; and how long its parts last."""
+"""Schedules of a run at its first step, in the middle and at its last, and durations in steps and epochs."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.text import Text
-
-from sslkit.cli.screen import Screen
 from sslkit.clock import Clock, Duration
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
@@ -33,23 +30,18 @@ def part_facts(builder: Builder, setting: Setting) -> dict[str, list[str]]:
     return told
 
 
-def show_course(screen: Screen, builder: Builder, clock: Clock, told: Mapping[str, Sequence[str]]) -> None:
-    """Print the numbers of the three moments, and of what the parts told that which changes."""
+def schedule_rows(builder: Builder, clock: Clock, told: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return the name and the value at each of `MOMENTS` of the scheduled numbers, and of what the parts told of
+    themselves that which changes.
+    """
     courses = [_numbers(builder, moment) for moment in _moments(clock)]
     rows = [[name, *(f"{course[name]:.4g}" for course in courses)] for name in courses[0]]
-    rows += [[name, *phrases] for name, phrases in told.items() if len({*phrases}) > 1]
-    screen.gap()
-    header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
-    screen.columns([header, *rows], styles=("cyan", "", "", ""))
+    return rows + [[name, *phrases] for name, phrases in told.items() if len({*phrases}) > 1]
 
 
-def show_durations(screen: Screen, recipe: Recipe, clock: Clock) -> None:
-    """Print every duration of a recipe in steps and epochs; of a component, what the recipe says."""
-    durations = list(_durations("", recipe.root))
-    if durations:
-        screen.gap()
-        header = Text("durations", "bold"), *(Text(word, "dim") for word in ("steps", "epochs"))
-        screen.columns([header, *(_span(key, span, clock) for key, span in durations)], styles=("cyan", "", "", "dim"))
+def duration_rows(recipe: Recipe, clock: Clock) -> list[list[str]]:
+    """Return key, steps, epochs and a note of every duration of a recipe; of a component, what the recipe says."""
+    return [_span(key, span, clock) for key, span in _durations("", recipe.root)]
 
 
 def _moments(clock: Clock) -> list[Clock]:

@@ -1,21 +1,26 @@
-"""What a recipe will do, told without running it."""
+"""The screen of ``sslkit explain``."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sslkit.cli.explanation.counsel import show_proposals, show_warnings
-from sslkit.cli.explanation.course import part_facts, show_course, show_durations
-from sslkit.cli.explanation.facts import cost_facts, network_facts, time_facts
-from sslkit.cli.explanation.slots import show_slots
+from rich.text import Text
+
+from sslkit.cli.arguments import plugin_words, take_option
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
+from sslkit.explain.components import component_rows
 from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
 from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.schedules import MOMENTS, duration_rows, part_facts, schedule_rows
+from sslkit.explain.summary import cost_facts, network_facts, time_facts
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
+from sslkit.recipe.layers import COMMAND_LINE, as_component
 from sslkit.recipe.validation import check_sizes, validate
-from sslkit.recommendation import Setting
+from sslkit.recommendation import Concern, Setting, overrides
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
     num_images, counted = _num_images(builder, wishes)
     if num_images is None and wishes.apply is not None:
         raise SSLKitError("--apply: what to propose depends on the number of images; --num-images N tells it")
-    show_slots(screen, recipe)
+    file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
+    screen.heading(recipe.name, file)
+    screen.columns(component_rows(recipe))
     screen.gap()
     setting = setting_of(builder, num_images, wishes.processes) if num_images is not None else None
     told = part_facts(builder, setting) if setting is not None else {}
@@ -63,8 +70,10 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
     time, costs = time_facts(builder, num_images, counted, wishes.processes), cost_facts(builder, wishes.processes)
     screen.columns([*network_facts(builder), *time, *constant, *costs], styles=("bold", ""))
     if setting is not None:
-        show_course(screen, builder, setting.clock, told)
-        show_durations(screen, recipe, setting.clock)
+        screen.gap()
+        header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
+        screen.columns([header, *schedule_rows(builder, setting.clock, told)], styles=("cyan", "", "", ""))
+        _show_durations(screen, duration_rows(recipe, setting.clock))
         _advise(screen, recipe, builder, words, setting, wishes.apply)
 
 
@@ -73,9 +82,9 @@ def _advise(
 ) -> None:
     """Print what speaks against the recipe and what would settle it, and write the latter where a file is named."""
     found = concerns(recipe, builder, setting)
-    show_warnings(screen, found)
+    _show_warnings(screen, found)
     settled, mended = propose(recipe, setting.num_images, setting.processes)
-    show_proposals(screen, settled, found, words)
+    _show_proposals(screen, settled, found, words)
     if file is not None:
         screen.gap()
         screen.text(apply_to(file, mended, words[0], settled))
@@ -98,3 +107,57 @@ def _num_images(builder: Builder, wishes: Wishes) -> tuple[int | None, str]:
         return len(builder.part("data.train")), "data.train"
     except SSLKitError as error:
         return None, str(error)
+
+
+def _show_durations(screen: Screen, rows: Sequence[Sequence[str]]) -> None:
+    """Print the durations of a recipe, if there are any."""
+    if rows:
+        screen.gap()
+        header = Text("durations", "bold"), *(Text(word, "dim") for word in ("steps", "epochs"))
+        screen.columns([header, *rows], styles=("cyan", "", "", "dim"))
+
+
+def _show_warnings(screen: Screen, found: Iterable[Concern]) -> None:
+    """Print the reasons to expect a failure, if there are any."""
+    warnings = [concern for concern in found if concern.is_warning]
+    if warnings:
+        screen.gap()
+        screen.heading("Warnings")
+        screen.columns((("-", _said(concern)) for concern in warnings), styles=("yellow", "yellow"))
+
+
+def _show_proposals(
+    screen: Screen, settled: Sequence[Concern], warned: Iterable[Concern], words: Sequence[str]
+) -> None:
+    """Print the changes that settle concerns, as a command.
+
+    Args:
+        screen: where.
+        settled: the concerns, with their changes.
+        warned: the concerns that `_show_warnings` has said already.
+        words: the recipe and the overrides that were explained.
+    """
+    if not settled:
+        return
+    screen.gap()
+    screen.heading("Proposals", "--apply FILE.yaml writes them as a recipe")
+    said = {concern.reason for concern in warned if concern.is_warning}
+    new = [concern for concern in settled if concern.reason not in said]
+    if new:
+        screen.columns((("-", _said(concern)) for concern in new), styles=("cyan", ""))
+    changes = {key: value for concern in settled for key, value in concern.changes.items()}
+    command = shlex.join(["sslkit", "train", *_without(words, changes), *plugin_words()])
+    screen.code(" \\\n    ".join([command, *overrides(changes)]))
+
+
+def _without(words: Sequence[str], changes: Mapping[str, Any]) -> list[str]:
+    """Leave out the overrides that a change replaces; those that it may merge with stay."""
+    kept = list(words)
+    for key, value in changes.items():
+        if not isinstance(value, Mapping) and as_component(value) is None:
+            take_option(kept, f"--{key}")
+    return kept
+
+
+def _said(concern: Concern) -> Text:
+    return Text.assemble(concern.reason, (f" ({concern.source})" if concern.source else "", "dim"))

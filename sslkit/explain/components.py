@@ -1,4 +1,4 @@
-"""The slots of a recipe: what fills them, where that comes from, and what changed it."""
+"""The components of a recipe, where they come from, and which layer of the recipe changed them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -6,10 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from sslkit.cli.describe import kind_at
-from sslkit.cli.screen import Screen
 from sslkit.recipe import Recipe
-from sslkit.recipe.layers import COMMAND_LINE
+from sslkit.recipe.keys import kind_at
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.specification import Node
 
@@ -18,14 +16,8 @@ SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"
 """Components, and ``method`` for what it says besides."""
 
 
-def show_slots(screen: Screen, recipe: Recipe) -> None:
-    """Print the filled slots under the recipe's name and file."""
-    file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
-    screen.heading(recipe.name, file)
-    screen.columns(_slots(recipe))
-
-
-def _slots(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
+def component_rows(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
+    """Yield the key, the call and the origin of each component of a recipe, and of a section what it changes."""
     for key in SLOTS:
         node = recipe.root.at(key)
         if isinstance(node, Node) and node.name:
