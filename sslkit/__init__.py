@@ -52,7 +52,7 @@ _PLACES = {
     "SGD": "sslkit.optimizers.sgd",
     "Sample": "sslkit.types",
     "Schedule": "sslkit.schedules",
-    "Setting": "sslkit.recommendation",
+    "RunContext": "sslkit.recommendation",
     "SinkhornKnopp": "sslkit.collapse.sinkhorn_knopp",
     "StudentTeacher": "sslkit.method.student_teacher",
     "SwAVHead": "sslkit.heads.swav_head",

@@ -45,7 +45,7 @@ from sslkit.optimizers.parameter_groups import set_rates as set_rates
 from sslkit.optimizers.sgd import SGD as SGD
 from sslkit.recipe import load as load
 from sslkit.recommendation import Concern as Concern
-from sslkit.recommendation import Setting as Setting
+from sslkit.recommendation import RunContext as RunContext
 from sslkit.schedules import Constant as Constant
 from sslkit.schedules import Cosine as Cosine
 from sslkit.schedules import Schedule as Schedule

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
-from sslkit.recommendation import Concern, Part, Setting
+from sslkit.recommendation import Concern, Part, RunContext
 from sslkit.types import DataStatistics, EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()
@@ -253,13 +253,13 @@ class Optimizer(Part, ABC):
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
         """Return the torch optimizer of these parameter groups; the loop sets lr and weight decay each step."""
 
-    def concerns(self, setting: Setting) -> Iterable[Concern]:
+    def concerns(self, context: RunContext) -> Iterable[Concern]:
         if self.published_lr is None:
             return
         low, high = self.published_lr
-        if not low / 10 <= setting.learning_rate <= high * 10:
+        if not low / 10 <= context.learning_rate <= high * 10:
             yield Concern(
-                f"a learning rate that peaks at {setting.learning_rate:.3g} is unlikely with {type(self).__name__}: "
+                f"a learning rate that peaks at {context.learning_rate:.3g} is unlikely with {type(self).__name__}: "
                 f"published ones peak at {low:g} to {high:g}",
                 self.published_by,
             )

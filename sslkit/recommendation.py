@@ -20,8 +20,8 @@ SEVERAL_MOMENTS = 100
 
 
 @dataclass(frozen=True)
-class Setting:
-    """The run that a part will work in, in numbers.
+class RunContext:
+    """The sizes and the schedule of a run, as its components are told them before it starts.
 
     Args:
         num_images: training images.
@@ -36,8 +36,8 @@ class Setting:
         shares_weights: whether the teacher is the student itself.
         has_predictor: whether the student has one.
         has_operator: whether a collapse operator stands between teacher and loss.
-        written_for: the setting of the recipe file, or of the command line, that says how the part is filled; None
-            where it is not known.
+        written_for: the context that the recipe file, or the command line, which sets the component was written for;
+            None where it is not known.
     """
 
     num_images: int
@@ -52,14 +52,14 @@ class Setting:
     shares_weights: bool = False
     has_predictor: bool = False
     has_operator: bool = True
-    written_for: "Setting | None" = None
+    written_for: "RunContext | None" = None
 
     @property
     def local_images(self) -> int:
         """Images that pass the student of one process at a time."""
         return max(1, self.batch_size // self.processes // self.micro_batches)
 
-    def at(self, step: int) -> "Setting":
+    def at(self, step: int) -> "RunContext":
         """Return the same run at another step."""
         return replace(self, clock=self.clock.at(step))
 
@@ -114,12 +114,12 @@ class Concern:
 class Part:
     """What a recipe fills a slot with; it can speak of a run before there is one."""
 
-    def facts(self, setting: Setting) -> Iterable[tuple[str, str]]:
-        """Yield names and phrases of what it will do at the moment ``setting.clock``, for `sslkit explain`."""
+    def facts(self, context: RunContext) -> Iterable[tuple[str, str]]:
+        """Yield names and phrases of what it will do at the moment ``context.clock``, for `sslkit explain`."""
         return ()
 
-    def concerns(self, setting: Setting) -> Iterable[Concern]:
-        """Yield what speaks against it in a run; ``setting.clock`` is the first step."""
+    def concerns(self, context: RunContext) -> Iterable[Concern]:
+        """Yield what speaks against it in a run; ``context.clock`` is the first step."""
         return ()
 
 
@@ -144,7 +144,7 @@ def power_of_two(limit: float) -> int:
     return 2 ** max(0, math.floor(math.log2(max(1.0, limit))))
 
 
-def too_long(key: str, duration: Duration, setting: Setting) -> Iterable[Concern]:
+def too_long(key: str, duration: Duration, context: RunContext) -> Iterable[Concern]:
     """Yield what speaks against a beginning of this length (a warm-up, frozen parts).
 
     Published ones take up to a third of their run: DINO 10 (learning rate) and 30 epochs (temperature) of 100 to 300,
@@ -153,15 +153,15 @@ def too_long(key: str, duration: Duration, setting: Setting) -> Iterable[Concern
     Args:
         key: where the duration stands.
         duration: how long.
-        setting: the run.
+        context: the run.
     """
-    steps, total = duration.steps(setting.clock), setting.clock.total_steps
+    steps, total = duration.steps(context.clock), context.clock.total_steps
     if steps <= total / 3:
         return
     measure = "lasts as long as the run or longer" if steps >= total else f"takes {steps / total:.0%} of the run"
     yield Concern(
         f"{key} {measure}: {counted(steps)} of {counted(total)} steps",
         "DINO warms up over 10 to 30 of 300 epochs",
-        {key: str(setting.share(0.1))},
+        {key: str(context.share(0.1))},
         is_warning=steps >= total,
     )

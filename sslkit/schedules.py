@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
 from sslkit.errors import NotSupported, RecipeError
-from sslkit.recommendation import Concern, Part, Setting, too_long
+from sslkit.recommendation import Concern, Part, RunContext, too_long
 
 Every = Literal["step", "epoch"]
 
@@ -107,8 +107,8 @@ class Cosine(Schedule):
         first = {"warmup_from": self.warmup_from} if self.warmup.amount else {}
         return {"start": self.start, "end": self.end, **first}
 
-    def concerns(self, setting: Setting) -> Iterable[Concern]:
-        return _too_long("warmup", self.warmup, self.every, setting)
+    def concerns(self, context: RunContext) -> Iterable[Concern]:
+        return _too_long("warmup", self.warmup, self.every, context)
 
 
 class Warmup(Schedule):
@@ -145,8 +145,8 @@ class Warmup(Schedule):
     def levels(self) -> Mapping[str, float]:
         return {"start": self.start, "end": self.end}
 
-    def concerns(self, setting: Setting) -> Iterable[Concern]:
-        return _too_long("over", self.over, self.every, setting)
+    def concerns(self, context: RunContext) -> Iterable[Concern]:
+        return _too_long("over", self.over, self.every, context)
 
 
 def value_at(number: float | Schedule, clock: Clock) -> float:
@@ -189,9 +189,9 @@ def _checked(owner: str, key: str, duration: Duration, every: Every) -> Duration
     return duration
 
 
-def _too_long(key: str, duration: Duration, every: Every, setting: Setting) -> Iterator[Concern]:
+def _too_long(key: str, duration: Duration, every: Every, context: RunContext) -> Iterator[Concern]:
     """Yield what `too_long` does; where it proposes steps, the schedule must move by steps."""
-    for concern in too_long(key, duration, setting):
+    for concern in too_long(key, duration, context):
         in_epochs = Duration.parse(concern.changes[key]).unit == "epochs"
         unit = {} if every == "step" or in_epochs else {"every": "step"}
         yield replace(concern, changes={**concern.changes, **unit})

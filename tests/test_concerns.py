@@ -24,7 +24,7 @@ from sslkit import (
     NegativeQueue,
     PreviousEpoch,
     PreviousStep,
-    Setting,
+    RunContext,
     SinkhornKnopp,
     SwAVHead,
     Warmup,
@@ -38,15 +38,15 @@ def run(batch=1024, epochs=300, images=IMAGENET, **more):
     """The setting of a run; without arguments that of DINO's ViT-S/16."""
     steps = images // batch
     clock = Clock(0, max(1, round(epochs * steps)), max(1, steps))
-    return Setting(images, batch, clock, **{"num_prototypes": 65536, "learning_rate": 0.002, **more})
+    return RunContext(images, batch, clock, **{"num_prototypes": 65536, "learning_rate": 0.002, **more})
 
 
-def reasons(part, setting):
-    return [concern.reason for concern in part.concerns(setting)]
+def reasons(part, context):
+    return [concern.reason for concern in part.concerns(context)]
 
 
-def the_concern(part, setting):
-    [concern] = part.concerns(setting)
+def the_concern(part, context):
+    [concern] = part.concerns(context)
     return concern
 
 
@@ -60,7 +60,7 @@ CIFAR = run(256, 200, images=50_000, teacher_views=1, num_prototypes=None, learn
 
 
 @pytest.mark.parametrize(
-    ("part", "setting"),
+    ("part", "context"),
     [
         (EMA(Cosine(0.996, 1.0)), run()),
         (EMA(Cosine(0.9995, 1.0)), run(256, 100)),
@@ -106,15 +106,15 @@ CIFAR = run(256, 200, images=50_000, teacher_views=1, num_prototypes=None, learn
         (Constant(1.0), run(epochs=0.001)),
     ],
 )
-def test_published_settings_are_free_of_concerns(part, setting):
-    assert reasons(part, setting) == []
+def test_published_settings_are_free_of_concerns(part, context):
+    assert reasons(part, context) == []
 
 
 # Where the papers say that it fails
 
 
 @pytest.mark.parametrize(
-    ("part", "setting", "said", "source"),
+    ("part", "context", "said", "source"),
     [
         (PreviousStep(), run(), "one step behind did not converge", "DINO figure 6"),
         (Centering(8, 0.9), run(shares_weights=True), "own teacher from collapse", "DINO table 15 row 4"),
@@ -166,8 +166,8 @@ def test_published_settings_are_free_of_concerns(part, setting):
         (Warmup(0, 1, "301 epochs"), run(), "over lasts as long as the run or longer: 376,551 of 375,300", "DINO"),
     ],
 )
-def test_what_fails_is_warned_of_with_its_source(part, setting, said, source):
-    concern = the_concern(part, setting)
+def test_what_fails_is_warned_of_with_its_source(part, context, said, source):
+    concern = the_concern(part, context)
     assert said in concern.reason
     assert concern.source.startswith(source)
     assert concern.is_warning
@@ -186,10 +186,10 @@ def test_what_fails_is_warned_of_with_its_source(part, setting, said, source):
     ],
 )
 def test_a_teacher_that_cannot_follow_within_the_run_gets_a_half_life_of_an_eighth(momentum, proposed):
-    setting = run(batch=100, epochs=1, images=10_000)
-    assert the_concern(EMA(momentum), setting).changes == {"momentum": proposed}
+    context = run(batch=100, epochs=1, images=10_000)
+    assert the_concern(EMA(momentum), context).changes == {"momentum": proposed}
     schedule = Cosine(**proposed["Cosine"]) if isinstance(proposed, dict) else proposed
-    assert reasons(EMA(schedule), setting) == []
+    assert reasons(EMA(schedule), context) == []
 
 
 def test_a_long_run_gets_the_published_half_life_and_none_shorter_than_byols():
@@ -200,10 +200,10 @@ def test_a_long_run_gets_the_published_half_life_and_none_shorter_than_byols():
 
 @pytest.mark.parametrize("total", range(1, 30))
 def test_what_is_proposed_for_a_short_run_settles_it(total):
-    setting = Setting(100, 10, Clock(0, total, 10))
+    context = RunContext(100, 10, Clock(0, total, 10))
     for start in (0.9999, 0.99, 0.9):
-        for concern in EMA(Cosine(start, 1.0)).concerns(setting):
-            assert reasons(EMA(Cosine(**concern.changes["momentum"]["Cosine"])), setting) == []
+        for concern in EMA(Cosine(start, 1.0)).concerns(context):
+            assert reasons(EMA(Cosine(**concern.changes["momentum"]["Cosine"])), context) == []
 
 
 def test_a_momentum_keeps_its_half_life_in_epochs():
@@ -261,10 +261,10 @@ def test_a_queue_makes_small_batches_large_enough():
 
 @pytest.mark.parametrize(("batch", "images", "size"), [(20, 400, 300), (50, 400, 350), (400, 400, 0)])
 def test_a_queue_of_sinkhorn_is_cut_to_fewer_than_the_images(batch, images, size):
-    setting = run(batch, 200, images, num_prototypes=30)
-    concern = the_concern(SinkhornKnopp(queue_size=1200, embed_dim=2), setting)
+    context = run(batch, 200, images, num_prototypes=30)
+    concern = the_concern(SinkhornKnopp(queue_size=1200, embed_dim=2), context)
     assert concern.changes == {"queue_size": size}
-    assert reasons(SinkhornKnopp(queue_size=size, embed_dim=2), setting) == []
+    assert reasons(SinkhornKnopp(queue_size=size, embed_dim=2), context) == []
 
 
 def test_a_queue_of_a_whole_number_of_batches_and_early_enough():
@@ -278,12 +278,12 @@ def test_a_queue_of_a_whole_number_of_batches_and_early_enough():
 @pytest.mark.parametrize("teacher_views", [1, 2])
 @pytest.mark.parametrize("images", [300, 5_000, 50_000])
 def test_a_negative_queue_is_cut_to_the_published_share_in_whole_batches(teacher_views, images):
-    setting = run(64, 200, images, teacher_views=teacher_views)
-    concern = the_concern(NegativeQueue(2, 65536), setting)
+    context = run(64, 200, images, teacher_views=teacher_views)
+    concern = the_concern(NegativeQueue(2, 65536), context)
     size = concern.changes["size"]
     assert size % (64 * teacher_views) == 0
     assert size <= max(64 * teacher_views, 0.05 * images * teacher_views)
-    assert reasons(NegativeQueue(2, size), setting) == []
+    assert reasons(NegativeQueue(2, size), context) == []
 
 
 def test_a_large_share_of_negatives_is_no_failure():
@@ -297,10 +297,10 @@ def test_fewer_prototypes_for_fewer_images():
     assert not rare.is_warning
     assert rare.changes == {"num_prototypes": 4096}
     for images in (1_280, 5_000, 65_000, 200_000):
-        setting = run(images=images, batch=2)
-        fewer = the_concern(DINOHead(4, 65536, 1, 1), setting).changes["num_prototypes"]
+        context = run(images=images, batch=2)
+        fewer = the_concern(DINOHead(4, 65536, 1, 1), context).changes["num_prototypes"]
         assert 10 < images / fewer <= 40
-        assert reasons(DINOHead(4, fewer, 1, 1), setting) == []
+        assert reasons(DINOHead(4, fewer, 1, 1), context) == []
     assert the_concern(DINOHead(4, 65536, 1, 1), run(images=1_000, batch=2)).changes == {"num_prototypes": 64}
     for images in (2, 30, 100, 300):
         assert the_concern(DINOHead(4, 65536, 1, 1), run(images=images, batch=2)).changes == {}
@@ -318,7 +318,7 @@ def test_other_changes_settle_too(part):
 
 
 @pytest.mark.parametrize(
-    ("part", "setting", "told"),
+    ("part", "context", "told"),
     [
         (EMA(Cosine(0.996, 1.0)), run(), {"teacher half-life": "173 steps, 0.14 epochs"}),
         (EMA(1.0), run(), {"teacher half-life": "longer than the run"}),
@@ -354,8 +354,8 @@ def test_other_changes_settle_too(part):
         (Copy(), SWAV, {}),
     ],
 )
-def test_facts(part, setting, told):
-    assert dict(part.facts(setting)) == told
+def test_facts(part, context, told):
+    assert dict(part.facts(context)) == told
 
 
 def test_half_life_is_that_of_the_moment():

@@ -13,7 +13,7 @@ from sslkit import hookspecs, plugins
 from sslkit.clock import Clock
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
-from sslkit.recommendation import Setting
+from sslkit.recommendation import RunContext
 from sslkit.registry import contract, kind_of
 from sslkit.types import Projection
 
@@ -229,7 +229,7 @@ def test_the_documented_component_speaks_of_itself():
     for block in (blocks[0], blocks[2]):
         exec(compile(block, str(DOCS), "exec"), names)
     operator = names["SlowWhitening"](num_prototypes=4, momentum=0.995)
-    long, short = (Setting(640, 64, Clock(0, steps, 10)) for steps in (1000, 100))
+    long, short = (RunContext(640, 64, Clock(0, steps, 10)) for steps in (1000, 100))
     assert dict(operator.facts(long)) == {"moments cover": "200 steps, 20 epochs"}
     assert list(operator.concerns(long)) == []
     [concern] = operator.concerns(short)

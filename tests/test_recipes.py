@@ -62,7 +62,7 @@ def test_every_method_comes_in_every_setting():
         "moco-v2": ["vit-small-6-local", "vit-small-10-local"],
         "swav": ["vit-small-no-local", "vit-small-10-local"],
     }
-    expected = {f"{method}-{setting}" for method, more in methods.items() for setting in [*settings, *more]}
+    expected = {f"{method}-{context}" for method, more in methods.items() for context in [*settings, *more]}
     assert expected | {"quickstart", "quickstart-objects"} <= {*NAMES}
 
 

@@ -5,22 +5,22 @@ from itertools import pairwise
 import pytest
 
 from sslkit.clock import Clock, Duration
-from sslkit.recommendation import Concern, Part, Setting, counted, power_of_two, too_long
+from sslkit.recommendation import Concern, Part, RunContext, counted, power_of_two, too_long
 
 
-def setting(total=100, per_epoch=10, **more):
-    return Setting(num_images=640, batch_size=64, clock=Clock(0, total, per_epoch), **more)
+def context(total=100, per_epoch=10, **more):
+    return RunContext(num_images=640, batch_size=64, clock=Clock(0, total, per_epoch), **more)
 
 
 def test_a_process_sees_its_share_of_a_batch_cut_into_micro_batches():
-    assert setting().local_images == 64
-    assert setting(processes=4, micro_batches=3).local_images == 5
-    assert setting(processes=64, micro_batches=2).local_images == 1
+    assert context().local_images == 64
+    assert context(processes=4, micro_batches=3).local_images == 5
+    assert context(processes=64, micro_batches=2).local_images == 1
 
 
 @pytest.mark.parametrize(("total", "count"), [(1, 1), (2, 2), (7, 7), (100, 100), (12_345, 100)])
 def test_moments_run_from_the_first_step_to_the_last(total, count):
-    steps = [moment.step for moment in setting(total).moments()]
+    steps = [moment.step for moment in context(total).moments()]
     assert (steps[0], steps[-1], len(steps)) == (0, total - 1, count)
     assert steps == sorted({*steps})
     assert all(b - a <= total / 99 + 1 for a, b in pairwise(steps))
@@ -36,14 +36,14 @@ def test_moments_run_from_the_first_step_to_the_last(total, count):
     ],
 )
 def test_a_share_of_the_run_is_whole_epochs_or_steps(total, per_epoch, share, said):
-    assert str(setting(total, per_epoch).share(share)) == said
+    assert str(context(total, per_epoch).share(share)) == said
 
 
 def test_lengths_and_counts_are_said_with_few_digits():
-    assert setting().span(25) == "25 steps, 2.5 epochs"
-    assert setting(10_000, 7).span(1234.4) == "1,234 steps, 1.8e+02 epochs"
-    assert setting().span(100) == "100 steps, 10 epochs"
-    assert setting().span(100.1) == setting().span(float("inf")) == "longer than the run"
+    assert context().span(25) == "25 steps, 2.5 epochs"
+    assert context(10_000, 7).span(1234.4) == "1,234 steps, 1.8e+02 epochs"
+    assert context().span(100) == "100 steps, 10 epochs"
+    assert context().span(100.1) == context().span(float("inf")) == "longer than the run"
     assert [counted(number) for number in (0.01234, 3, 99.95, 65536)] == ["0.0123", "3", "100", "65,536"]
     assert [power_of_two(number) for number in (0, 0.3, 1, 2, 3.99, 4, 500, 512)] == [1, 1, 1, 2, 2, 4, 256, 512]
 
@@ -59,16 +59,16 @@ def test_lengths_and_counts_are_said_with_few_digits():
     ],
 )
 def test_a_beginning_may_take_a_third_of_the_run(duration, warnings, changes):
-    found = list(too_long("x.warmup", Duration.parse(duration), setting()))
+    found = list(too_long("x.warmup", Duration.parse(duration), context()))
     assert [concern.is_warning for concern in found] == warnings
     assert [concern.changes for concern in found] == changes
     for concern in found:
-        assert list(too_long("x.warmup", Duration.parse(concern.changes["x.warmup"]), setting())) == []
+        assert list(too_long("x.warmup", Duration.parse(concern.changes["x.warmup"]), context())) == []
 
 
 @pytest.mark.parametrize("total", range(1, 40))
 def test_what_is_proposed_for_a_beginning_settles_it(total):
-    run = setting(total, 3)
+    run = context(total, 3)
     for concern in too_long("warmup", Duration(total, "steps"), run):
         assert list(too_long("warmup", Duration.parse(concern.changes["warmup"]), run)) == []
 
@@ -76,4 +76,4 @@ def test_what_is_proposed_for_a_beginning_settles_it(total):
 def test_a_concern_names_its_source_and_a_part_has_nothing_to_say_by_itself():
     assert str(Concern("it is late", "a clock")) == "it is late (a clock)"
     assert str(Concern("it is late")) == "it is late"
-    assert [*Part().facts(setting()), *Part().concerns(setting())] == []
+    assert [*Part().facts(context()), *Part().concerns(context())] == []

@@ -13,14 +13,14 @@ from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.explain.components import component_rows
 from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
-from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.recommendations import concerns, run_context
 from sslkit.explain.schedules import MOMENTS, duration_rows, part_facts, schedule_rows
 from sslkit.explain.summary import cost_facts, network_facts, time_facts
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, as_component
 from sslkit.recipe.validation import check_sizes, validate
-from sslkit.recommendation import Concern, Setting, overrides
+from sslkit.recommendation import Concern, RunContext, overrides
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,26 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
     screen.heading(recipe.name, file)
     screen.columns(component_rows(recipe))
     screen.gap()
-    setting = setting_of(builder, num_images, wishes.processes) if num_images is not None else None
-    told = part_facts(builder, setting) if setting is not None else {}
+    context = run_context(builder, num_images, wishes.processes) if num_images is not None else None
+    told = part_facts(builder, context) if context is not None else {}
     constant = ((name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1)
     time, costs = time_facts(builder, num_images, counted, wishes.processes), cost_facts(builder, wishes.processes)
     screen.columns([*network_facts(builder), *time, *constant, *costs], styles=("bold", ""))
-    if setting is not None:
+    if context is not None:
         screen.gap()
         header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
-        screen.columns([header, *schedule_rows(builder, setting.clock, told)], styles=("cyan", "", "", ""))
-        _show_durations(screen, duration_rows(recipe, setting.clock))
-        _advise(screen, recipe, builder, words, setting, wishes.apply)
+        screen.columns([header, *schedule_rows(builder, context.clock, told)], styles=("cyan", "", "", ""))
+        _show_durations(screen, duration_rows(recipe, context.clock))
+        _advise(screen, recipe, builder, words, context, wishes.apply)
 
 
 def _advise(
-    screen: Screen, recipe: Recipe, builder: Builder, words: Sequence[str], setting: Setting, file: Path | None
+    screen: Screen, recipe: Recipe, builder: Builder, words: Sequence[str], context: RunContext, file: Path | None
 ) -> None:
     """Print what speaks against the recipe and what would settle it, and write the latter where a file is named."""
-    found = concerns(recipe, builder, setting)
+    found = concerns(recipe, builder, context)
     _show_warnings(screen, found)
-    settled, mended = propose(recipe, setting.num_images, setting.processes)
+    settled, mended = propose(recipe, context.num_images, context.processes)
     _show_proposals(screen, settled, found, words)
     if file is not None:
         screen.gap()

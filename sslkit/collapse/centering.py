@@ -8,7 +8,7 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
-from sslkit.recommendation import Concern, Setting
+from sslkit.recommendation import Concern, RunContext
 from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
 
@@ -81,8 +81,8 @@ class Centering(CollapseOperator):
             numbers["teacher_temperature"] = value_at(self.temperature, clock)
         return numbers
 
-    def concerns(self, setting: Setting) -> Iterator[Concern]:
-        if setting.shares_weights:
+    def concerns(self, context: RunContext) -> Iterator[Concern]:
+        if context.shares_weights:
             yield Concern(
                 "centering does not keep a student that is its own teacher from collapse: k-NN 0.1 %",
                 "DINO table 15 row 4",
@@ -97,14 +97,14 @@ class Centering(CollapseOperator):
                 leads_to=("one-dimension collapse",),
             )
         if self.temperature is not None:
-            yield from self._too_warm(setting)
+            yield from self._too_warm(context)
 
-    def _too_warm(self, setting: Setting) -> Iterator[Concern]:
+    def _too_warm(self, context: RunContext) -> Iterator[Concern]:
         assert self.temperature is not None
-        temperatures = [value_at(self.temperature, moment) for moment in setting.moments()]
+        temperatures = [value_at(self.temperature, moment) for moment in context.moments()]
         if temperatures[0] <= FIRST and max(temperatures) <= WARMEST:
             return
-        over, cool = setting.share(0.1), 0.04
+        over, cool = context.share(0.1), 0.04
         warm = {"start": cool, "end": WARMEST, "over": str(over), "every": over.unit.removesuffix("s")}
         yield Concern(
             f"the teacher's temperature starts at {temperatures[0]:g} and peaks at {max(temperatures):g}: held from "

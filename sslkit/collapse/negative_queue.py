@@ -9,7 +9,7 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
-from sslkit.recommendation import Concern, Setting
+from sslkit.recommendation import Concern, RunContext
 from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
 
 PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
@@ -70,18 +70,18 @@ class NegativeQueue(CollapseOperator):
         self.queue[places] = new[first:]
         self.pointer.add_(len(new)).remainder_(size)
 
-    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
-        share, steps = self._share(setting), len(self.queue) / setting.batch_size / setting.teacher_views
+    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+        share, steps = self._share(context), len(self.queue) / context.batch_size / context.teacher_views
         yield "negative queue", f"{len(self.queue):,} embeddings, of {share:.1%} of the images"
-        yield "negatives stay", setting.span(steps)
+        yield "negatives stay", context.span(steps)
 
-    def concerns(self, setting: Setting) -> Iterator[Concern]:
-        size, share, new = len(self.queue), self._share(setting), setting.batch_size * setting.teacher_views
-        fitting = new * max(1, int(PUBLISHED_SHARE * setting.num_images * setting.teacher_views / new))
+    def concerns(self, context: RunContext) -> Iterator[Concern]:
+        size, share, new = len(self.queue), self._share(context), context.batch_size * context.teacher_views
+        fitting = new * max(1, int(PUBLISHED_SHARE * context.num_images * context.teacher_views / new))
         changes = {"size": fitting} if fitting < size else {}
         if share >= 1:
             yield Concern(
-                f"{size:,} negatives hold all {setting.num_images:,} images, so that each meets itself among them",
+                f"{size:,} negatives hold all {context.num_images:,} images, so that each meets itself among them",
                 "moco#146",
                 changes,
             )
@@ -93,6 +93,6 @@ class NegativeQueue(CollapseOperator):
                 is_warning=False,
             )
 
-    def _share(self, setting: Setting) -> float:
+    def _share(self, context: RunContext) -> float:
         """Return the images in the queue over all images."""
-        return len(self.queue) / setting.teacher_views / setting.num_images
+        return len(self.queue) / context.teacher_views / context.num_images

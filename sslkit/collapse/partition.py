@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sslkit.recommendation import Concern, Setting, counted
+from sslkit.recommendation import Concern, RunContext, counted
 
 SCARCE, ENOUGH = 0.1, 1024
 """Images a view, over prototypes and by themselves, that are too few below both.
@@ -12,27 +12,27 @@ SwAV's 256 for 3000 prototypes get a queue (§4.1); DINO balanced 1024 over 6553
 """
 
 
-def balanced_together(num_images: int, setting: Setting) -> Iterator[tuple[str, str]]:
+def balanced_together(num_images: int, context: RunContext) -> Iterator[tuple[str, str]]:
     """Yield how many images a view share the prototypes, as a fact for `sslkit explain`."""
-    if setting.num_prototypes:
-        each = counted(num_images / setting.num_prototypes)
+    if context.num_prototypes:
+        each = counted(num_images / context.num_prototypes)
         yield "balanced together", f"{num_images:,} images a view, {each} a prototype"
 
 
-def enough(setting: Setting) -> float:
+def enough(context: RunContext) -> float:
     """Return the images a view that are not too few."""
-    return min(SCARCE * (setting.num_prototypes or 0), ENOUGH)
+    return min(SCARCE * (context.num_prototypes or 0), ENOUGH)
 
 
-def is_too_few(num_images: int, setting: Setting) -> bool:
+def is_too_few(num_images: int, context: RunContext) -> bool:
     """Whether so many images a view are far fewer than the prototypes, and fewer than have been seen to suffice."""
-    return num_images < enough(setting)
+    return num_images < enough(context)
 
 
-def too_few(num_images: int, setting: Setting, changes: Mapping[str, Any]) -> Concern:
+def too_few(num_images: int, context: RunContext, changes: Mapping[str, Any]) -> Concern:
     """Return that they are, with what would change it."""
     reason = (
-        f"{num_images:,} images a view cannot be shared out equally over {setting.num_prototypes:,} prototypes; SwAV "
+        f"{num_images:,} images a view cannot be shared out equally over {context.num_prototypes:,} prototypes; SwAV "
         "takes a queue for batches of 256"
     )
     return Concern(reason, "SwAV §3.1", changes, leads_to=("uniform collapse",))

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from sslkit.errors import SSLKitError
-from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.recommendations import concerns, run_context
 from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers
@@ -42,7 +42,7 @@ def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[C
     settled: list[Concern] = []
     while len(settled) < MOST:
         builder, made = recipe.builder(), [concern.changes for concern in settled]
-        found = concerns(recipe, builder, setting_of(builder, num_images, processes))
+        found = concerns(recipe, builder, run_context(builder, num_images, processes))
         concern = next((each for each in found if each.changes and each.changes not in made), None)
         if concern is None:
             break

@@ -11,15 +11,15 @@ from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Method, Optimization
 from sslkit.recipe.validation import chosen_views
-from sslkit.recommendation import Concern, Part, Setting, power_of_two, too_long
+from sslkit.recommendation import Concern, Part, RunContext, power_of_two, too_long
 from sslkit.schedules import Schedule
 
 FEWEST_NORMALISED = 16
 """Images a batch norm takes its statistics from, below which its error grows (Group Normalization, figure 1)."""
 
 
-def setting_of(builder: Builder, num_images: int, processes: int = 1) -> Setting:
-    """Return what the parts of a recipe are told of the run.
+def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunContext:
+    """Return the sizes and the schedule of a recipe's run.
 
     Args:
         builder: of the recipe.
@@ -28,7 +28,7 @@ def setting_of(builder: Builder, num_images: int, processes: int = 1) -> Setting
     """
     method, plan = builder.part("method"), builder.part("optimization")
     student, teacher = chosen_views(method, builder.part("views"))
-    setting = Setting(
+    context = RunContext(
         num_images=num_images,
         batch_size=plan.batch_size,
         clock=plan.clock(num_images),
@@ -41,25 +41,25 @@ def setting_of(builder: Builder, num_images: int, processes: int = 1) -> Setting
         has_predictor=method.predictor is not None,
         has_operator=method.collapse is not None,
     )
-    return replace(setting, learning_rate=max(plan.learning_rate(moment) for moment in setting.moments()))
+    return replace(context, learning_rate=max(plan.learning_rate(moment) for moment in context.moments()))
 
 
-def concerns(recipe: Recipe, builder: Builder, setting: Setting) -> list[Concern]:
+def concerns(recipe: Recipe, builder: Builder, context: RunContext) -> list[Concern]:
     """Return what speaks against a recipe in a setting; reasons and changes name whole recipe keys.
 
     Args:
         recipe: what is judged.
         builder: of the recipe, which makes the parts that it has not made yet.
-        setting: from `setting_of`.
+        context: from `run_context`.
     """
     method, plan = builder.part("method"), builder.part("optimization")
-    intentions = _Intentions(recipe, plan, setting)
-    found = [*_of_batch(setting), *_of_batch_norm(method, setting), *_of_freezing(plan, setting)]
-    found += _of_unscaled_rate(plan, setting, intentions.of("optimization.lr"))
+    intentions = _Intentions(recipe, plan, context)
+    found = [*_of_batch(context), *_of_batch_norm(method, context), *_of_freezing(plan, context)]
+    found += _of_unscaled_rate(plan, context, intentions.of("optimization.lr"))
     for section in ("optimization", "method", "views"):
         for key, part in builder.components(section):
             if isinstance(part, Part):
-                there = replace(setting, written_for=intentions.of(key))
+                there = replace(context, written_for=intentions.of(key))
                 found += (_with_key(key, concern) for concern in part.concerns(there))
     return found
 
@@ -69,23 +69,23 @@ def _with_key(key: str, concern: Concern) -> Concern:
     return replace(concern, reason=f"{key}: {concern.reason}", changes=changes)
 
 
-def _of_batch(setting: Setting) -> Iterator[Concern]:
-    if setting.batch_size > setting.num_images:
+def _of_batch(context: RunContext) -> Iterator[Concern]:
+    if context.batch_size > context.num_images:
         yield Concern(
-            f"optimization.batch_size: {setting.batch_size:,} is more than the {setting.num_images:,} images, which "
+            f"optimization.batch_size: {context.batch_size:,} is more than the {context.num_images:,} images, which "
             "training refuses",
             "DINO table 9: batches of 128 to 1024 differ by 2 points",
-            {"optimization.batch_size": power_of_two(setting.num_images / 8)},
+            {"optimization.batch_size": power_of_two(context.num_images / 8)},
         )
 
 
-def _of_batch_norm(method: Method, setting: Setting) -> Iterator[Concern]:
+def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Concern]:
     networks = [method.backbone, method.head, method.predictor]
     if not any(isinstance(module, _BatchNorm) for network in networks if network for module in network.modules()):
         return
-    images = method.batch_norm if isinstance(method.batch_norm, int) else setting.local_images
+    images = method.batch_norm if isinstance(method.batch_norm, int) else context.local_images
     if method.batch_norm == "synchronized":
-        images = setting.batch_size // setting.micro_batches
+        images = context.batch_size // context.micro_batches
     if images < FEWEST_NORMALISED:
         yield Concern(
             f"method.batch_norm: statistics of {images} images are noisy; the error grows below {FEWEST_NORMALISED}",
@@ -93,18 +93,18 @@ def _of_batch_norm(method: Method, setting: Setting) -> Iterator[Concern]:
         )
 
 
-def _of_freezing(plan: Optimization, setting: Setting) -> Iterator[Concern]:
+def _of_freezing(plan: Optimization, context: RunContext) -> Iterator[Concern]:
     for part, duration in plan.freezes.items():
-        yield from too_long(f"optimization.freeze.{part}", duration, setting)
+        yield from too_long(f"optimization.freeze.{part}", duration, context)
 
 
-def _of_unscaled_rate(plan: Optimization, setting: Setting, there: Setting | None) -> Iterator[Concern]:
+def _of_unscaled_rate(plan: Optimization, context: RunContext, there: RunContext | None) -> Iterator[Concern]:
     """Yield that the batch has another size than the one that the learning rate was written beside."""
-    if there is None or plan.lr_reference_batch or there.batch_size == setting.batch_size:
+    if there is None or plan.lr_reference_batch or there.batch_size == context.batch_size:
         return
     has_peak = not isinstance(plan.lr, Schedule) or type(plan.lr).scaled is not Schedule.scaled
     yield Concern(
-        f"optimization.lr was chosen for batches of {there.batch_size:,}, and these are of {setting.batch_size:,}; a "
+        f"optimization.lr was chosen for batches of {there.batch_size:,}, and these are of {context.batch_size:,}; a "
         "learning rate is usually scaled with the batch",
         "arXiv:1706.02677",
         {"optimization.lr_reference_batch": there.batch_size} if has_peak else {},
@@ -118,31 +118,31 @@ class _Intentions:
     Args:
         recipe: the whole of them.
         plan: its optimization.
-        setting: what the recipe is judged in; the command line is taken to have it in mind.
+        context: what the recipe is judged in; the command line is taken to have it in mind.
     """
 
-    def __init__(self, recipe: Recipe, plan: Optimization, setting: Setting) -> None:
+    def __init__(self, recipe: Recipe, plan: Optimization, context: RunContext) -> None:
         self.layers = recipe.layers
         self.images = recipe.values.get("data", {}).get("train")
         self.plan = plan
-        self.setting = setting
+        self.context = context
         self._of_layer = cache(self._written_for)
 
-    def of(self, key: str) -> Setting | None:
-        """Return the setting that whoever last filled a key had in mind, None where it cannot be told."""
+    def of(self, key: str) -> RunContext | None:
+        """Return the context of the recipe that last set a key, None where that is not known."""
         return self._of_layer(max((i for i, _ in enumerate(self.layers) if self._says(i, key)), default=0))
 
     def _says(self, i: int, key: str) -> bool:
         return bool(origins_of(key, self.layers[i : i + 1]))
 
-    def _written_for(self, i: int) -> Setting | None:
+    def _written_for(self, i: int) -> RunContext | None:
         if self.layers[i].origin == COMMAND_LINE:
-            return self.setting
+            return self.context
         values = merge_layers(self.layers[: i + 1])
         plan, data = values.get("optimization", {}), values.get("data", {})
-        same_images = self.setting.num_images if data.get("train") == self.images else None
+        same_images = self.context.num_images if data.get("train") == self.images else None
         num_images, batch_size = data.get("num_images") or same_images, plan.get("batch_size")
         if num_images is None or batch_size is None:
             return None
         then = replace(self.plan, batch_size=batch_size)
-        return Setting(num_images, batch_size, then.clock(num_images))
+        return RunContext(num_images, batch_size, then.clock(num_images))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sslkit.recommendation import Concern, Setting, counted, power_of_two
+from sslkit.recommendation import Concern, RunContext, counted, power_of_two
 
 PUBLISHED, FEWEST = 20, 4.8
 """Images of ImageNet a prototype in DINO: with K = 65536, and with the largest K of appendix C, 262144."""
@@ -12,23 +12,23 @@ LEAST = 64
 """Prototypes, fewer of which are not proposed: half of the smallest shipped recipe's."""
 
 
-def images_a_prototype(num_prototypes: int | None, setting: Setting) -> Iterator[tuple[str, str]]:
+def images_a_prototype(num_prototypes: int | None, context: RunContext) -> Iterator[tuple[str, str]]:
     """Yield the numbers as a fact for `sslkit explain`."""
     if num_prototypes:
-        data, step = (counted(images / num_prototypes) for images in (setting.num_images, setting.batch_size))
+        data, step = (counted(images / num_prototypes) for images in (context.num_images, context.batch_size))
         yield "images a prototype", f"{data} in the data, {step} in a step"
 
 
-def few_images(num_prototypes: int | None, setting: Setting) -> Iterator[Concern]:
+def few_images(num_prototypes: int | None, context: RunContext) -> Iterator[Concern]:
     """Yield that there are more prototypes than the images can tell apart."""
-    share = setting.num_images / num_prototypes if num_prototypes else FEWEST
+    share = context.num_images / num_prototypes if num_prototypes else FEWEST
     if share >= FEWEST:
         return
-    fitting = max(LEAST, power_of_two(setting.num_images / PUBLISHED))
+    fitting = max(LEAST, power_of_two(context.num_images / PUBLISHED))
     yield Concern(
-        f"{num_prototypes:,} prototypes for {setting.num_images:,} images, {counted(share)} images each; DINO had 20 "
+        f"{num_prototypes:,} prototypes for {context.num_images:,} images, {counted(share)} images each; DINO had 20 "
         "each, and lost 0.4 points with 4096 prototypes",
         "DINO appendix C",
-        {"num_prototypes": fitting} if setting.num_images >= FEWEST * fitting else {},
+        {"num_prototypes": fitting} if context.num_images >= FEWEST * fitting else {},
         is_warning=share < 1,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SSLKitError
-from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.recommendations import concerns, run_context
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import Verdict, causes, judge
 from sslkit.recipe.loading import load
@@ -96,5 +96,5 @@ def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Concern], in
     builder = recipe.builder()
     plan = builder.part("optimization")
     num_images = round(row["step"] / row["epoch"]) * plan.batch_size
-    setting = setting_of(builder, num_images)
-    return concerns(recipe, builder, setting), setting.clock.total_steps
+    context = run_context(builder, num_images)
+    return concerns(recipe, builder, context), context.clock.total_steps

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sslkit.contracts import Loss
 from sslkit.errors import RecipeError
-from sslkit.recommendation import Concern, Setting
+from sslkit.recommendation import Concern, RunContext
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 REDUCTIONS = ("mean", "sum")
@@ -59,8 +59,8 @@ class MSE(Loss):
         pairs = len(matching_pairs(targets.view_ids, student.view_ids))
         return 2.0 * pairs if self.reduction == "sum" else 2.0
 
-    def concerns(self, setting: Setting) -> Iterator[Concern]:
-        if not (setting.has_predictor or setting.has_operator):
+    def concerns(self, context: RunContext) -> Iterator[Concern]:
+        if not (context.has_predictor or context.has_operator):
             yield Concern(
                 "without predictor and collapse operator nothing keeps the answers from becoming one: 0.1 % linear",
                 "DINO table 14 row 8",

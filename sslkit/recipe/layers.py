@@ -26,25 +26,25 @@ FROM_A_PATH = "HuggingFaceImages"
 CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w*[.:])*[A-Z]\w*")
 
 
-class Component(NamedTuple):
+class WrittenComponent(NamedTuple):
     """A class name and the arguments written for it."""
 
     name: str
     arguments: Mapping[str, Any]
 
 
-def as_component(value: object) -> Component | None:
+def as_component(value: object) -> WrittenComponent | None:
     """Read ``Name``, ``{Name: {...}}`` or ``{class_path: ..., init_args: ...}``; None for anything else."""
     if isinstance(value, str) and CLASS_NAME.fullmatch(value):
-        return Component(value, {})
+        return WrittenComponent(value, {})
     if not isinstance(value, Mapping):
         return None
     if "class_path" in value and set(value) <= {"class_path", "init_args"}:
-        return Component(str(value["class_path"]), value.get("init_args") or {})
+        return WrittenComponent(str(value["class_path"]), value.get("init_args") or {})
     if len(value) == 1:
         ((name, arguments),) = value.items()
         if CLASS_NAME.fullmatch(str(name)) and (arguments is None or isinstance(arguments, Mapping)):
-            return Component(name, arguments or {})
+            return WrittenComponent(name, arguments or {})
     return None
 
 
@@ -179,7 +179,7 @@ def _with_weights(layer: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**layer, "method": {**method, "init_from": asdict(InitFrom(weights))}}
 
 
-def _takes_path(source: Component) -> bool:
+def _takes_path(source: WrittenComponent) -> bool:
     registry = active().registry
     name = source.name.rpartition(".")[2]
     if not registry.find("image_sources", name):

@@ -9,7 +9,7 @@ from torch import nn
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
-from sslkit.recommendation import Concern, Setting
+from sslkit.recommendation import Concern, RunContext
 from sslkit.schedules import Schedule, levels_of, rewritten, value_at
 from sslkit.teachers.matched_parameters import paired_parameters
 
@@ -48,28 +48,28 @@ class EMA(TeacherUpdate):
     def metrics(self, clock: Clock) -> dict[str, float]:
         return {"teacher_momentum": value_at(self.momentum, clock)}
 
-    def facts(self, setting: Setting) -> Iterator[tuple[str, str]]:
-        yield "teacher half-life", setting.span(half_life(value_at(self.momentum, setting.clock)))
+    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+        yield "teacher half-life", context.span(half_life(value_at(self.momentum, context.clock)))
 
-    def concerns(self, setting: Setting) -> Iterator[Concern]:
-        kept = self._kept(setting)
+    def concerns(self, context: RunContext) -> Iterator[Concern]:
+        kept = self._kept(context)
         if kept > 0.5:
-            steps = max(half_life(SHORTEST), HALF_LIFE * setting.clock.steps_per_epoch)
-            steps = max(1.0, min(steps, setting.clock.total_steps / 8))
+            steps = max(half_life(SHORTEST), HALF_LIFE * context.clock.steps_per_epoch)
+            steps = max(1.0, min(steps, context.clock.total_steps / 8))
             yield self._starting_with(
                 0.5 ** (1 / steps),
-                setting.clock,
+                context.clock,
                 f"{kept:.0%} of the teacher at the end is its first weights: its half-life is longer than the run",
                 "BYOL takes 0.97 for 40 epochs, 0.996 for 1000",
             )
-        elif setting.written_for is not None:
-            yield from self._of_other_epochs(setting.written_for.clock, setting.clock)
+        elif context.written_for is not None:
+            yield from self._of_other_epochs(context.written_for.clock, context.clock)
 
-    def _kept(self, setting: Setting) -> float:
+    def _kept(self, context: RunContext) -> float:
         """Return the share of the teacher's first weights in its last."""
-        moments = setting.moments()
+        moments = context.moments()
         forgotten = sum(1 / half_life(value_at(self.momentum, moment)) for moment in moments) / len(moments)
-        return 0.5 ** min(100.0, forgotten * setting.clock.total_steps)
+        return 0.5 ** min(100.0, forgotten * context.clock.total_steps)
 
     def _of_other_epochs(self, there: Clock, here: Clock) -> Iterator[Concern]:
         """Yield that epochs have other lengths than where the momentum was written."""

@@ -6,7 +6,7 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
-from sslkit.recommendation import Concern, Setting
+from sslkit.recommendation import Concern, RunContext
 from sslkit.teachers.matched_parameters import copy_parameters
 
 
@@ -19,7 +19,7 @@ class PreviousStep(TeacherUpdate):
     def before_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
         copy_parameters(student, teacher)
 
-    def concerns(self, setting: Setting) -> Iterator[Concern]:
+    def concerns(self, context: RunContext) -> Iterator[Concern]:
         yield Concern(
             "a teacher one step behind did not converge with DINO's loss",
             "DINO figure 6",

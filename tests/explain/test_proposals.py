@@ -10,7 +10,7 @@ import yaml
 from sslkit import plugins
 from sslkit.errors import SSLKitError
 from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
-from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.recommendations import concerns, run_context
 from sslkit.recipe import load
 from sslkit.recipe.files import find
 
@@ -46,7 +46,7 @@ def proposed(recipe, images):
 def open_changes(recipe, images):
     builder = recipe.builder()
     with torch.device("meta"):
-        found = concerns(recipe, builder, setting_of(builder, images))
+        found = concerns(recipe, builder, run_context(builder, images))
     return [concern.changes for concern in found if concern.changes]
 
 
@@ -87,7 +87,7 @@ def test_changes_are_made_one_after_the_other():
 
 def test_a_part_that_is_never_content_ends(tmp_path):
     (tmp_path / "wary.py").write_text(
-        "from sslkit import Centering, Concern\n\n\nclass Wary(Centering):\n    def concerns(self, setting):\n"
+        "from sslkit import Centering, Concern\n\n\nclass Wary(Centering):\n    def concerns(self, context):\n"
         "        yield Concern('never content', 'nowhere', {'momentum': 0.5})\n"
     )
     with plugins.using([tmp_path / "wary.py"]):

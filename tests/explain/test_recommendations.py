@@ -7,7 +7,7 @@ import torch
 
 from sslkit import plugins
 from sslkit.explain.proposals import changed, propose
-from sslkit.explain.recommendations import concerns, setting_of
+from sslkit.explain.recommendations import concerns, run_context
 from sslkit.recipe import load
 from sslkit.recipe.files import builtin_recipes
 
@@ -18,8 +18,8 @@ from sslkit import Centering, Concern
 class Wary(Centering):
     """Never content."""
 
-    def concerns(self, setting):
-        yield Concern(f"{setting.num_images} images", "nowhere", {"momentum": 0.5})
+    def concerns(self, context):
+        yield Concern(f"{context.num_images} images", "nowhere", {"momentum": 0.5})
 '''
 
 SMALL = """\
@@ -57,7 +57,7 @@ def found(name, *words, images=None, processes=1):
     builder = recipe.builder()
     images = images or recipe.root.at("data.num_images") or len(builder.part("data.train"))
     with torch.device("meta"):
-        return concerns(recipe, builder, setting_of(builder, images, processes))
+        return concerns(recipe, builder, run_context(builder, images, processes))
 
 
 def said(*arguments, **options):
@@ -77,21 +77,21 @@ def test_nothing_speaks_against_a_shipped_recipe(name):
 def test_a_setting_holds_what_the_recipe_says():
     recipe = load("swav-resnet50-batch-256", ["--runtime.accumulation", "2"])
     with torch.device("meta"):
-        setting = setting_of(recipe.builder(), 12_800, processes=4)
-    assert (setting.num_images, setting.batch_size, setting.processes, setting.micro_batches) == (12_800, 256, 4, 2)
-    assert (setting.clock.step, setting.clock.steps_per_epoch, setting.clock.total_steps) == (0, 50, 400 * 50)
-    assert (setting.student_views, setting.teacher_views, setting.num_prototypes) == (8, 2, 3000)
-    assert (setting.shares_weights, setting.has_predictor, setting.has_operator) == (True, False, True)
-    assert setting.learning_rate == pytest.approx(0.6)
+        context = run_context(recipe.builder(), 12_800, processes=4)
+    assert (context.num_images, context.batch_size, context.processes, context.micro_batches) == (12_800, 256, 4, 2)
+    assert (context.clock.step, context.clock.steps_per_epoch, context.clock.total_steps) == (0, 50, 400 * 50)
+    assert (context.student_views, context.teacher_views, context.num_prototypes) == (8, 2, 3000)
+    assert (context.shares_weights, context.has_predictor, context.has_operator) == (True, False, True)
+    assert context.learning_rate == pytest.approx(0.6)
     with torch.device("meta"):
-        byol = setting_of(load("byol-vit-small").builder(), 12_800)
+        byol = run_context(load("byol-vit-small").builder(), 12_800)
     assert (byol.shares_weights, byol.has_predictor, byol.has_operator) == (False, True, False)
 
 
 def test_the_learning_rate_is_its_highest(write):
     lr = ["--optimization.lr", "{Cosine: {start: 0.01, end: 0, warmup: 3 epochs}}"]
-    setting = setting_of(load(write(), [*lr, "--optimization.lr_reference_batch", "20"]).builder(), 4000)
-    assert setting.learning_rate == pytest.approx(0.02, rel=1e-4)
+    context = run_context(load(write(), [*lr, "--optimization.lr_reference_batch", "20"]).builder(), 4000)
+    assert context.learning_rate == pytest.approx(0.02, rel=1e-4)
 
 
 def test_a_small_recipe_is_free_of_concerns(write):
