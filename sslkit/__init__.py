@@ -18,7 +18,7 @@ _PLACES = {
     "Clip": "sslkit.method.step",
     "Clock": "sslkit.clock",
     "CollapseOperator": "sslkit.contracts",
-    "Concern": "sslkit.recommendation",
+    "Recommendation": "sslkit.recommendation",
     "Constant": "sslkit.schedules",
     "Copy": "sslkit.teachers.copy",
     "Cosine": "sslkit.schedules",

@@ -44,7 +44,7 @@ from sslkit.optimizers.parameter_groups import parameter_groups as parameter_gro
 from sslkit.optimizers.parameter_groups import set_rates as set_rates
 from sslkit.optimizers.sgd import SGD as SGD
 from sslkit.recipe import load as load
-from sslkit.recommendation import Concern as Concern
+from sslkit.recommendation import Recommendation as Recommendation
 from sslkit.recommendation import RunContext as RunContext
 from sslkit.schedules import Constant as Constant
 from sslkit.schedules import Cosine as Cosine

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
-from sslkit.recommendation import Concern, Part, RunContext
+from sslkit.recommendation import Component, Recommendation, RunContext
 from sslkit.types import DataStatistics, EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()
 
 
-class Backbone(nn.Module, Part, ABC):
+class Backbone(nn.Module, Component, ABC):
     """Images to features.
 
     Attributes:
@@ -100,7 +100,7 @@ class Backbone(nn.Module, Part, ABC):
         raise NotSupported(f"{cls.__name__} cannot be loaded by itself")
 
 
-class Head(nn.Module, Part, ABC):
+class Head(nn.Module, Component, ABC):
     """Projector and, where the method has them, prototypes.
 
     Attributes:
@@ -123,7 +123,7 @@ class Head(nn.Module, Part, ABC):
         """Run without gradient on the student's head at the start of every step (SwAV re-normalises prototypes)."""
 
 
-class Predictor(nn.Module, Part, ABC):
+class Predictor(nn.Module, Component, ABC):
     """A network that the student has and the teacher has not: projections (N, D) to (N, D).
 
     Attributes:
@@ -137,7 +137,7 @@ class Predictor(nn.Module, Part, ABC):
         """Predict the teacher's projection from the student's."""
 
 
-class TeacherUpdate(Part, ABC):
+class TeacherUpdate(Component, ABC):
     """How the teacher follows the student. Only parameters move: buffers stay the teacher's own."""
 
     shares_weights: ClassVar[bool] = False
@@ -160,7 +160,7 @@ class TeacherUpdate(Part, ABC):
         return {}
 
 
-class CollapseOperator(nn.Module, Part, ABC):
+class CollapseOperator(nn.Module, Component, ABC):
     """Teacher outputs to targets that a constant answer cannot satisfy.
 
     State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
@@ -210,7 +210,7 @@ class CollapseOperator(nn.Module, Part, ABC):
         return {}
 
 
-class Loss(nn.Module, Part, ABC):
+class Loss(nn.Module, Component, ABC):
     """The distance from the student to the targets. Losses hold no state."""
 
     accepts: ClassVar[frozenset[TargetKind]]
@@ -235,7 +235,7 @@ class Loss(nn.Module, Part, ABC):
         return None
 
 
-class Optimizer(Part, ABC):
+class Optimizer(Component, ABC):
     """A recipe's optimizer: hyper-parameters now, parameters later.
 
     Attributes:
@@ -253,12 +253,12 @@ class Optimizer(Part, ABC):
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
         """Return the torch optimizer of these parameter groups; the loop sets lr and weight decay each step."""
 
-    def concerns(self, context: RunContext) -> Iterable[Concern]:
+    def recommend(self, context: RunContext) -> Iterable[Recommendation]:
         if self.published_lr is None:
             return
         low, high = self.published_lr
         if not low / 10 <= context.learning_rate <= high * 10:
-            yield Concern(
+            yield Recommendation(
                 f"a learning rate that peaks at {context.learning_rate:.3g} is unlikely with {type(self).__name__}: "
                 f"published ones peak at {low:g} to {high:g}",
                 self.published_by,
@@ -301,7 +301,7 @@ class ImageSource(ABC):
         return hashlib.sha256(self.keys.numpy().tobytes() + labels).hexdigest()[:16]
 
 
-class ViewMaker(Part, ABC):
+class ViewMaker(Component, ABC):
     """One image to the views that student and teacher see.
 
     A loader's worker calls ``prepare`` on each sample; the training process calls ``make`` on the batch. What is

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sslkit.checkpoint.init_from import Start, read_start
 from sslkit.distributed import why_alone, world_size
-from sslkit.explain.recommendations import concerns, run_context
+from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseWatch
 from sslkit.health.start_regression import BelowStart
 from sslkit.method.student_teacher import Branch
@@ -51,7 +51,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     )
     run = Run(parts, record, folder, teacher, console, untrained)
     # Only now is it known how many processes there are.
-    found = concerns(recipe, builder, run_context(builder, len(parts.data.train), world_size()))
+    found = recommendations(recipe, builder, run_context(builder, len(parts.data.train), world_size()))
     parts.runtime.callbacks.append(CollapseWatch(parts.runtime.on_collapse, found))
     if run.is_main:
         if reason := why_alone():
@@ -59,9 +59,9 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
             run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
         for line in start.report(parts.data) if start else ():
             run.console.print(Text(line), soft_wrap=True)
-        for concern in found:
-            if concern.is_warning:
-                run.console.print(Text(f"warning: {concern}", "yellow"), soft_wrap=True)
+        for recommendation in found:
+            if recommendation.is_warning:
+                run.console.print(Text(f"warning: {recommendation}", "yellow"), soft_wrap=True)
     run.execute(resume)
     return run
 

@@ -1,4 +1,4 @@
-"""What a part is told of the run that it will work in, and what it has to say to that."""
+"""What a component knows of a run before it starts, and what it recommends."""
 
 import math
 import shlex
@@ -82,8 +82,8 @@ class RunContext:
 
 
 @dataclass(frozen=True)
-class Concern:
-    """What speaks against a part in a setting, and what would settle it.
+class Recommendation:
+    """A reason to change a component in a run, and the change.
 
     Args:
         reason: one sentence with its numbers, without a full stop.
@@ -111,14 +111,14 @@ class Concern:
         return {**self.changes, **self.remedy}
 
 
-class Part:
-    """What a recipe fills a slot with; it can speak of a run before there is one."""
+class Component:
+    """What a recipe names by its class; it can describe a run and recommend changes before the run starts."""
 
-    def facts(self, context: RunContext) -> Iterable[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterable[tuple[str, str]]:
         """Yield names and phrases of what it will do at the moment ``context.clock``, for `sslkit explain`."""
         return ()
 
-    def concerns(self, context: RunContext) -> Iterable[Concern]:
+    def recommend(self, context: RunContext) -> Iterable[Recommendation]:
         """Yield what speaks against it in a run; ``context.clock`` is the first step."""
         return ()
 
@@ -144,7 +144,7 @@ def power_of_two(limit: float) -> int:
     return 2 ** max(0, math.floor(math.log2(max(1.0, limit))))
 
 
-def too_long(key: str, duration: Duration, context: RunContext) -> Iterable[Concern]:
+def too_long(key: str, duration: Duration, context: RunContext) -> Iterable[Recommendation]:
     """Yield what speaks against a beginning of this length (a warm-up, frozen parts).
 
     Published ones take up to a third of their run: DINO 10 (learning rate) and 30 epochs (temperature) of 100 to 300,
@@ -159,7 +159,7 @@ def too_long(key: str, duration: Duration, context: RunContext) -> Iterable[Conc
     if steps <= total / 3:
         return
     measure = "lasts as long as the run or longer" if steps >= total else f"takes {steps / total:.0%} of the run"
-    yield Concern(
+    yield Recommendation(
         f"{key} {measure}: {counted(steps)} of {counted(total)} steps",
         "DINO warms up over 10 to 30 of 300 epochs",
         {key: str(context.share(0.1))},

@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
 from sslkit.errors import NotSupported, RecipeError
-from sslkit.recommendation import Concern, Part, RunContext, too_long
+from sslkit.recommendation import Component, Recommendation, RunContext, too_long
 
 Every = Literal["step", "epoch"]
 
 
-class Schedule(Part, ABC):
+class Schedule(Component, ABC):
     """A number at each moment of a run; called twice with one clock it answers the same."""
 
     @abstractmethod
@@ -107,7 +107,7 @@ class Cosine(Schedule):
         first = {"warmup_from": self.warmup_from} if self.warmup.amount else {}
         return {"start": self.start, "end": self.end, **first}
 
-    def concerns(self, context: RunContext) -> Iterable[Concern]:
+    def recommend(self, context: RunContext) -> Iterable[Recommendation]:
         return _too_long("warmup", self.warmup, self.every, context)
 
 
@@ -145,7 +145,7 @@ class Warmup(Schedule):
     def levels(self) -> Mapping[str, float]:
         return {"start": self.start, "end": self.end}
 
-    def concerns(self, context: RunContext) -> Iterable[Concern]:
+    def recommend(self, context: RunContext) -> Iterable[Recommendation]:
         return _too_long("over", self.over, self.every, context)
 
 
@@ -189,12 +189,12 @@ def _checked(owner: str, key: str, duration: Duration, every: Every) -> Duration
     return duration
 
 
-def _too_long(key: str, duration: Duration, every: Every, context: RunContext) -> Iterator[Concern]:
+def _too_long(key: str, duration: Duration, every: Every, context: RunContext) -> Iterator[Recommendation]:
     """Yield what `too_long` does; where it proposes steps, the schedule must move by steps."""
-    for concern in too_long(key, duration, context):
-        in_epochs = Duration.parse(concern.changes[key]).unit == "epochs"
+    for recommendation in too_long(key, duration, context):
+        in_epochs = Duration.parse(recommendation.changes[key]).unit == "epochs"
         unit = {} if every == "step" or in_epochs else {"every": "step"}
-        yield replace(concern, changes={**concern.changes, **unit})
+        yield replace(recommendation, changes={**recommendation.changes, **unit})
 
 
 def _ramp(start: float, end: float, now: int, length: int) -> float:

@@ -230,11 +230,13 @@ def test_the_documented_component_speaks_of_itself():
         exec(compile(block, str(DOCS), "exec"), names)
     operator = names["SlowWhitening"](num_prototypes=4, momentum=0.995)
     long, short = (RunContext(640, 64, Clock(0, steps, 10)) for steps in (1000, 100))
-    assert dict(operator.facts(long)) == {"moments cover": "200 steps, 20 epochs"}
-    assert list(operator.concerns(long)) == []
-    [concern] = operator.concerns(short)
-    assert str(concern) == "with momentum 0.995 the moments need more steps than the run has (measured on textures)"
-    assert list(names["SlowWhitening"](num_prototypes=4, **concern.changes).concerns(short)) == []
+    assert dict(operator.describe(long)) == {"moments cover": "200 steps, 20 epochs"}
+    assert list(operator.recommend(long)) == []
+    [recommendation] = operator.recommend(short)
+    assert (
+        str(recommendation) == "with momentum 0.995 the moments need more steps than the run has (measured on textures)"
+    )
+    assert list(names["SlowWhitening"](num_prototypes=4, **recommendation.changes).recommend(short)) == []
 
 
 def test_the_documented_package_offers_it(install):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from sslkit.clock import Clock, Duration
-from sslkit.recommendation import Concern, Part, RunContext, counted, power_of_two, too_long
+from sslkit.recommendation import Component, Recommendation, RunContext, counted, power_of_two, too_long
 
 
 def context(total=100, per_epoch=10, **more):
@@ -60,20 +60,20 @@ def test_lengths_and_counts_are_said_with_few_digits():
 )
 def test_a_beginning_may_take_a_third_of_the_run(duration, warnings, changes):
     found = list(too_long("x.warmup", Duration.parse(duration), context()))
-    assert [concern.is_warning for concern in found] == warnings
-    assert [concern.changes for concern in found] == changes
-    for concern in found:
-        assert list(too_long("x.warmup", Duration.parse(concern.changes["x.warmup"]), context())) == []
+    assert [recommendation.is_warning for recommendation in found] == warnings
+    assert [recommendation.changes for recommendation in found] == changes
+    for recommendation in found:
+        assert list(too_long("x.warmup", Duration.parse(recommendation.changes["x.warmup"]), context())) == []
 
 
 @pytest.mark.parametrize("total", range(1, 40))
 def test_what_is_proposed_for_a_beginning_settles_it(total):
     run = context(total, 3)
-    for concern in too_long("warmup", Duration(total, "steps"), run):
-        assert list(too_long("warmup", Duration.parse(concern.changes["warmup"]), run)) == []
+    for recommendation in too_long("warmup", Duration(total, "steps"), run):
+        assert list(too_long("warmup", Duration.parse(recommendation.changes["warmup"]), run)) == []
 
 
 def test_a_concern_names_its_source_and_a_part_has_nothing_to_say_by_itself():
-    assert str(Concern("it is late", "a clock")) == "it is late (a clock)"
-    assert str(Concern("it is late")) == "it is late"
-    assert [*Part().facts(context()), *Part().concerns(context())] == []
+    assert str(Recommendation("it is late", "a clock")) == "it is late (a clock)"
+    assert str(Recommendation("it is late")) == "it is late"
+    assert [*Component().describe(context()), *Component().recommend(context())] == []

@@ -77,10 +77,10 @@ def test_what_moves_once_an_epoch_takes_whole_epochs(make, said, duration):
 @pytest.mark.parametrize("total", [2, 10, 100])
 @pytest.mark.parametrize("schedule", [Warmup(0.1, 0.2, "99 epochs"), Cosine(1, 0, "99 epochs", every="epoch")])
 def test_a_shorter_length_is_proposed_in_steps_only_with_every_step(schedule, total):
-    [concern] = schedule.concerns(RunContext(100, 10, Clock(0, total, 10)))
-    again = type(schedule)(**{**vars(schedule), **concern.changes})
+    [recommendation] = schedule.recommend(RunContext(100, 10, Clock(0, total, 10)))
+    again = type(schedule)(**{**vars(schedule), **recommendation.changes})
     assert again.every == ("epoch" if total == 100 else "step")
-    assert not [*again.concerns(RunContext(100, 10, Clock(0, total, 10)))]
+    assert not [*again.recommend(RunContext(100, 10, Clock(0, total, 10)))]
 
 
 def test_scaling_multiplies_the_peak_and_what_it_rises_from_but_not_what_it_falls_to():

@@ -94,10 +94,10 @@ def _number(name: str, value: float | None) -> str:
 
 def _show_causes(screen: Screen, run: "Examination") -> None:
     screen.heading("Probable cause" if run.causes else "No cause is known")
-    screen.columns(((("-", str(concern)) for concern in run.causes)), styles=("yellow", "yellow"))
+    screen.columns(((("-", str(recommendation)) for recommendation in run.causes)), styles=("yellow", "yellow"))
     if run.unknown:
         screen.text(f"The recipe could not be asked: {run.unknown}")
-    changes = [words for concern in run.causes for words in overrides(concern.cure)]
+    changes = [words for recommendation in run.causes for words in overrides(recommendation.cure)]
     if changes:
         screen.gap()
         screen.heading("To try")

@@ -13,14 +13,14 @@ from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.explain.components import component_rows
 from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
-from sslkit.explain.recommendations import concerns, run_context
-from sslkit.explain.schedules import MOMENTS, duration_rows, part_facts, schedule_rows
-from sslkit.explain.summary import cost_facts, network_facts, time_facts
+from sslkit.explain.recommendations import recommendations, run_context
+from sslkit.explain.schedules import MOMENTS, component_descriptions, duration_rows, schedule_rows
+from sslkit.explain.summary import cost_rows, network_rows, time_rows
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, as_component
 from sslkit.recipe.validation import check_sizes, validate
-from sslkit.recommendation import Concern, RunContext, overrides
+from sslkit.recommendation import Recommendation, RunContext, overrides
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,10 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
     screen.columns(component_rows(recipe))
     screen.gap()
     context = run_context(builder, num_images, wishes.processes) if num_images is not None else None
-    told = part_facts(builder, context) if context is not None else {}
+    told = component_descriptions(builder, context) if context is not None else {}
     constant = ((name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1)
-    time, costs = time_facts(builder, num_images, counted, wishes.processes), cost_facts(builder, wishes.processes)
-    screen.columns([*network_facts(builder), *time, *constant, *costs], styles=("bold", ""))
+    time, costs = time_rows(builder, num_images, counted, wishes.processes), cost_rows(builder, wishes.processes)
+    screen.columns([*network_rows(builder), *time, *constant, *costs], styles=("bold", ""))
     if context is not None:
         screen.gap()
         header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
@@ -81,7 +81,7 @@ def _advise(
     screen: Screen, recipe: Recipe, builder: Builder, words: Sequence[str], context: RunContext, file: Path | None
 ) -> None:
     """Print what speaks against the recipe and what would settle it, and write the latter where a file is named."""
-    found = concerns(recipe, builder, context)
+    found = recommendations(recipe, builder, context)
     _show_warnings(screen, found)
     settled, mended = propose(recipe, context.num_images, context.processes)
     _show_proposals(screen, settled, found, words)
@@ -117,35 +117,35 @@ def _show_durations(screen: Screen, rows: Sequence[Sequence[str]]) -> None:
         screen.columns([header, *rows], styles=("cyan", "", "", "dim"))
 
 
-def _show_warnings(screen: Screen, found: Iterable[Concern]) -> None:
+def _show_warnings(screen: Screen, found: Iterable[Recommendation]) -> None:
     """Print the reasons to expect a failure, if there are any."""
-    warnings = [concern for concern in found if concern.is_warning]
+    warnings = [recommendation for recommendation in found if recommendation.is_warning]
     if warnings:
         screen.gap()
         screen.heading("Warnings")
-        screen.columns((("-", _said(concern)) for concern in warnings), styles=("yellow", "yellow"))
+        screen.columns((("-", _said(recommendation)) for recommendation in warnings), styles=("yellow", "yellow"))
 
 
 def _show_proposals(
-    screen: Screen, settled: Sequence[Concern], warned: Iterable[Concern], words: Sequence[str]
+    screen: Screen, settled: Sequence[Recommendation], warned: Iterable[Recommendation], words: Sequence[str]
 ) -> None:
-    """Print the changes that settle concerns, as a command.
+    """Print the changes that settle recommendations, as a command.
 
     Args:
         screen: where.
-        settled: the concerns, with their changes.
-        warned: the concerns that `_show_warnings` has said already.
+        settled: the recommendations, with their changes.
+        warned: the recommendations that `_show_warnings` has said already.
         words: the recipe and the overrides that were explained.
     """
     if not settled:
         return
     screen.gap()
     screen.heading("Proposals", "--apply FILE.yaml writes them as a recipe")
-    said = {concern.reason for concern in warned if concern.is_warning}
-    new = [concern for concern in settled if concern.reason not in said]
+    said = {recommendation.reason for recommendation in warned if recommendation.is_warning}
+    new = [recommendation for recommendation in settled if recommendation.reason not in said]
     if new:
-        screen.columns((("-", _said(concern)) for concern in new), styles=("cyan", ""))
-    changes = {key: value for concern in settled for key, value in concern.changes.items()}
+        screen.columns((("-", _said(recommendation)) for recommendation in new), styles=("cyan", ""))
+    changes = {key: value for recommendation in settled for key, value in recommendation.changes.items()}
     command = shlex.join(["sslkit", "train", *_without(words, changes), *plugin_words()])
     screen.code(" \\\n    ".join([command, *overrides(changes)]))
 
@@ -159,5 +159,5 @@ def _without(words: Sequence[str], changes: Mapping[str, Any]) -> list[str]:
     return kept
 
 
-def _said(concern: Concern) -> Text:
-    return Text.assemble(concern.reason, (f" ({concern.source})" if concern.source else "", "dim"))
+def _said(recommendation: Recommendation) -> Text:
+    return Text.assemble(recommendation.reason, (f" ({recommendation.source})" if recommendation.source else "", "dim"))

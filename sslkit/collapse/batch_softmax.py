@@ -6,7 +6,7 @@ from sslkit.clock import Clock
 from sslkit.collapse.partition import balanced_together, is_too_few, too_few
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.types import Projection, Targets
 
@@ -39,9 +39,9 @@ class BatchSoftmax(CollapseOperator):
     def metrics(self, clock: Clock) -> dict[str, float]:
         return {"teacher_temperature": value_at(self.temperature, clock)}
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         return balanced_together(context.batch_size, context)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         if is_too_few(context.batch_size, context):
             yield too_few(context.batch_size, context, {})

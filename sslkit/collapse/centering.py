@@ -8,7 +8,7 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
 
@@ -81,16 +81,16 @@ class Centering(CollapseOperator):
             numbers["teacher_temperature"] = value_at(self.temperature, clock)
         return numbers
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         if context.shares_weights:
-            yield Concern(
+            yield Recommendation(
                 "centering does not keep a student that is its own teacher from collapse: k-NN 0.1 %",
                 "DINO table 15 row 4",
                 leads_to=("not learning", "dimensional collapse", "one-dimension collapse", "uniform collapse"),
                 remedy={"method.teacher": "EMA"},
             )
         if self.momentum >= SLOWEST:
-            yield Concern(
+            yield Recommendation(
                 f"a center with momentum {self.momentum:g} follows too slowly: 0.999 collapsed, 0.9 is the default",
                 "DINO appendix D",
                 {"momentum": 0.9},
@@ -99,14 +99,14 @@ class Centering(CollapseOperator):
         if self.temperature is not None:
             yield from self._too_warm(context)
 
-    def _too_warm(self, context: RunContext) -> Iterator[Concern]:
+    def _too_warm(self, context: RunContext) -> Iterator[Recommendation]:
         assert self.temperature is not None
         temperatures = [value_at(self.temperature, moment) for moment in context.moments()]
         if temperatures[0] <= FIRST and max(temperatures) <= WARMEST:
             return
         over, cool = context.share(0.1), 0.04
         warm = {"start": cool, "end": WARMEST, "over": str(over), "every": over.unit.removesuffix("s")}
-        yield Concern(
+        yield Recommendation(
             f"the teacher's temperature starts at {temperatures[0]:g} and peaks at {max(temperatures):g}: held from "
             "the start, 0.06 learned and 0.08 collapsed; warmed up from 0.04, 0.07 learned",
             "DINO appendix D",

@@ -9,7 +9,7 @@ from torch import Tensor
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
 
 PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
@@ -70,23 +70,23 @@ class NegativeQueue(CollapseOperator):
         self.queue[places] = new[first:]
         self.pointer.add_(len(new)).remainder_(size)
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         share, steps = self._share(context), len(self.queue) / context.batch_size / context.teacher_views
         yield "negative queue", f"{len(self.queue):,} embeddings, of {share:.1%} of the images"
         yield "negatives stay", context.span(steps)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         size, share, new = len(self.queue), self._share(context), context.batch_size * context.teacher_views
         fitting = new * max(1, int(PUBLISHED_SHARE * context.num_images * context.teacher_views / new))
         changes = {"size": fitting} if fitting < size else {}
         if share >= 1:
-            yield Concern(
+            yield Recommendation(
                 f"{size:,} negatives hold all {context.num_images:,} images, so that each meets itself among them",
                 "moco#146",
                 changes,
             )
         elif share > LARGEST_SHARE and changes:
-            yield Concern(
+            yield Recommendation(
                 f"the negatives are {share:.0%} of the images, which will often meet themselves; MoCo's are 5 %",
                 "MoCo: 65536 of 1.28 M; 4096 of 50000 in its CIFAR-10 demo",
                 changes,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sslkit.recommendation import Concern, RunContext, counted
+from sslkit.recommendation import Recommendation, RunContext, counted
 
 SCARCE, ENOUGH = 0.1, 1024
 """Images a view, over prototypes and by themselves, that are too few below both.
@@ -29,10 +29,10 @@ def is_too_few(num_images: int, context: RunContext) -> bool:
     return num_images < enough(context)
 
 
-def too_few(num_images: int, context: RunContext, changes: Mapping[str, Any]) -> Concern:
+def too_few(num_images: int, context: RunContext, changes: Mapping[str, Any]) -> Recommendation:
     """Return that they are, with what would change it."""
     reason = (
         f"{num_images:,} images a view cannot be shared out equally over {context.num_prototypes:,} prototypes; SwAV "
         "takes a queue for batches of 256"
     )
-    return Concern(reason, "SwAV §3.1", changes, leads_to=("uniform collapse",))
+    return Recommendation(reason, "SwAV §3.1", changes, leads_to=("uniform collapse",))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sslkit.clock import Duration
 from sslkit.collapse.partition import enough
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 
 BATCHES, BEGINNING = 15, 0.075
 """SwAV's queue for batches of 256: 3840 images a view, from epoch 15 of 200 on."""
@@ -21,14 +21,14 @@ def queue_for(context: RunContext) -> dict[str, Any]:
     return {"queue_size": size, "num_views": context.teacher_views, "queue_start": str(start)}
 
 
-def queue_facts(batches: int, start: Duration, context: RunContext) -> Iterator[tuple[str, str]]:
+def describe_queue(batches: int, start: Duration, context: RunContext) -> Iterator[tuple[str, str]]:
     """Yield how old its images become, and when it is used."""
     full = start.steps(context.clock) + batches
     yield "queue", f"{context.batch_size * batches:,} images a view; each stays {context.span(batches)}"
     yield "queue in use", f"after {context.span(full)}" if full < context.clock.total_steps else "never"
 
 
-def queue_concerns(size: int, start: Duration, context: RunContext) -> Iterator[Concern]:
+def recommend_queue(size: int, start: Duration, context: RunContext) -> Iterator[Recommendation]:
     """Yield what speaks against a queue.
 
     Args:
@@ -38,19 +38,19 @@ def queue_concerns(size: int, start: Duration, context: RunContext) -> Iterator[
     """
     batch, batches, total = context.batch_size, size // context.batch_size, context.clock.total_steps
     if batch * batches >= context.num_images:
-        yield Concern(
+        yield Recommendation(
             f"a queue of {size:,} holds all {context.num_images:,} images, each as it was before",
             "SwAV's holds 3840 of 1.28 M",
             {"queue_size": batch * min(BATCHES, (context.num_images - 1) // batch)},
         )
     elif size % batch:
-        yield Concern(
+        yield Recommendation(
             f"a queue of {size:,} holds {batches} batches of {batch:,}; the rest of it stays empty",
             changes={"queue_size": batch * batches},
         )
     full, earlier = start.steps(context.clock) + batches, context.share(BEGINNING)
     if full >= total:
-        yield Concern(
+        yield Recommendation(
             f"the queue is never used: it would be full after {full:,} steps, the run has {total:,}",
             "SwAV's starts at epoch 15 of 200",
             {"queue_start": str(earlier)} if earlier.steps(context.clock) + batches < total else {},

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from sslkit.clock import Clock, Duration
 from sslkit.collapse.partition import balanced_together, is_too_few, too_few
-from sslkit.collapse.queue_advice import queue_concerns, queue_facts, queue_for
+from sslkit.collapse.queue_advice import describe_queue, queue_for, recommend_queue
 from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import max_over_processes, sum_over_processes
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.types import Projection, Targets, at_least_float32
 
 
@@ -116,17 +116,17 @@ class SinkhornKnopp(CollapseOperator):
     def _has_started(self, clock: Clock) -> bool:
         return clock.step >= self.queue_start.steps(clock)
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         yield from balanced_together(context.batch_size * (1 + self._queued_batches(context)), context)
         if self.queue is not None:
-            yield from queue_facts(self._queued_batches(context), self.queue_start, context)
+            yield from describe_queue(self._queued_batches(context), self.queue_start, context)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         images = context.batch_size * (1 + self._queued_batches(context))
         if is_too_few(images, context):
             yield too_few(images, context, queue_for(context))
         if self.queue is not None:
-            yield from queue_concerns(self.queue.rows.shape[1], self.queue_start, context)
+            yield from recommend_queue(self.queue.rows.shape[1], self.queue_start, context)
 
     def _queued_batches(self, context: RunContext) -> int:
         return 0 if self.queue is None else self.queue.rows.shape[1] // context.batch_size

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from sslkit.errors import SSLKitError
-from sslkit.explain.recommendations import concerns, run_context
+from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers
-from sslkit.recommendation import Concern
+from sslkit.recommendation import Recommendation
 
 MOST = 20
 """Changes after which a recipe is left as it is."""
@@ -29,25 +29,25 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return from_layers([*recipe.layers, *(override(key, value) for key, value in changes.items())], recipe.name)
 
 
-def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[Concern], Recipe]:
-    """Return the concerns that a change would settle, and the recipe with all these changes, to which none is left.
+def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[Recommendation], Recipe]:
+    """Return the recommendations that propose a change, and the recipe with all these changes, for which none is left.
 
-    They are made one after the other, because one change may settle another concern, or raise it.
+    They are made one after the other, because one change may settle another recommendation, or raise it.
 
     Args:
         recipe: what is judged.
         num_images: training images.
         processes: that share each batch.
     """
-    settled: list[Concern] = []
+    settled: list[Recommendation] = []
     while len(settled) < MOST:
-        builder, made = recipe.builder(), [concern.changes for concern in settled]
-        found = concerns(recipe, builder, run_context(builder, num_images, processes))
-        concern = next((each for each in found if each.changes and each.changes not in made), None)
-        if concern is None:
+        builder, made = recipe.builder(), [recommendation.changes for recommendation in settled]
+        found = recommendations(recipe, builder, run_context(builder, num_images, processes))
+        recommendation = next((each for each in found if each.changes and each.changes not in made), None)
+        if recommendation is None:
             break
-        settled.append(concern)
-        recipe = changed(recipe, concern.changes)
+        settled.append(recommendation)
+        recipe = changed(recipe, recommendation.changes)
     return settled, recipe
 
 
@@ -65,7 +65,7 @@ def check_new_file(file: Path) -> None:
         raise SSLKitError(f"--apply {file}: there is no folder {file.parent}")
 
 
-def apply_to(file: Path, recipe: Recipe, base: str, settled: Sequence[Concern]) -> str:
+def apply_to(file: Path, recipe: Recipe, base: str, settled: Sequence[Recommendation]) -> str:
     """Write a recipe file that lays a command line, and what was proposed, over another recipe; say what was done.
 
     Args:
@@ -80,13 +80,13 @@ def apply_to(file: Path, recipe: Recipe, base: str, settled: Sequence[Concern]) 
     return f"Written: {file}"
 
 
-def _as_overlay(recipe: Recipe, base: str, settled: Sequence[Concern], file: Path) -> str:
+def _as_overlay(recipe: Recipe, base: str, settled: Sequence[Recommendation], file: Path) -> str:
     name = base if base in builtin_recipes() else os.path.relpath(Path(base).expanduser(), file.parent)
     values = command_line_overlay(recipe.layers)
     if isinstance(values.get("data"), str) and (folder := Path(values["data"]).expanduser()).exists():
         values["data"] = str(folder.absolute())
     wrap = textwrap.TextWrapper(110, initial_indent="#   - ", subsequent_indent="#     ")
-    reasons = (wrap.fill(f"{concern.reason}.") for concern in settled)
+    reasons = (wrap.fill(f"{recommendation.reason}.") for recommendation in settled)
     text = yaml.safe_dump({"base": name, **values}, sort_keys=False, default_flow_style=None, width=100)
     header = [f"# {recipe.name}, adapted by sslkit explain.", f"# Run     sslkit train {shlex.quote(str(file))}"]
     return "\n".join([*header, f"# Differs from {name}", *reasons, text])

@@ -1,4 +1,4 @@
-"""What speaks against a recipe for so many images, part by part."""
+"""Recommendations for a recipe and a number of images, component by component."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import Method, Optimization
 from sslkit.recipe.validation import chosen_views
-from sslkit.recommendation import Concern, Part, RunContext, power_of_two, too_long
+from sslkit.recommendation import Component, Recommendation, RunContext, power_of_two, too_long
 from sslkit.schedules import Schedule
 
 FEWEST_NORMALISED = 16
@@ -44,8 +44,8 @@ def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunCon
     return replace(context, learning_rate=max(plan.learning_rate(moment) for moment in context.moments()))
 
 
-def concerns(recipe: Recipe, builder: Builder, context: RunContext) -> list[Concern]:
-    """Return what speaks against a recipe in a setting; reasons and changes name whole recipe keys.
+def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> list[Recommendation]:
+    """Return the recommendations of all components of a recipe; reasons and changes name whole recipe keys.
 
     Args:
         recipe: what is judged.
@@ -58,20 +58,20 @@ def concerns(recipe: Recipe, builder: Builder, context: RunContext) -> list[Conc
     found += _of_unscaled_rate(plan, context, intentions.of("optimization.lr"))
     for section in ("optimization", "method", "views"):
         for key, part in builder.components(section):
-            if isinstance(part, Part):
+            if isinstance(part, Component):
                 there = replace(context, written_for=intentions.of(key))
-                found += (_with_key(key, concern) for concern in part.concerns(there))
+                found += (_with_key(key, recommendation) for recommendation in part.recommend(there))
     return found
 
 
-def _with_key(key: str, concern: Concern) -> Concern:
-    changes = {f"{key}.{name}": value for name, value in concern.changes.items()}
-    return replace(concern, reason=f"{key}: {concern.reason}", changes=changes)
+def _with_key(key: str, recommendation: Recommendation) -> Recommendation:
+    changes = {f"{key}.{name}": value for name, value in recommendation.changes.items()}
+    return replace(recommendation, reason=f"{key}: {recommendation.reason}", changes=changes)
 
 
-def _of_batch(context: RunContext) -> Iterator[Concern]:
+def _of_batch(context: RunContext) -> Iterator[Recommendation]:
     if context.batch_size > context.num_images:
-        yield Concern(
+        yield Recommendation(
             f"optimization.batch_size: {context.batch_size:,} is more than the {context.num_images:,} images, which "
             "training refuses",
             "DINO table 9: batches of 128 to 1024 differ by 2 points",
@@ -79,7 +79,7 @@ def _of_batch(context: RunContext) -> Iterator[Concern]:
         )
 
 
-def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Concern]:
+def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Recommendation]:
     networks = [method.backbone, method.head, method.predictor]
     if not any(isinstance(module, _BatchNorm) for network in networks if network for module in network.modules()):
         return
@@ -87,23 +87,23 @@ def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Concern]:
     if method.batch_norm == "synchronized":
         images = context.batch_size // context.micro_batches
     if images < FEWEST_NORMALISED:
-        yield Concern(
+        yield Recommendation(
             f"method.batch_norm: statistics of {images} images are noisy; the error grows below {FEWEST_NORMALISED}",
             "arXiv:1803.08494 figure 1",
         )
 
 
-def _of_freezing(plan: Optimization, context: RunContext) -> Iterator[Concern]:
+def _of_freezing(plan: Optimization, context: RunContext) -> Iterator[Recommendation]:
     for part, duration in plan.freezes.items():
         yield from too_long(f"optimization.freeze.{part}", duration, context)
 
 
-def _of_unscaled_rate(plan: Optimization, context: RunContext, there: RunContext | None) -> Iterator[Concern]:
+def _of_unscaled_rate(plan: Optimization, context: RunContext, there: RunContext | None) -> Iterator[Recommendation]:
     """Yield that the batch has another size than the one that the learning rate was written beside."""
     if there is None or plan.lr_reference_batch or there.batch_size == context.batch_size:
         return
     has_peak = not isinstance(plan.lr, Schedule) or type(plan.lr).scaled is not Schedule.scaled
-    yield Concern(
+    yield Recommendation(
         f"optimization.lr was chosen for batches of {there.batch_size:,}, and these are of {context.batch_size:,}; a "
         "learning rate is usually scaled with the batch",
         "arXiv:1706.02677",

@@ -10,7 +10,7 @@ from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.specification import Node
-from sslkit.recommendation import Part, RunContext
+from sslkit.recommendation import Component, RunContext
 from sslkit.schedules import value_at
 
 MOMENTS = ("first step", "middle", "last step")
@@ -18,14 +18,14 @@ MOMENTS = ("first step", "middle", "last step")
 DURATION = re.compile(r"[\d.]+ (epoch|step)s?")
 
 
-def part_facts(builder: Builder, context: RunContext) -> dict[str, list[str]]:
+def component_descriptions(builder: Builder, context: RunContext) -> dict[str, list[str]]:
     """Return what the parts tell of themselves at the three moments, by name."""
     told: dict[str, list[str]] = {}
     for moment in _moments(context.clock):
         for section in ("optimization", "method", "views"):
             for _, part in builder.components(section):
-                if isinstance(part, Part):
-                    for name, phrase in part.facts(replace(context, clock=moment)):
+                if isinstance(part, Component):
+                    for name, phrase in part.describe(replace(context, clock=moment)):
                         told.setdefault(name, []).append(phrase)
     return told
 

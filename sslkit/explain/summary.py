@@ -15,13 +15,13 @@ from sslkit.recipe.sections import Method
 from sslkit.recipe.validation import chosen_views
 from sslkit.types import Sample, matching_pairs
 
-Fact = tuple[str, str | Text]
+Row = tuple[str, str | Text]
 
 RATE = 1000
 """Images a second for which the data rate is told."""
 
 
-def network_facts(builder: Builder) -> Iterator[Fact]:
+def network_rows(builder: Builder) -> Iterator[Row]:
     """Yield dimensions, parameters and views."""
     method, maker = builder.part("method"), builder.part("views")
     channels, size, head = builder.part("data.channels"), maker.sizes[0], method.head
@@ -57,7 +57,7 @@ def _millions(count: int) -> str:
     return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count:,}"
 
 
-def time_facts(builder: Builder, num_images: int | None, counted: str, processes: int) -> Iterator[Fact]:
+def time_rows(builder: Builder, num_images: int | None, counted: str, processes: int) -> Iterator[Row]:
     """Yield how images make a step, and steps a run; ``counted`` says where their number is from, or why nowhere."""
     plan, micro_batches = builder.part("optimization"), builder.part("runtime.accumulation")
     share = f", {processes} processes of {plan.batch_size // processes:,}" if processes > 1 else ""
@@ -71,7 +71,7 @@ def time_facts(builder: Builder, num_images: int | None, counted: str, processes
         yield "Time", f"{clock.total_steps:,} steps = {epochs}; {num_images:,} images ({counted})"
 
 
-def cost_facts(builder: Builder, processes: int) -> Iterator[Fact]:
+def cost_rows(builder: Builder, processes: int) -> Iterator[Row]:
     """Yield what a step takes of memory, and of whatever decodes the images."""
     maker, plan = builder.part("views"), builder.part("optimization")
     images = plan.batch_size // processes

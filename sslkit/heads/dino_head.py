@@ -11,7 +11,7 @@ from sslkit.errors import RecipeError
 from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
 from sslkit.heads.widths import check_widths
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.types import at_least_float32
 
 Activation = Literal["gelu", "relu"]
@@ -101,13 +101,13 @@ class DINOHead(Head):
             self.prototypes = LinearPrototypes(self.embed_dim, num_prototypes)
         self.num_layers = num_layers
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         return images_a_prototype(self.num_prototypes, context)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         yield from few_images(self.num_prototypes, context)
         if not self.normalize and self.num_prototypes and self.num_layers >= COLLAPSES:
-            yield Concern(
+            yield Recommendation(
                 f"without the l2 bottleneck, {self.num_layers} layers below the prototypes collapse: k-NN 0.1 %",
                 "DINO appendix C",
                 {"l2_bottleneck": True},

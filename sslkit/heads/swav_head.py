@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Head
 from sslkit.heads.prototype_use import few_images, images_a_prototype
 from sslkit.heads.widths import check_widths
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 
 
 class SwAVHead(Head):
@@ -55,8 +55,8 @@ class SwAVHead(Head):
             weight = self.prototypes.weight
             weight.copy_(F.normalize(weight, dim=1))
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         return images_a_prototype(self.num_prototypes, context)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         return few_images(self.num_prototypes, context)

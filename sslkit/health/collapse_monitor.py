@@ -8,7 +8,7 @@ from sslkit.contracts import Callback
 from sslkit.distributed import from_main
 from sslkit.errors import RunError
 from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, Verdict, causes, judge
-from sslkit.recommendation import Concern, overrides
+from sslkit.recommendation import Recommendation, overrides
 
 logger = logging.getLogger("sslkit.training")
 
@@ -27,12 +27,12 @@ class CollapseWatch(Callback):
 
     Args:
         policy: whether a run that is ill goes on with a warning, stops, or goes on unjudged.
-        concerns: what speaks against the recipe, of which the causes are taken.
+        recommendations: what speaks against the recipe, of which the causes are taken.
     """
 
-    def __init__(self, policy: OnCollapse, concerns: Sequence[Concern]) -> None:
+    def __init__(self, policy: OnCollapse, recommendations: Sequence[Recommendation]) -> None:
         self.policy = policy
-        self.concerns = concerns
+        self.recommendations = recommendations
         self.rows: list[Mapping[str, float]] = []
         self.results: Sequence[Mapping[str, Any]] = ()
         self.name = self.told = ""
@@ -67,11 +67,11 @@ class CollapseWatch(Callback):
             logger.warning(self.told or f"step {verdict.step}: no longer ill")
 
     def _words(self, verdict: Verdict) -> str:
-        found = causes(verdict, self.concerns)
-        because = "".join(f"\n  cause: {concern}\n  {_attempt(concern)}" for concern in found)
+        found = causes(verdict, self.recommendations)
+        because = "".join(f"\n  cause: {recommendation}\n  {_attempt(recommendation)}" for recommendation in found)
         return f"step {verdict.step}: {verdict}" + (because or f"\n  {NO_CAUSE}")
 
 
-def _attempt(concern: Concern) -> str:
-    changes = overrides(concern.cure)
+def _attempt(recommendation: Recommendation) -> str:
+    changes = overrides(recommendation.cure)
     return f"try:   {' '.join(changes)}" if changes else "no single change is known to mend it"

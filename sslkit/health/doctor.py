@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SSLKitError
-from sslkit.explain.recommendations import concerns, run_context
+from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import Verdict, causes, judge
 from sslkit.recipe.loading import load
-from sslkit.recommendation import Concern
+from sslkit.recommendation import Recommendation
 from sslkit.run_folder.folder import RunFolder
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
@@ -37,7 +37,7 @@ class Examination:
     results: Sequence[Mapping[str, Any]]
     total_steps: int
     course: Sequence[Verdict]
-    causes: Sequence[Concern] = ()
+    causes: Sequence[Recommendation] = ()
     unknown: str = ""
 
     @property
@@ -67,7 +67,7 @@ def examine(folder: Path) -> Examination:
     if not rows:
         holds = "a run without a row yet" if (run.path / "recipe.yaml").exists() else "no run"
         raise SSLKitError(f"{folder} holds {holds}. RUN is the folder of sslkit train, with metrics.jsonl in it.")
-    found: list[Concern] = []
+    found: list[Recommendation] = []
     unknown, total = "", int(rows[-1]["step"])
     try:
         found, total = _ask_recipe(run.path / "recipe.yaml", rows[-1])
@@ -90,11 +90,11 @@ def _course(rows: Sequence[Mapping[str, float]], results: Sequence[Mapping[str, 
     return course
 
 
-def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Concern], int]:
+def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Recommendation], int]:
     """Return what speaks against a run's recipe, and its steps; the images need not be there any more."""
     recipe = load(str(path), [])
     builder = recipe.builder()
     plan = builder.part("optimization")
     num_images = round(row["step"] / row["epoch"]) * plan.batch_size
     context = run_context(builder, num_images)
-    return concerns(recipe, builder, context), context.clock.total_steps
+    return recommendations(recipe, builder, context), context.clock.total_steps

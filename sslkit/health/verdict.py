@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sslkit.health.symptoms import LATE_SIGNS, SIGNS, Row
-from sslkit.recommendation import Ailment, Concern
+from sslkit.recommendation import Ailment, Recommendation
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
 """Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""
@@ -66,9 +66,9 @@ def judge(rows: Sequence[Row], results: Iterable[Row], total_steps: int) -> Verd
     return Verdict("healthy", "", now)
 
 
-def causes(verdict: Verdict, concerns: Iterable[Concern]) -> list[Concern]:
+def causes(verdict: Verdict, recommendations: Iterable[Recommendation]) -> list[Recommendation]:
     """Return what in a recipe is known to lead to a verdict."""
-    return [concern for concern in concerns if verdict.name in concern.leads_to]
+    return [recommendation for recommendation in recommendations if verdict.name in recommendation.leads_to]
 
 
 def _lasting(rows: Sequence[Row]) -> Sequence[Row]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sslkit.contracts import Loss
 from sslkit.errors import RecipeError
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 REDUCTIONS = ("mean", "sum")
@@ -59,9 +59,9 @@ class MSE(Loss):
         pairs = len(matching_pairs(targets.view_ids, student.view_ids))
         return 2.0 * pairs if self.reduction == "sum" else 2.0
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         if not (context.has_predictor or context.has_operator):
-            yield Concern(
+            yield Recommendation(
                 "without predictor and collapse operator nothing keeps the answers from becoming one: 0.1 % linear",
                 "DINO table 14 row 8",
                 leads_to=("constant embeddings", "dimensional collapse"),

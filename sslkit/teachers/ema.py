@@ -9,7 +9,7 @@ from torch import nn
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, levels_of, rewritten, value_at
 from sslkit.teachers.matched_parameters import paired_parameters
 
@@ -48,10 +48,10 @@ class EMA(TeacherUpdate):
     def metrics(self, clock: Clock) -> dict[str, float]:
         return {"teacher_momentum": value_at(self.momentum, clock)}
 
-    def facts(self, context: RunContext) -> Iterator[tuple[str, str]]:
+    def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         yield "teacher half-life", context.span(half_life(value_at(self.momentum, context.clock)))
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         kept = self._kept(context)
         if kept > 0.5:
             steps = max(half_life(SHORTEST), HALF_LIFE * context.clock.steps_per_epoch)
@@ -71,7 +71,7 @@ class EMA(TeacherUpdate):
         forgotten = sum(1 / half_life(value_at(self.momentum, moment)) for moment in moments) / len(moments)
         return 0.5 ** min(100.0, forgotten * context.clock.total_steps)
 
-    def _of_other_epochs(self, there: Clock, here: Clock) -> Iterator[Concern]:
+    def _of_other_epochs(self, there: Clock, here: Clock) -> Iterator[Recommendation]:
         """Yield that epochs have other lengths than where the momentum was written."""
         momentum, ratio = value_at(self.momentum, here), there.steps_per_epoch / here.steps_per_epoch
         if 0.8 <= ratio <= 1.25 or not SHORTEST < momentum < 1:
@@ -87,12 +87,14 @@ class EMA(TeacherUpdate):
             is_warning=False,
         )
 
-    def _starting_with(self, first: float, clock: Clock, reason: str, source: str, is_warning: bool = True) -> Concern:
-        """Return a concern that proposes ``first`` to begin with; other half-lives change in proportion, 1 stays."""
+    def _starting_with(
+        self, first: float, clock: Clock, reason: str, source: str, is_warning: bool = True
+    ) -> Recommendation:
+        """Return a recommendation to begin with ``first``; other half-lives change in proportion, 1 stays."""
         now = value_at(self.momentum, clock)
         power = math.log(first) / math.log(now) if 0 < now < 1 else 1.0
         momentum = rewritten(self.momentum, lambda m: _rounded(first if m == now else m**power if m < 1 else m))
-        return Concern(reason, source, {} if momentum is None else {"momentum": momentum}, is_warning)
+        return Recommendation(reason, source, {} if momentum is None else {"momentum": momentum}, is_warning)
 
 
 def half_life(momentum: float) -> float:

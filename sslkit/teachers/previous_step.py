@@ -6,7 +6,7 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
-from sslkit.recommendation import Concern, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.teachers.matched_parameters import copy_parameters
 
 
@@ -19,8 +19,8 @@ class PreviousStep(TeacherUpdate):
     def before_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
         copy_parameters(student, teacher)
 
-    def concerns(self, context: RunContext) -> Iterator[Concern]:
-        yield Concern(
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
+        yield Recommendation(
             "a teacher one step behind did not converge with DINO's loss",
             "DINO figure 6",
             leads_to=("not learning", "dimensional collapse", "one-dimension collapse", "uniform collapse"),

@@ -10,7 +10,7 @@ import yaml
 from sslkit import plugins
 from sslkit.errors import SSLKitError
 from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
-from sslkit.explain.recommendations import concerns, run_context
+from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.recipe import load
 from sslkit.recipe.files import find
 
@@ -46,8 +46,8 @@ def proposed(recipe, images):
 def open_changes(recipe, images):
     builder = recipe.builder()
     with torch.device("meta"):
-        found = concerns(recipe, builder, run_context(builder, images))
-    return [concern.changes for concern in found if concern.changes]
+        found = recommendations(recipe, builder, run_context(builder, images))
+    return [recommendation.changes for recommendation in found if recommendation.changes]
 
 
 @pytest.mark.parametrize("images", [40, 3_000, 60_000])
@@ -70,7 +70,7 @@ def test_what_is_proposed_leaves_no_proposal(name, images, tmp_path):
 def test_the_printed_overrides_do_the_same(name):
     recipe = load(name, shallow(name))
     settled, mended = proposed(recipe, 5_000)
-    pairs = ((key, value) for concern in settled for key, value in concern.changes.items())
+    pairs = ((key, value) for recommendation in settled for key, value in recommendation.changes.items())
     words = [word for key, value in pairs for word in (f"--{key}", yaml.safe_dump(value, default_flow_style=True))]
     assert load(name, [*shallow(name), *words]).resolved == mended.resolved
 
@@ -78,7 +78,7 @@ def test_the_printed_overrides_do_the_same(name):
 def test_changes_are_made_one_after_the_other():
     """The batch first: the momentum depends on the length of an epoch, the queue on the prototypes."""
     settled, mended = proposed(load("swav-resnet50", shallow("swav-resnet50")), 1_000)
-    keys = [key for concern in settled for key in concern.changes]
+    keys = [key for recommendation in settled for key in recommendation.changes]
     assert keys[0] == "optimization.batch_size"
     assert mended.root.at("optimization.batch_size") == 64
     assert mended.root.at("method.head.num_prototypes") == 64
@@ -87,13 +87,13 @@ def test_changes_are_made_one_after_the_other():
 
 def test_a_part_that_is_never_content_ends(tmp_path):
     (tmp_path / "wary.py").write_text(
-        "from sslkit import Centering, Concern\n\n\nclass Wary(Centering):\n    def concerns(self, context):\n"
-        "        yield Concern('never content', 'nowhere', {'momentum': 0.5})\n"
+        "from sslkit import Centering, Recommendation\n\n\nclass Wary(Centering):\n    def recommend(self, context):\n"
+        "        yield Recommendation('never content', 'nowhere', {'momentum': 0.5})\n"
     )
     with plugins.using([tmp_path / "wary.py"]):
         recipe = load("quickstart", ["--method.collapse", "{Wary: {momentum: 0.4}}"])
         settled, mended = proposed(recipe, 4_000)
-    assert [concern.changes for concern in settled] == [{"method.collapse.momentum": 0.5}]
+    assert [recommendation.changes for recommendation in settled] == [{"method.collapse.momentum": 0.5}]
     assert mended.root.at("method.collapse.momentum") == 0.5
 
 

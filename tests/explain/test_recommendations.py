@@ -7,19 +7,19 @@ import torch
 
 from sslkit import plugins
 from sslkit.explain.proposals import changed, propose
-from sslkit.explain.recommendations import concerns, run_context
+from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.recipe import load
 from sslkit.recipe.files import builtin_recipes
 
 WARY = '''
-from sslkit import Centering, Concern
+from sslkit import Centering, Recommendation
 
 
 class Wary(Centering):
     """Never content."""
 
-    def concerns(self, context):
-        yield Concern(f"{context.num_images} images", "nowhere", {"momentum": 0.5})
+    def recommend(self, context):
+        yield Recommendation(f"{context.num_images} images", "nowhere", {"momentum": 0.5})
 '''
 
 SMALL = """\
@@ -52,16 +52,16 @@ def write(tmp_path):
 
 
 def found(name, *words, images=None, processes=1):
-    """Return the concerns of a recipe; its weights are not made."""
+    """Return the recommendations of a recipe; its weights are not made."""
     recipe = load(name, words)
     builder = recipe.builder()
     images = images or recipe.root.at("data.num_images") or len(builder.part("data.train"))
     with torch.device("meta"):
-        return concerns(recipe, builder, run_context(builder, images, processes))
+        return recommendations(recipe, builder, run_context(builder, images, processes))
 
 
 def said(*arguments, **options):
-    return [(concern.reason, dict(concern.changes)) for concern in found(*arguments, **options)]
+    return [(recommendation.reason, dict(recommendation.changes)) for recommendation in found(*arguments, **options)]
 
 
 def test_there_are_shipped_recipes():
@@ -99,9 +99,9 @@ def test_a_small_recipe_is_free_of_concerns(write):
 
 
 def test_more_images_in_a_batch_than_there_are(write):
-    concern = found(write(), images=39)[0]
-    assert concern.reason == "optimization.batch_size: 40 is more than the 39 images, which training refuses"
-    assert concern.changes == {"optimization.batch_size": 4}
+    recommendation = found(write(), images=39)[0]
+    assert recommendation.reason == "optimization.batch_size: 40 is more than the 39 images, which training refuses"
+    assert recommendation.changes == {"optimization.batch_size": 4}
     assert not [each for each in found(write(), images=40) if "optimization.batch_size" in each.changes]
 
 
@@ -152,9 +152,9 @@ def test_schedules_inside_components_are_asked(write):
 def test_a_component_of_a_plugin_warns_about_itself(write, tmp_path):
     (tmp_path / "wary.py").write_text(WARY)
     with plugins.using([tmp_path / "wary.py"]):
-        [concern] = found(write(), "--method.collapse", "Wary", images=4000)
-    assert str(concern) == "method.collapse: 4000 images (nowhere)"
-    assert concern.changes == {"method.collapse.momentum": 0.5}
+        [recommendation] = found(write(), "--method.collapse", "Wary", images=4000)
+    assert str(recommendation) == "method.collapse: 4000 images (nowhere)"
+    assert recommendation.changes == {"method.collapse.momentum": 0.5}
 
 
 # What a number was written for
@@ -176,7 +176,7 @@ class Zigzag(Schedule):
 
 
 def keys(concerns_):
-    return sorted(key for concern in concerns_ for key in concern.changes)
+    return sorted(key for recommendation in concerns_ for key in recommendation.changes)
 
 
 def test_numbers_of_a_lower_file_were_written_for_its_batch_and_images(write):
@@ -203,7 +203,11 @@ def test_whoever_writes_a_number_anew_has_this_batch_in_mind(key, value, own, wr
     write()
 
     def judged(*arguments):
-        return [concern for concern in found(*arguments) if any(each.startswith(key) for each in concern.changes)]
+        return [
+            recommendation
+            for recommendation in found(*arguments)
+            if any(each.startswith(key) for each in recommendation.changes)
+        ]
 
     assert judged(write(LARGER, "larger.yaml"))
     assert not judged(write(LARGER, "larger.yaml"), f"--{key}", value)
@@ -220,7 +224,7 @@ def test_a_learning_rate_is_scaled_as_training_scales_it(write):
     schedule = "{Cosine: {start: 0.001, end: 1e-4, warmup: 2 epochs, warmup_from: 5e-4}}"
     file, larger = write(SMALL.replace("lr: 1e-3", f"lr: {schedule}")), {"optimization.batch_size": 60}
     settled, mended = propose(changed(load(file), larger), 4000)
-    assert {"optimization.lr_reference_batch": 40} in [concern.changes for concern in settled]
+    assert {"optimization.lr_reference_batch": 40} in [recommendation.changes for recommendation in settled]
     rate = mended.builder().part("optimization").learning_rate
     assert (rate.start, rate.end, rate.warmup_from) == pytest.approx((0.0015, 1e-4, 0.00075))
 

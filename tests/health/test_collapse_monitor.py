@@ -12,16 +12,16 @@ from sslkit.errors import RunError
 from sslkit.health.collapse_monitor import MEMORY, CollapseWatch
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.recommendation import Concern
+from sslkit.recommendation import Recommendation
 
-CAUSE = Concern(
+CAUSE = Recommendation(
     "method.loss: nothing holds it apart",
     "a paper",
     {"method.loss.temperature": 0.1},
     leads_to=("constant embeddings",),
     remedy={"method.predictor": {"MLPPredictor": {"hidden_dim": 8}}},
 )
-OTHER = Concern("optimization.lr: high", leads_to=("not learning",))
+OTHER = Recommendation("optimization.lr: high", leads_to=("not learning",))
 
 
 @pytest.fixture

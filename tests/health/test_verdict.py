@@ -6,7 +6,7 @@ import pytest
 
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, causes, judge
-from sslkit.recommendation import Concern
+from sslkit.recommendation import Recommendation
 
 K = 64
 TOTAL = 2000
@@ -148,5 +148,7 @@ def test_learning_takes_time():
 
 def test_causes_are_what_leads_to_the_verdict():
     verdict = judge(rows(400, image_cosine=0.99), [], TOTAL)
-    guilty = Concern("no predictor", leads_to=("dimensional collapse", "constant embeddings"))
-    assert causes(verdict, [Concern("small batch"), guilty, Concern("slow", leads_to=("not learning",))]) == [guilty]
+    guilty = Recommendation("no predictor", leads_to=("dimensional collapse", "constant embeddings"))
+    assert causes(
+        verdict, [Recommendation("small batch"), guilty, Recommendation("slow", leads_to=("not learning",))]
+    ) == [guilty]

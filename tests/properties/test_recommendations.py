@@ -42,12 +42,12 @@ def run(batch=1024, epochs=300, images=IMAGENET, **more):
 
 
 def reasons(part, context):
-    return [concern.reason for concern in part.concerns(context)]
+    return [recommendation.reason for recommendation in part.recommend(context)]
 
 
-def the_concern(part, context):
-    [concern] = part.concerns(context)
-    return concern
+def the_recommendation(part, context):
+    [recommendation] = part.recommend(context)
+    return recommendation
 
 
 # The papers' own settings
@@ -167,13 +167,13 @@ def test_published_settings_are_free_of_concerns(part, context):
     ],
 )
 def test_what_fails_is_warned_of_with_its_source(part, context, said, source):
-    concern = the_concern(part, context)
-    assert said in concern.reason
-    assert concern.source.startswith(source)
-    assert concern.is_warning
+    recommendation = the_recommendation(part, context)
+    assert said in recommendation.reason
+    assert recommendation.source.startswith(source)
+    assert recommendation.is_warning
 
 
-# Changes that settle a concern
+# Changes that settle a recommendation
 
 
 @pytest.mark.parametrize(
@@ -187,37 +187,37 @@ def test_what_fails_is_warned_of_with_its_source(part, context, said, source):
 )
 def test_a_teacher_that_cannot_follow_within_the_run_gets_a_half_life_of_an_eighth(momentum, proposed):
     context = run(batch=100, epochs=1, images=10_000)
-    assert the_concern(EMA(momentum), context).changes == {"momentum": proposed}
+    assert the_recommendation(EMA(momentum), context).changes == {"momentum": proposed}
     schedule = Cosine(**proposed["Cosine"]) if isinstance(proposed, dict) else proposed
     assert reasons(EMA(schedule), context) == []
 
 
 def test_a_long_run_gets_the_published_half_life_and_none_shorter_than_byols():
-    assert the_concern(EMA(1.0), run(1024, 300)).changes == {"momentum": 0.996}
-    assert the_concern(EMA(1.0), run(256, 200)).changes == {"momentum": 0.999}
-    assert the_concern(EMA(1.0), run(64, 100, 2_000)).changes == {"momentum": 0.97}
+    assert the_recommendation(EMA(1.0), run(1024, 300)).changes == {"momentum": 0.996}
+    assert the_recommendation(EMA(1.0), run(256, 200)).changes == {"momentum": 0.999}
+    assert the_recommendation(EMA(1.0), run(64, 100, 2_000)).changes == {"momentum": 0.97}
 
 
 @pytest.mark.parametrize("total", range(1, 30))
 def test_what_is_proposed_for_a_short_run_settles_it(total):
     context = RunContext(100, 10, Clock(0, total, 10))
     for start in (0.9999, 0.99, 0.9):
-        for concern in EMA(Cosine(start, 1.0)).concerns(context):
-            assert reasons(EMA(Cosine(**concern.changes["momentum"]["Cosine"])), context) == []
+        for recommendation in EMA(Cosine(start, 1.0)).recommend(context):
+            assert reasons(EMA(Cosine(**recommendation.changes["momentum"]["Cosine"])), context) == []
 
 
 def test_a_momentum_keeps_its_half_life_in_epochs():
     written = run(1024, 300)
-    concern = the_concern(EMA(Cosine(0.996, 1.0)), run(256, 300, written_for=written))
-    assert not concern.is_warning
-    assert concern.source == "DINO's published code advises 0.9995 for batches of 256"
-    start = concern.changes["momentum"]["Cosine"]["start"]
-    assert concern.changes == {"momentum": {"Cosine": {"start": 0.999, "end": 1.0}}}
+    recommendation = the_recommendation(EMA(Cosine(0.996, 1.0)), run(256, 300, written_for=written))
+    assert not recommendation.is_warning
+    assert recommendation.source == "DINO's published code advises 0.9995 for batches of 256"
+    start = recommendation.changes["momentum"]["Cosine"]["start"]
+    assert recommendation.changes == {"momentum": {"Cosine": {"start": 0.999, "end": 1.0}}}
     assert half_life(start) / 5004 == pytest.approx(half_life(0.996) / 1251, rel=0.01)
     # Both ends in proportion, a constant as well; nothing faster than what has been published.
-    other = the_concern(EMA(Cosine(0.99, 0.999)), run(1024, 300, written_for=run(512, 300))).changes
+    other = the_recommendation(EMA(Cosine(0.99, 0.999)), run(1024, 300, written_for=run(512, 300))).changes
     assert other == {"momentum": {"Cosine": {"start": 0.98, "end": 0.998}}}
-    assert the_concern(EMA(0.999), run(1024, 300, 30_000, written_for=written)).changes == {"momentum": 0.97}
+    assert the_recommendation(EMA(0.999), run(1024, 300, 30_000, written_for=written)).changes == {"momentum": 0.97}
 
 
 @pytest.mark.parametrize("batch", [1024, 1200, 900])
@@ -235,42 +235,42 @@ def test_half_life_by_hand():
 
 
 def test_a_temperature_is_warmed_up_as_published_where_the_run_has_room():
-    warm = the_concern(Centering(8, temperature=0.08), run()).changes["temperature"]
+    warm = the_recommendation(Centering(8, temperature=0.08), run()).changes["temperature"]
     assert warm == {"Warmup": {"start": 0.04, "end": 0.07, "over": "30 epochs", "every": "epoch"}}
     assert reasons(Centering(8, temperature=Warmup(**warm["Warmup"])), run()) == []
     short = run(batch=64, epochs=2, images=640)
-    steps = the_concern(Centering(8, temperature=0.08), short).changes["temperature"]
+    steps = the_recommendation(Centering(8, temperature=0.08), short).changes["temperature"]
     assert steps == {"Warmup": {"start": 0.04, "end": 0.07, "over": "2 steps", "every": "step"}}
     assert reasons(Centering(8, temperature=Warmup(**steps["Warmup"])), short) == []
-    assert the_concern(Centering(8, temperature=0.08), run(64, 1, 64)).changes == {"temperature": 0.04}
+    assert the_recommendation(Centering(8, temperature=0.08), run(64, 1, 64)).changes == {"temperature": 0.04}
 
 
 def test_a_queue_makes_small_batches_large_enough():
-    concern = the_concern(SinkhornKnopp(), SWAV_256)
-    assert concern.changes == {"queue_size": 3840, "num_views": 2, "queue_start": "30 epochs"}
+    recommendation = the_recommendation(SinkhornKnopp(), SWAV_256)
+    assert recommendation.changes == {"queue_size": 3840, "num_views": 2, "queue_start": "30 epochs"}
     for batch in (1, 3, 64, 100):
         small = replace(run(batch, 400, images=100_000), num_prototypes=3000)
-        changes = the_concern(SinkhornKnopp(), small).changes
+        changes = the_recommendation(SinkhornKnopp(), small).changes
         assert changes["queue_size"] % batch == 0
         assert reasons(SinkhornKnopp(embed_dim=2, **changes), small) == []
-    assert the_concern(SinkhornKnopp(), replace(run(64, 400, images=900), num_prototypes=3000)).changes == {}
-    assert the_concern(SinkhornKnopp(), replace(SWAV_256, clock=Clock(0, 15, 5004))).changes == {}
+    assert the_recommendation(SinkhornKnopp(), replace(run(64, 400, images=900), num_prototypes=3000)).changes == {}
+    assert the_recommendation(SinkhornKnopp(), replace(SWAV_256, clock=Clock(0, 15, 5004))).changes == {}
     # A queue that is too short is replaced.
-    assert the_concern(SinkhornKnopp(queue_size=10, embed_dim=2), replace(run(10), num_prototypes=3000)).changes
+    assert the_recommendation(SinkhornKnopp(queue_size=10, embed_dim=2), replace(run(10), num_prototypes=3000)).changes
 
 
 @pytest.mark.parametrize(("batch", "images", "size"), [(20, 400, 300), (50, 400, 350), (400, 400, 0)])
 def test_a_queue_of_sinkhorn_is_cut_to_fewer_than_the_images(batch, images, size):
     context = run(batch, 200, images, num_prototypes=30)
-    concern = the_concern(SinkhornKnopp(queue_size=1200, embed_dim=2), context)
-    assert concern.changes == {"queue_size": size}
+    recommendation = the_recommendation(SinkhornKnopp(queue_size=1200, embed_dim=2), context)
+    assert recommendation.changes == {"queue_size": size}
     assert reasons(SinkhornKnopp(queue_size=size, embed_dim=2), context) == []
 
 
 def test_a_queue_of_a_whole_number_of_batches_and_early_enough():
-    assert the_concern(SinkhornKnopp(queue_size=4000, embed_dim=2), SWAV_256).changes == {"queue_size": 3840}
+    assert the_recommendation(SinkhornKnopp(queue_size=4000, embed_dim=2), SWAV_256).changes == {"queue_size": 3840}
     short = replace(SWAV_256, clock=Clock(0, 50_040, 5004))
-    late = the_concern(SinkhornKnopp(queue_size=3840, embed_dim=2), short)
+    late = the_recommendation(SinkhornKnopp(queue_size=3840, embed_dim=2), short)
     assert late.changes == {"queue_start": "1 epochs"}
     assert reasons(SinkhornKnopp(queue_size=3840, embed_dim=2, queue_start="1 epochs"), short) == []
 
@@ -279,37 +279,37 @@ def test_a_queue_of_a_whole_number_of_batches_and_early_enough():
 @pytest.mark.parametrize("images", [300, 5_000, 50_000])
 def test_a_negative_queue_is_cut_to_the_published_share_in_whole_batches(teacher_views, images):
     context = run(64, 200, images, teacher_views=teacher_views)
-    concern = the_concern(NegativeQueue(2, 65536), context)
-    size = concern.changes["size"]
+    recommendation = the_recommendation(NegativeQueue(2, 65536), context)
+    size = recommendation.changes["size"]
     assert size % (64 * teacher_views) == 0
     assert size <= max(64 * teacher_views, 0.05 * images * teacher_views)
     assert reasons(NegativeQueue(2, size), context) == []
 
 
 def test_a_large_share_of_negatives_is_no_failure():
-    concern = the_concern(NegativeQueue(2, 65536), run(256, 200, 400_000, teacher_views=1))
-    assert not concern.is_warning
-    assert concern.changes == {"size": 19968}
+    recommendation = the_recommendation(NegativeQueue(2, 65536), run(256, 200, 400_000, teacher_views=1))
+    assert not recommendation.is_warning
+    assert recommendation.changes == {"size": 19968}
 
 
 def test_fewer_prototypes_for_fewer_images():
-    rare = the_concern(DINOHead(4, 65536, 1, 1), run(images=100_000))
+    rare = the_recommendation(DINOHead(4, 65536, 1, 1), run(images=100_000))
     assert not rare.is_warning
     assert rare.changes == {"num_prototypes": 4096}
     for images in (1_280, 5_000, 65_000, 200_000):
         context = run(images=images, batch=2)
-        fewer = the_concern(DINOHead(4, 65536, 1, 1), context).changes["num_prototypes"]
+        fewer = the_recommendation(DINOHead(4, 65536, 1, 1), context).changes["num_prototypes"]
         assert 10 < images / fewer <= 40
         assert reasons(DINOHead(4, fewer, 1, 1), context) == []
-    assert the_concern(DINOHead(4, 65536, 1, 1), run(images=1_000, batch=2)).changes == {"num_prototypes": 64}
+    assert the_recommendation(DINOHead(4, 65536, 1, 1), run(images=1_000, batch=2)).changes == {"num_prototypes": 64}
     for images in (2, 30, 100, 300):
-        assert the_concern(DINOHead(4, 65536, 1, 1), run(images=images, batch=2)).changes == {}
-    assert the_concern(DINOHead(4, 64, 1, 1), run(images=300, batch=2)).changes == {}
+        assert the_recommendation(DINOHead(4, 65536, 1, 1), run(images=images, batch=2)).changes == {}
+    assert the_recommendation(DINOHead(4, 64, 1, 1), run(images=300, batch=2)).changes == {}
 
 
 @pytest.mark.parametrize("part", [Centering(8, 0.999), DINOHead(4, 8, 4, num_layers=2, l2_bottleneck=False)])
 def test_other_changes_settle_too(part):
-    changes = the_concern(part, run()).changes
+    changes = the_recommendation(part, run()).changes
     same = Centering(8, **changes) if isinstance(part, Centering) else DINOHead(4, 8, 4, num_layers=2, **changes)
     assert reasons(same, run()) == []
 
@@ -355,9 +355,9 @@ def test_other_changes_settle_too(part):
     ],
 )
 def test_facts(part, context, told):
-    assert dict(part.facts(context)) == told
+    assert dict(part.describe(context)) == told
 
 
 def test_half_life_is_that_of_the_moment():
     half = run().at(375_300 // 2)
-    assert dict(EMA(Cosine(0.996, 1.0)).facts(half)) == {"teacher half-life": "346 steps, 0.28 epochs"}
+    assert dict(EMA(Cosine(0.996, 1.0)).describe(half)) == {"teacher half-life": "346 steps, 0.28 epochs"}
