@@ -11,17 +11,17 @@ from rich.text import Text
 from sslkit.checkpoint.init_from import Start, read_start
 from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
-from sslkit.health.collapse_monitor import CollapseWatch
-from sslkit.health.start_regression import BelowStart
+from sslkit.health.collapse_monitor import CollapseMonitor
+from sslkit.health.start_regression import StartRegression
 from sslkit.method.student_teacher import Branch
 from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.run_folder.folder import Record, RunFolder
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 
 
-def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Run:
+def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Trainer:
     """Train a recipe and return the run, whose folder holds everything it leaves.
 
     Args:
@@ -49,10 +49,10 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         identity=recipe.identity_in(folder, [source.fingerprint() for source in sources]),
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
-    run = Run(parts, record, folder, teacher, console, untrained)
+    run = Trainer(parts, record, folder, teacher, console, untrained)
     # Only now is it known how many processes there are.
     found = recommendations(recipe, builder, run_context(builder, len(parts.data.train), world_size()))
-    parts.runtime.callbacks.append(CollapseWatch(parts.runtime.on_collapse, found))
+    parts.runtime.callbacks.append(CollapseMonitor(parts.runtime.on_collapse, found))
     if run.is_main:
         if reason := why_alone():
             hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
@@ -66,7 +66,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     return run
 
 
-def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -> Start | None:
+def _begin(recipe: Recipe, parts: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:
     """Give the networks of a new run the weights that its recipe names, and let the recipe say which these are.
 
     Returns:
@@ -75,7 +75,7 @@ def _begin(recipe: Recipe, parts: Parts, folder: Path, teacher: Branch | None) -
     section = parts.method.init_from
     goes_on = any(RunFolder(folder).checkpoints.glob("step-*"))
     if section is not None:
-        parts.runtime.callbacks.append(BelowStart())
+        parts.runtime.callbacks.append(StartRegression())
     if section is None or (goes_on and section.fingerprint):
         return None
     start = read_start(section, parts.method, parts.views.sizes)

@@ -10,7 +10,7 @@ import yaml
 
 from sslkit.clock import Clock, Duration
 
-Ailment = Literal[
+FailureMode = Literal[
     "one-dimension collapse", "uniform collapse", "constant embeddings", "dimensional collapse", "not learning"
 ]
 """What a run can suffer from; `sslkit.health.verdict` says how each is told."""
@@ -99,14 +99,14 @@ class Recommendation:
     source: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
     is_warning: bool = True
-    leads_to: tuple[Ailment, ...] = ()
+    leads_to: tuple[FailureMode, ...] = ()
     remedy: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.source})" if self.source else self.reason
 
     @property
-    def cure(self) -> dict[str, Any]:
+    def fix(self) -> dict[str, Any]:
         """What to change once it has happened, values by whole key."""
         return {**self.changes, **self.remedy}
 

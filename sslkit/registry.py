@@ -165,21 +165,21 @@ def import_class(path: str, prefix: str = "") -> type:
 
 def class_docstring(module: str, name: str) -> str:
     """Read a class's docstring from its source, importing nothing; empty where it cannot be found."""
-    node = _class_source(module, name)
-    return (node and ast.get_docstring(node)) or ""
+    spec = _class_source(module, name)
+    return (spec and ast.get_docstring(spec)) or ""
 
 
 def class_fields(module: str, name: str) -> list[str]:
     """Read the names of a dataclass's fields from its source, importing nothing."""
-    node = _class_source(module, name)
-    fields = [item.target for item in node.body if isinstance(item, ast.AnnAssign)] if node else []
+    spec = _class_source(module, name)
+    fields = [item.target for item in spec.body if isinstance(item, ast.AnnAssign)] if spec else []
     return [target.id for target in fields if isinstance(target, ast.Name)]
 
 
 def _class_source(module: str, name: str) -> ast.ClassDef | None:
     source = source_of(module)
     body = _parsed(source).body if source else []
-    return next((node for node in body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    return next((spec for spec in body if isinstance(spec, ast.ClassDef) and spec.name == name), None)
 
 
 def source_of(module: str) -> Path | None:

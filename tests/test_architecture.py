@@ -72,13 +72,13 @@ def imported_modules(path: Path, root: Path) -> list[str]:
     """Return the dotted names that a file imports, wherever in the file, absolutely or relatively."""
     names = []
     package = (root.name, *path.relative_to(root).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            start = ".".join(package[: len(package) + 1 - node.level]) if node.level else ""
-            module = ".".join(part for part in (start, node.module) if part)
-            names += [f"{module}.{alias.name}" for alias in node.names if alias.name != "__version__"]
+    for spec in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(spec, ast.Import):
+            names += [alias.name for alias in spec.names]
+        elif isinstance(spec, ast.ImportFrom):
+            start = ".".join(package[: len(package) + 1 - spec.level]) if spec.level else ""
+            module = ".".join(part for part in (start, spec.module) if part)
+            names += [f"{module}.{alias.name}" for alias in spec.names if alias.name != "__version__"]
     return [name for name in names if name.split(".")[0] == root.name]
 
 

@@ -18,23 +18,23 @@ ASKING = {"isinstance", "issubclass", "startswith", "endswith", "match", "search
 FACADE = "__init__.py"
 
 
-def asked(node):
+def asked(spec):
     """Yield the parts of a node whose value decides what happens next."""
-    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ASKING:
-        yield from node.args
-    elif isinstance(node, ast.Compare):
-        yield from [node.left, *node.comparators]
-    elif isinstance(node, ast.MatchClass):
-        yield node.cls
-    elif isinstance(node, ast.MatchValue):
-        yield node.value
-    elif isinstance(node, ast.Subscript) and isinstance(node.value, ast.Dict):
-        yield from filter(None, node.value.keys)
+    if isinstance(spec, ast.Call) and getattr(spec.func, "id", getattr(spec.func, "attr", "")) in ASKING:
+        yield from spec.args
+    elif isinstance(spec, ast.Compare):
+        yield from [spec.left, *spec.comparators]
+    elif isinstance(spec, ast.MatchClass):
+        yield spec.cls
+    elif isinstance(spec, ast.MatchValue):
+        yield spec.value
+    elif isinstance(spec, ast.Subscript) and isinstance(spec.value, ast.Dict):
+        yield from filter(None, spec.value.keys)
 
 
-def words(node):
+def words(spec):
     """Yield the names and the texts in a node; ``ast.Constant`` is no schedule."""
-    for part in ast.walk(node):
+    for part in ast.walk(spec):
         if isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == "ast":
             continue
         for field in ("id", "attr", "value"):
@@ -43,19 +43,19 @@ def words(node):
 
 
 def identifiers(tree):
-    for node in ast.walk(tree):
+    for spec in ast.walk(tree):
         for field in ("id", "attr", "arg", "name"):
-            if isinstance(word := getattr(node, field, None), str):
-                yield node, word
+            if isinstance(word := getattr(spec, field, None), str):
+                yield spec, word
 
 
 def questions(source, unit):
     """Return the lines of a module that ask for a method or for the class of a component of another package."""
     tree = ast.parse(source)
     others = {name for name, owner in OWNERS.items() if owner != unit}
-    found = {node.lineno for node, word in identifiers(tree) if METHOD.search(word) and hasattr(node, "lineno")}
-    for node in ast.walk(tree):
-        for part in asked(node):
+    found = {spec.lineno for spec, word in identifiers(tree) if METHOD.search(word) and hasattr(spec, "lineno")}
+    for spec in ast.walk(tree):
+        for part in asked(spec):
             found |= {part.lineno for word in words(part) if word in others or METHOD.search(word)}
     return sorted(found)
 

@@ -16,17 +16,17 @@ HARMLESS = {"UnpicklingError", "PicklingError"}
 def unsafe(source):
     """Return the lines that may unpickle."""
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLES:
-            found += [node.lineno for alias in node.names if alias.name not in HARMLESS]
-        elif isinstance(node, ast.ImportFrom) and node.module in ("torch", "numpy"):
-            found += [node.lineno for alias in node.names if alias.name == "load"]
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in UNPICKLES:
-            found += [node.lineno] * (node.attr not in HARMLESS)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            rule = SAFE.get((getattr(node.func.value, "id", ""), node.func.attr))
-            said = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
-            found += [node.lineno] * (rule is not None and said.get(rule[0]) is not rule[1])
+    for spec in ast.walk(ast.parse(source)):
+        if isinstance(spec, ast.ImportFrom) and (spec.module or "").split(".")[0] in UNPICKLES:
+            found += [spec.lineno for alias in spec.names if alias.name not in HARMLESS]
+        elif isinstance(spec, ast.ImportFrom) and spec.module in ("torch", "numpy"):
+            found += [spec.lineno for alias in spec.names if alias.name == "load"]
+        elif isinstance(spec, ast.Attribute) and isinstance(spec.value, ast.Name) and spec.value.id in UNPICKLES:
+            found += [spec.lineno] * (spec.attr not in HARMLESS)
+        elif isinstance(spec, ast.Call) and isinstance(spec.func, ast.Attribute):
+            rule = SAFE.get((getattr(spec.func.value, "id", ""), spec.func.attr))
+            said = {word.arg: getattr(word.value, "value", None) for word in spec.keywords}
+            found += [spec.lineno] * (rule is not None and said.get(rule[0]) is not rule[1])
     return found
 
 

@@ -23,8 +23,8 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_the_stub_names_what_the_package_offers_from_the_same_places():
     tree = ast.parse((ROOT / "sslkit/__init__.pyi").read_text())
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    assert {alias.name: node.module for node in imports for alias in node.names} == sslkit._PLACES
+    imports = [spec for spec in tree.body if isinstance(spec, ast.ImportFrom)]
+    assert {alias.name: spec.module for spec in imports for alias in spec.names} == sslkit._PLACES
 
 
 def test_the_readme_example_runs(capsys):

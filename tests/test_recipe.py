@@ -15,7 +15,7 @@ from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import merge, read_overrides
 from sslkit.recipe.links import LINKS
 from sslkit.recipe.loading import load_data
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recipe.signature import parameters, takes_anything
 from sslkit.recipe.type_hints import phrase
 from sslkit.schedules import Cosine, Schedule
@@ -514,7 +514,7 @@ def test_a_name_that_looks_like_a_class_may_be_written_twice(base, write):
 
 def test_parts_are_built_and_linked(base):
     parts = base().build()
-    assert isinstance(parts, Parts)
+    assert isinstance(parts, BuiltRecipe)
     assert parts.method.head.projector.in_features == 6
     assert parts.method.collapse.num_prototypes == 16
     assert isinstance(parts.method.teacher.momentum, Cosine)
@@ -556,7 +556,7 @@ def test_a_link_from_nothing_is_refused(base):
 
 
 def test_links_are_between_keys_that_exist():
-    sections = {name: p.hint for name, p in parameters(Parts).items()}
+    sections = {name: p.hint for name, p in parameters(BuiltRecipe).items()}
     for link in LINKS:
         for key in link:
             section, *rest = key.split(".")

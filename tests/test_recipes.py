@@ -11,7 +11,7 @@ from sslkit.launch import train
 from sslkit.recipe import load
 from sslkit.recipe.sections import Method
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 from sslkit.recipe.validation import chosen_views
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.schedules import value_at
@@ -69,8 +69,8 @@ def test_every_method_comes_in_every_setting():
 def number_at(recipe, key):
     """Return a number that a recipe's classes have under a dotted key, or 0."""
     part, _, name = key.rpartition(".")
-    node = recipe.root.at(part)
-    value = node.at(name) if isinstance(node, Node) and name in parameters(node.cls) else 0
+    spec = recipe.root.at(part)
+    value = spec.at(name) if isinstance(spec, ComponentSpec) and name in parameters(spec.cls) else 0
     return value if isinstance(value, int) else 0
 
 

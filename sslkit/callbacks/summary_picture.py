@@ -62,7 +62,7 @@ def draw(run: Any, metric: str) -> Figure:
 
 def _draw_views(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Views that student and teacher compare, a column an image", fontsize=12)
-    views = run.showcase.sample_views(NUM_ROWS * NUM_COLUMNS)
+    views = run.visualization.sample_views(NUM_ROWS * NUM_COLUMNS)
     by_view = [images for group in views.groups for images in group.images][:NUM_ROWS]
     columns = min(NUM_COLUMNS, views.batch_size)
     blocks = min(NUM_ROWS // len(by_view), views.batch_size // columns)
@@ -71,20 +71,20 @@ def _draw_views(figure: SubFigure, run: Any) -> None:
         block, view = divmod(row, len(by_view))
         line[0].set_ylabel(f"view {views.view_ids[view]}", rotation=0, ha="right", va="center", fontsize=10)
         for axis, image in zip(line, by_view[view][block * columns :]):
-            _show(axis, run.showcase.as_picture(image))
+            _show(axis, run.visualization.as_picture(image))
 
 
 def _draw_neighbours(figure: SubFigure, run: Any) -> None:
     figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
-    bank, queries = run.showcase.looks("train", 5000), run.showcase.looks("test", 5000)
+    bank, queries = run.visualization.image_features("train", 5000), run.visualization.image_features("test", 5000)
     chosen = _spread(queries.labels, len(queries.images))
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
     nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
     for query, found, line in zip(chosen.tolist(), nearest.tolist(), axes):
-        _show(line[0], run.showcase.as_picture(queries.images[query]))
+        _show(line[0], run.visualization.as_picture(queries.images[query]))
         for index, axis in zip(found, line[1:]):
-            _show(axis, run.showcase.as_picture(bank.images[index]))
+            _show(axis, run.visualization.as_picture(bank.images[index]))
             if bank.labels is not None and queries.labels is not None:
                 _frame(axis, GREEN if bank.labels[index] == queries.labels[query] else RED)
     axes[0][0].set_title("query", fontsize=10)

@@ -25,7 +25,7 @@ class Rows(Protocol):
         """Have every row on the disk, or raise OSError."""
 
 
-class Saving:
+class CheckpointManager:
     """A run's checkpoints; the main process writes them, every process takes them up.
 
     Args:

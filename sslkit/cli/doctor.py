@@ -13,7 +13,7 @@ from sslkit.errors import SSLKitError, UnknownName
 from sslkit.recommendation import overrides
 
 if TYPE_CHECKING:
-    from sslkit.health.doctor import Examination
+    from sslkit.health.doctor import Diagnosis
 
 OPTIONS = {"--figure FILE": "where the figure is drawn: .png, .svg or .pdf; doctor.png in the first RUN without it"}
 
@@ -50,11 +50,11 @@ def run(argv: Sequence[str]) -> int:
             raise UnknownName("option", word.partition("=")[0], ["--figure"])
     if not places:
         raise SSLKitError("sslkit doctor takes at least one RUN, a run folder")
-    from sslkit.health.doctor import examine
+    from sslkit.health.doctor import diagnose_run
     from sslkit.health.figure import check_path, save
 
     figure = Path(figures[-1] if figures else Path(places[0]) / "doctor.png").expanduser()
-    found = [examine(Path(place)) for place in places]
+    found = [diagnose_run(Path(place)) for place in places]
     check_path(figure)
     screen = Screen()
     for each in found:
@@ -63,10 +63,10 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def _show(screen: Screen, run: "Examination") -> None:
+def _show(screen: Screen, run: "Diagnosis") -> None:
     """Print a run's verdict, how it came to it, and what to change."""
     screen.heading(run.name, f"step {run.rows[-1]['step']:.0f} of {run.total_steps} · {run.folder}")
-    style = "bold red" if run.verdict.is_ill else "bold green"
+    style = "bold red" if run.verdict.is_failure else "bold green"
     screen.columns([(Text(run.verdict.name, style), run.verdict.reason)])
     if len(run.course) > 1:
         screen.text("Since " + ", ".join(f"step {verdict.step}: {verdict.name}" for verdict in run.course))
@@ -75,7 +75,7 @@ def _show(screen: Screen, run: "Examination") -> None:
     names = [name for name in SHOWN if any(row.get(name) is not None for row in run.rows)]
     screen.columns([[SHOWN[name] for name in names], *_moments(run.rows, names)], ["dim"] + [""] * (len(names) - 1))
     screen.gap()
-    if run.verdict.is_ill:
+    if run.verdict.is_failure:
         _show_causes(screen, run)
 
 
@@ -92,12 +92,12 @@ def _number(name: str, value: float | None) -> str:
     return f"{value:.0f}" if name == "step" or abs(value) >= 100 else f"{value:.3f}"
 
 
-def _show_causes(screen: Screen, run: "Examination") -> None:
+def _show_causes(screen: Screen, run: "Diagnosis") -> None:
     screen.heading("Probable cause" if run.causes else "No cause is known")
     screen.columns(((("-", str(recommendation)) for recommendation in run.causes)), styles=("yellow", "yellow"))
     if run.unknown:
         screen.text(f"The recipe could not be asked: {run.unknown}")
-    changes = [words for recommendation in run.causes for words in overrides(recommendation.cure)]
+    changes = [words for recommendation in run.causes for words in overrides(recommendation.fix)]
     if changes:
         screen.gap()
         screen.heading("To try")

@@ -101,7 +101,7 @@ def command_of(entry: Entry) -> str:
     module, _, name = entry.path.partition(":")
     source = source_of(module)
     tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
-    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), [])
+    body = next((spec.body for spec in tree.body if isinstance(spec, ast.ClassDef) and spec.name == name), [])
     for item in body:
         targets = item.targets if isinstance(item, ast.Assign) else [getattr(item, "target", None)]
         value = getattr(item, "value", None)

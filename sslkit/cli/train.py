@@ -14,7 +14,7 @@ from sslkit.plugins import active
 from sslkit.registry import class_fields
 
 if TYPE_CHECKING:
-    from sslkit.training.trainer import Run
+    from sslkit.training.trainer import Trainer
 
 OPTIONS = {
     "--run-dir DIR": "where the run is written; runs/<recipe>/<date-time> without it",
@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> int:
     return _report(done)
 
 
-def _report(done: "Run") -> int:
+def _report(done: "Trainer") -> int:
     """Print what a run measured and where it lies; for an interrupted one, how to go on."""
     from sslkit.cli.results import show_results
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from sslkit.recipe import Recipe
 from sslkit.recipe.keys import kind_at
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 
 SLOTS = [f"method.{slot}" for slot in ("backbone", "head", "predictor", "teacher", "collapse", "loss")]
 SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"]
@@ -19,22 +19,22 @@ SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"
 def component_rows(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
     """Yield the key, the call and the origin of each component of a recipe, and of a section what it changes."""
     for key in SLOTS:
-        node = recipe.root.at(key)
-        if isinstance(node, Node) and node.name:
-            yield key, _call(node), _origin(recipe, node)
-        elif isinstance(node, Node) and (changed := _changed(node)):
+        spec = recipe.root.at(key)
+        if isinstance(spec, ComponentSpec) and spec.name:
+            yield key, _call(spec), _origin(recipe, spec)
+        elif isinstance(spec, ComponentSpec) and (changed := _changed(spec)):
             origins = (origin for name in changed for origin in recipe.origins(f"{key}.{name}"))
             yield key, _arguments(changed), "\n".join(dict.fromkeys(Path(origin).stem for origin in origins))
 
 
-def _origin(recipe: Recipe, node: Node) -> str:
+def _origin(recipe: Recipe, spec: ComponentSpec) -> str:
     """Return the distribution or file of a component, and what changes it on top of the lowest recipe."""
-    entry = recipe.registry.find(kind_at(node.key).hook, node.name)
-    changes = [Path(each).stem for each in recipe.origins(node.key) if each != recipe.layers[0].origin]
-    return "\n+ ".join([Path(entry.origin).name if entry else node.cls.__module__, *changes])
+    entry = recipe.registry.find(kind_at(spec.key).hook, spec.name)
+    changes = [Path(each).stem for each in recipe.origins(spec.key) if each != recipe.layers[0].origin]
+    return "\n+ ".join([Path(entry.origin).name if entry else spec.cls.__module__, *changes])
 
 
-def _changed(section: Node) -> dict[str, Any]:
+def _changed(section: ComponentSpec) -> dict[str, Any]:
     """Return what a section gives that is not the default and has no line of its own."""
     known = parameters(section.cls)
     return {
@@ -50,7 +50,7 @@ def _arguments(given: Mapping[str, Any]) -> Text:
 
 def _call(value: Any) -> Text:
     """Return a component as it would be called, with the arguments that were given in YAML's words."""
-    if isinstance(value, Node) and not value.name:
+    if isinstance(value, ComponentSpec) and not value.name:
         value = _changed(value)
     if isinstance(value, Mapping):
         items = (Text.assemble(f"{name}: ", _call(item)) for name, item in value.items())
@@ -59,6 +59,6 @@ def _call(value: Any) -> Text:
         return Text.assemble("[", Text(", ").join(_call(item) for item in value), "]")
     if value is None or isinstance(value, bool):
         return Text({None: "null", True: "true", False: "false"}[value])
-    if not isinstance(value, Node):
+    if not isinstance(value, ComponentSpec):
         return Text(f"{value:g}" if isinstance(value, float) else str(value))
     return Text.assemble((value.name, "bold"), "(", _arguments(value.given), ")")

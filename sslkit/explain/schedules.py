@@ -9,7 +9,7 @@ from sslkit.clock import Clock, Duration
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 from sslkit.recommendation import Component, RunContext
 from sslkit.schedules import value_at
 
@@ -67,7 +67,7 @@ def _durations(key: str, value: Any) -> Iterator[tuple[str, Duration]]:
 
     A component's default may be without effect, as the start of a queue that there is not; a section's has one.
     """
-    if isinstance(value, Node):
+    if isinstance(value, ComponentSpec):
         names = value.given if value.name else parameters(value.cls)
         value = {name: value.at(name) for name in names}
     if isinstance(value, Mapping):

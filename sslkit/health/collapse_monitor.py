@@ -22,7 +22,7 @@ NO_CAUSE = (
 )
 
 
-class CollapseWatch(Callback):
+class CollapseMonitor(Callback):
     """Judges a run at each row, and tells each new ailment with its probable cause; every run watches itself so.
 
     Args:
@@ -59,7 +59,7 @@ class CollapseWatch(Callback):
 
     def _tell(self, verdict: Verdict) -> None:
         """Keep and log what is to be said, once an ailment."""
-        name = verdict.name if verdict.is_ill else ""
+        name = verdict.name if verdict.is_failure else ""
         if name == self.name:
             return
         self.name, self.told = name, self._words(verdict) if name else ""
@@ -73,5 +73,5 @@ class CollapseWatch(Callback):
 
 
 def _attempt(recommendation: Recommendation) -> str:
-    changes = overrides(recommendation.cure)
+    changes = overrides(recommendation.fix)
     return f"try:   {' '.join(changes)}" if changes else "no single change is known to mend it"

@@ -17,7 +17,7 @@ from sslkit.run_folder.results import read_results
 
 
 @dataclass(frozen=True)
-class Examination:
+class Diagnosis:
     """A run, looked at afterwards.
 
     Args:
@@ -56,7 +56,7 @@ class Examination:
         return ln_k(self.rows[-1]) is not None
 
 
-def examine(folder: Path) -> Examination:
+def diagnose_run(folder: Path) -> Diagnosis:
     """Look at a run, finished or not.
 
     Raises:
@@ -75,7 +75,7 @@ def examine(folder: Path) -> Examination:
         unknown = str(error)
     course = _course(rows, results, total)
     name = run.path.resolve().name
-    return Examination(name, run.path, rows, results, total, course, causes(course[-1], found), unknown)
+    return Diagnosis(name, run.path, rows, results, total, course, causes(course[-1], found), unknown)
 
 
 def _course(rows: Sequence[Mapping[str, float]], results: Sequence[Mapping[str, Any]], total: int) -> list[Verdict]:

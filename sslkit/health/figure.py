@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sslkit.errors import SSLKitError
-from sslkit.health.doctor import Examination
+from sslkit.health.doctor import Diagnosis
 from sslkit.health.symptoms import ln_k
 
 COLORS = ("#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#7d5ba6", "#3aa6a6", "#b5892f", "#8a8f98")
@@ -37,7 +37,7 @@ def check_path(path: Path) -> None:
         raise SSLKitError(f"--figure {path}: there is no folder {path.parent}")
 
 
-def save(found: Sequence[Examination], path: Path) -> Path:
+def save(found: Sequence[Diagnosis], path: Path) -> Path:
     """Draw runs into a file and return its path.
 
     Raises:
@@ -51,7 +51,7 @@ def save(found: Sequence[Examination], path: Path) -> Path:
     return path
 
 
-def draw(found: Sequence[Examination]) -> Figure:
+def draw(found: Sequence[Diagnosis]) -> Figure:
     """Return the figure of one run or several, a curve a run; a dotted line is where an ailment was told.
 
     Where a run has no prototypes there is no entropy, and the spread of embeddings is drawn for all of them instead.
@@ -67,7 +67,7 @@ def draw(found: Sequence[Examination]) -> Figure:
     return figure
 
 
-def _draw(axis: Axes, found: Sequence[Examination], name: str, title: str) -> list[Line2D]:
+def _draw(axis: Axes, found: Sequence[Diagnosis], name: str, title: str) -> list[Line2D]:
     axis.set_title(title, fontsize=12)
     axis.set_xlabel("epoch")
     axis.spines[["top", "right"]].set_visible(False)
@@ -76,13 +76,13 @@ def _draw(axis: Axes, found: Sequence[Examination], name: str, title: str) -> li
     for each, color in zip(found, cycle(COLORS)):
         points = [(row["epoch"], row[name]) for row in each.rows if row.get(name) is not None]
         curves += axis.plot(*(zip(*points) if points else ([], [])), color=color, linewidth=1.8)
-        if each.verdict.is_ill:
+        if each.verdict.is_failure:
             axis.axvline(each.verdict.step * each.epochs_a_step, color=color, linewidth=1, linestyle=":")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     return curves
 
 
-def _mark_uniform(axis: Axes, found: Sequence[Examination]) -> None:
+def _mark_uniform(axis: Axes, found: Sequence[Diagnosis]) -> None:
     """Draw ln K, a line for each K among the runs."""
     for most in sorted({round(ln_k(each.rows[-1]) or 0.0, 2) for each in found}):
         axis.axhline(most, color=GRAY, linewidth=1, linestyle="--")

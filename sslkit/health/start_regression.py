@@ -18,7 +18,7 @@ REMEDY = (
 )
 
 
-class BelowStart(Callback):
+class StartRegression(Callback):
     """Warns where networks fall below the weights that they started from; a run with ``init_from`` watches itself so.
 
     Each evaluator's first metric is compared with its value at step 0, and told at each new low; the effective rank of

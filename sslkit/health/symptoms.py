@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sslkit.recommendation import Ailment
+from sslkit.recommendation import FailureMode
 
 Row = Mapping[str, Any]
 
@@ -73,7 +73,7 @@ def _unpredicted(row: Row) -> str:
     return f"one answer for all images would match the targets better: KL {marginal - entropy:.2g}, not {kl:.2g}"
 
 
-SIGNS: Mapping[Ailment, Callable[[Row], str]] = {
+SYMPTOMS: Mapping[FailureMode, Callable[[Row], str]] = {
     "one-dimension collapse": _one_prototype,
     "uniform collapse": _uniform,
     "constant embeddings": _one_embedding,
@@ -81,5 +81,5 @@ SIGNS: Mapping[Ailment, Callable[[Row], str]] = {
 }
 """What tells an ailment by averaged rows: the numbers that say so, or nothing. The first that speaks is believed."""
 
-LATE_SIGNS = (_near_chance, _unpredicted)
+LATE_SYMPTOMS = (_near_chance, _unpredicted)
 """What tells that a run does not learn, once it should have."""

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from sslkit.health.symptoms import LATE_SIGNS, SIGNS, Row
-from sslkit.recommendation import Ailment, Recommendation
+from sslkit.health.symptoms import LATE_SYMPTOMS, SYMPTOMS, Row
+from sslkit.recommendation import FailureMode, Recommendation
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
 """Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""
@@ -31,14 +31,14 @@ class Verdict:
         step: at which it was first told.
     """
 
-    name: Ailment | Literal["healthy", "too early to say"]
+    name: FailureMode | Literal["healthy", "too early to say"]
     reason: str
     step: int
 
     @property
-    def is_ill(self) -> bool:
+    def is_failure(self) -> bool:
         """Whether it is an ailment."""
-        return self.name in get_args(Ailment)
+        return self.name in get_args(FailureMode)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})" if self.reason else self.name
@@ -56,11 +56,11 @@ def judge(rows: Sequence[Row], results: Iterable[Row], total_steps: int) -> Verd
     if now < max(EARLIEST_STEPS, EARLIEST_SHARE * total_steps):
         return Verdict("too early to say", "", now)
     recent = _average(_lasting(rows))
-    for ailment, sign in SIGNS.items():
-        if reason := sign(recent):
-            return Verdict(ailment, reason, now)
+    for failure_mode, symptom in SYMPTOMS.items():
+        if reason := symptom(recent):
+            return Verdict(failure_mode, reason, now)
     if now >= max(TRIED_STEPS, TRIED_SHARE * total_steps):
-        reasons = [*(sign(recent) for sign in LATE_SIGNS), _no_better_than_untrained(results)]
+        reasons = [*(symptom(recent) for symptom in LATE_SYMPTOMS), _no_better_than_untrained(results)]
         if any(reasons):
             return Verdict("not learning", next(filter(None, reasons)), now)
     return Verdict("healthy", "", now)

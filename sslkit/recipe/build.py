@@ -8,7 +8,7 @@ from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 from sslkit.registry import Registry
 
 logger = logging.getLogger("sslkit.recipe")
@@ -28,7 +28,7 @@ class Builder:
             the recipe is changed to say which.
     """
 
-    def __init__(self, root: Node, registry: Registry, open_test: bool = False) -> None:
+    def __init__(self, root: ComponentSpec, registry: Registry, open_test: bool = False) -> None:
         self.root = root
         self.registry = registry
         self.open_test = open_test
@@ -40,88 +40,88 @@ class Builder:
 
     def components(self, section: str) -> Iterator[tuple[str, Any]]:
         """Yield every component of a section with its key, those inside others too, in the signatures' order."""
-        for node in _components(self.root.at(section)):
-            yield node.key, self._value(node)
+        for spec in _components(self.root.at(section)):
+            yield spec.key, self._value(spec)
 
     def _value(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._value(item) for item in value]
-        if not isinstance(value, Node):
+        if not isinstance(value, ComponentSpec):
             return value
         if value.key not in self._made:
             self._made[value.key] = self._make(value)
         return self._made[value.key]
 
-    def _make(self, node: Node) -> Any:
+    def _make(self, spec: ComponentSpec) -> Any:
         # In the signature's order, not the file's: the parts draw their first weights from one random stream.
-        order = [*parameters(node.cls), *node.given]
-        arguments = {name: self._value(node.given[name]) for name in order if name in node.given}
-        arguments |= self._linked(node)
+        order = [*parameters(spec.cls), *spec.given]
+        arguments = {name: self._value(spec.given[name]) for name in order if name in spec.given}
+        arguments |= self._linked(spec)
         try:
-            return node.cls(**arguments)
+            return spec.cls(**arguments)
         except NoSuchSplit as error:
-            if node.key == TEST and self.open_test:
-                return self._with_usual_split(node, error)
-            without = f" Or leave test images out: --{TEST} null." if node.key == TEST else ""
-            error.args = (_at(node.key, error) + without,)
+            if spec.key == TEST and self.open_test:
+                return self._with_usual_split(spec, error)
+            without = f" Or leave test images out: --{TEST} null." if spec.key == TEST else ""
+            error.args = (_at(spec.key, error) + without,)
             raise
         except SSLKitError as error:
-            error.args = (_at(node.key, error),)
+            error.args = (_at(spec.key, error),)
             raise
         except (TypeError, ValueError, RuntimeError) as error:
-            raise RecipeError(_at(node.key, error)) from error
+            raise RecipeError(_at(spec.key, error)) from error
 
-    def _with_usual_split(self, node: Node, missing: NoSuchSplit) -> Any:
+    def _with_usual_split(self, spec: ComponentSpec, missing: NoSuchSplit) -> Any:
         """Make the test images of a split that there is, or none."""
         split = next((name for name in TEST_SPLITS if name in missing.splits), None)
         if split is not None:
-            node.given["split"] = split
-            return self._make(node)
+            spec.given["split"] = split
+            return self._make(spec)
         self.root.at("data").given["test"] = None
         logger.warning(
             "%s has no test split (only %s), so nothing is evaluated; to name one: --%s '{%s: {split: NAME}}'",
             missing.owner,
             ", ".join(missing.splits),
             TEST,
-            node.name,
+            spec.name,
         )
         return None
 
-    def _linked(self, node: Node) -> dict[str, Any]:
+    def _linked(self, spec: ComponentSpec) -> dict[str, Any]:
         values = {}
-        for name, parameter in parameters(node.cls).items():
-            source = source_of_link(f"{node.key}.{name}")
+        for name, parameter in parameters(spec.cls).items():
+            source = source_of_link(f"{spec.key}.{name}")
             if source is None:
                 continue
             value = self._source(source)
-            if name in node.given:
-                self._agree(node, name, source, value)
+            if name in spec.given:
+                self._agree(spec, name, source, value)
             elif value is not None:
                 values[name] = value
             elif parameter.default is REQUIRED:
                 reason = WHERE_NULL.get(source, f"takes {name} from {source}, which is null")
-                raise RecipeError(f"{node.key}: {node.name} {reason}")
+                raise RecipeError(f"{spec.key}: {spec.name} {reason}")
         return values
 
     def _source(self, key: str) -> Any:
         """Return a linked value: an argument of a section, or an attribute of a part."""
         owner, _, name = key.rpartition(".")
-        node = self.root.at(owner)
-        return self.root.at(key) if not node.name else getattr(self._value(node), name)
+        spec = self.root.at(owner)
+        return self.root.at(key) if not spec.name else getattr(self._value(spec), name)
 
-    def _agree(self, node: Node, name: str, source: str, value: Any) -> None:
-        given = plain(node.given[name], self.registry)
+    def _agree(self, spec: ComponentSpec, name: str, source: str, value: Any) -> None:
+        given = plain(spec.given[name], self.registry)
         if value is not None and given != plain(value, self.registry):
             raise RecipeError(
-                f"{node.key}.{name} is {given}, but {source} is {plain(value, self.registry)}; leave out the first"
+                f"{spec.key}.{name} is {given}, but {source} is {plain(value, self.registry)}; leave out the first"
             )
 
 
-def _components(value: Any) -> Iterator[Node]:
+def _components(value: Any) -> Iterator[ComponentSpec]:
     if isinstance(value, list):
         for item in value:
             yield from _components(item)
-    elif isinstance(value, Node):
+    elif isinstance(value, ComponentSpec):
         if value.name:
             yield value
         for name in parameters(value.cls):

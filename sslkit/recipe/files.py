@@ -107,20 +107,20 @@ class YamlLoader(yaml.SafeLoader):
     """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        node = super().compose_scalar_node(anchor)
-        if node.tag == "tag:yaml.org,2002:merge":  # Not so a quoted "<<", which is a key like any other.
-            raise RefusedYaml(None, None, NO_MERGE_KEYS, node.start_mark)
-        return node
+        spec = super().compose_scalar_node(anchor)
+        if spec.tag == "tag:yaml.org,2002:merge":  # Not so a quoted "<<", which is a key like any other.
+            raise RefusedYaml(None, None, NO_MERGE_KEYS, spec.start_mark)
+        return spec
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, spec: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in spec.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
                 raise RefusedYaml(None, None, f"the key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(spec, deep)
 
 
 _REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")

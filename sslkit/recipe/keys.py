@@ -4,7 +4,7 @@ from typing import Any
 
 from sslkit.errors import SSLKitError, did_you_mean
 from sslkit.hookspecs import Kind
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.type_hints import item_hint, kind_in, phrase, section_in
 
@@ -18,7 +18,7 @@ def find_key(key: str) -> tuple[Any, str]:
     Raises:
         SSLKitError: there is no such key.
     """
-    hint: Any = Parts
+    hint: Any = BuiltRecipe
     doc = ""
     for part in filter(None, key.split(".")):
         section = section_in(hint)

@@ -25,10 +25,10 @@ from sslkit.recipe.layers import (
     origins_of,
     read_overrides,
 )
-from sslkit.recipe.sections import Data, Parts
+from sslkit.recipe.sections import BuiltRecipe, Data
 from sslkit.recipe.serialize import complete
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.specification import Misfit, Node, fill
+from sslkit.recipe.specification import ComponentSpec, InvalidValue, fill
 from sslkit.recipe.validation import check_channels, check_sizes, validate
 from sslkit.registry import Registry
 
@@ -52,7 +52,7 @@ class Recipe:
     name: str
     layers: tuple[Layer, ...]
     values: dict[str, Any]
-    root: Node
+    root: ComponentSpec
     registry: Registry
     open_test: bool = False
 
@@ -111,7 +111,7 @@ class Recipe:
         """Return where a key was written, the lowest layer first: files, the command line; none for a default."""
         return origins_of(key, self.layers)
 
-    def build(self, builder: Builder | None = None) -> Parts:
+    def build(self, builder: Builder | None = None) -> BuiltRecipe:
         """Make every part; first weights are drawn from the recipe's seed.
 
         Afterwards the recipe also says which test images were found, where it left that open.
@@ -130,7 +130,7 @@ class Recipe:
             check_sizes(builder.part("views"), builder.part("method.backbone"), self.root.at("views"))
             part = builder.part
             validate(part("method"), part("views"), part("optimization"), part("runtime"))
-            parts: Parts = builder.part("")
+            parts: BuiltRecipe = builder.part("")
         for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
             if source is not None:
                 check_channels(source, key, parts.data.channels)
@@ -176,8 +176,8 @@ def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
     values = merge_layers(layers)
     title = str(values.pop("name", name))
     try:
-        root = fill(Parts, values, "", registry)
-    except Misfit as error:
+        root = fill(BuiltRecipe, values, "", registry)
+    except InvalidValue as error:
         written = origins_of(error.key, layers)[-1:]
         place = "" if written in ([], [COMMAND_LINE]) else f" ({written[0]})"
         raise RecipeError(f"{error}{place}") from None
@@ -193,7 +193,7 @@ def load_data(name: str | Path) -> Data:
     """
     registry = plugins.active().registry
     given = merge_layers(read_layers(name)).get("data", {})
-    root = Node(Parts, given={"data": fill(Data, given, "data", registry)})
+    root = ComponentSpec(BuiltRecipe, given={"data": fill(Data, given, "data", registry)})
     data: Data = Builder(root, registry).part("data")
     return data
 
@@ -215,15 +215,15 @@ def _absolute(place: str) -> str:
     return str(path.absolute()) if path.exists() else place
 
 
-def _check_sections(root: Node) -> None:
+def _check_sections(root: ComponentSpec) -> None:
     """Let every section judge its own numbers now, before the parts exist."""
     for section in (*root.given.values(), root):
-        if isinstance(section, Node) and not section.name:
+        if isinstance(section, ComponentSpec) and not section.name:
             section.cls(**{name: _without_parts(section.at(name)) for name in parameters(section.cls)})
 
 
 def _without_parts(value: Any) -> Any:
-    return None if isinstance(value, Node) or value is REQUIRED else value
+    return None if isinstance(value, ComponentSpec) or value is REQUIRED else value
 
 
 @contextmanager

@@ -268,7 +268,7 @@ class Evaluation:
 
 
 @dataclass
-class Parts:
+class BuiltRecipe:
     """A whole recipe.
 
     Args:

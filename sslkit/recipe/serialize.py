@@ -7,7 +7,7 @@ from typing import Any
 from sslkit.hookspecs import KINDS
 from sslkit.recipe.links import source_of_link
 from sslkit.recipe.signature import REQUIRED, parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 from sslkit.registry import Registry, contract
 
 
@@ -17,7 +17,7 @@ def plain(value: Any, registry: Registry) -> Any:
     Raises:
         TypeError: it cannot be written.
     """
-    if isinstance(value, Node):
+    if isinstance(value, ComponentSpec):
         arguments = complete(value, registry)
         return {value.name: arguments} if value.name else arguments
     if value is None or isinstance(value, str | int | float):
@@ -36,13 +36,13 @@ def plain(value: Any, registry: Registry) -> Any:
     return str(value)
 
 
-def complete(node: Node, registry: Registry) -> dict[str, Any]:
+def complete(spec: ComponentSpec, registry: Registry) -> dict[str, Any]:
     """Return a node's arguments, and every default that can be written and that no link gives."""
     arguments = {}
-    for name, parameter in parameters(node.cls).items():
-        if name in node.given:
-            arguments[name] = plain(node.given[name], registry)
-        elif parameter.default is not REQUIRED and not source_of_link(f"{node.key}.{name}"):
+    for name, parameter in parameters(spec.cls).items():
+        if name in spec.given:
+            arguments[name] = plain(spec.given[name], registry)
+        elif parameter.default is not REQUIRED and not source_of_link(f"{spec.key}.{name}"):
             with suppress(TypeError, AttributeError):
                 arguments[name] = plain(parameter.default, registry)
-    return arguments | {n: plain(v, registry) for n, v in node.given.items() if n not in arguments}
+    return arguments | {n: plain(v, registry) for n, v in spec.given.items() if n not in arguments}

@@ -18,7 +18,7 @@ from sslkit.recipe.type_hints import is_section, item_hint, kind_in, members, ph
 from sslkit.registry import Registry, contract
 
 
-class Misfit(RecipeError):
+class InvalidValue(RecipeError):
     """A key that does not exist or a value of another type, with the dotted key."""
 
     def __init__(self, key: str, message: str) -> None:
@@ -27,7 +27,7 @@ class Misfit(RecipeError):
 
 
 @dataclass
-class Node:
+class ComponentSpec:
     """A section, or a component, with the arguments that the recipe gives it.
 
     Args:
@@ -46,10 +46,10 @@ class Node:
         """Return what is given, else the default, under a dotted key below this node; REQUIRED for nothing."""
         name, _, rest = key.partition(".")
         value = self.given.get(name, parameters(self.cls)[name].default)
-        return value.at(rest) if rest and isinstance(value, Node) else value
+        return value.at(rest) if rest and isinstance(value, ComponentSpec) else value
 
 
-def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") -> Node:
+def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") -> ComponentSpec:
     """Check what a recipe gives a class, all the way down.
 
     Args:
@@ -64,24 +64,24 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
         UnknownName: a component that there is not.
     """
     if not isinstance(given, Mapping):
-        raise Misfit(key, f"{key} is a section with keys {', '.join(parameters(cls))}, not {given!r}.")
+        raise InvalidValue(key, f"{key} is a section with keys {', '.join(parameters(cls))}, not {given!r}.")
     known = parameters(cls)
-    node = Node(cls, key, name)
+    spec = ComponentSpec(cls, key, name)
     for word, value in given.items():
         place = f"{key}.{word}" if key else str(word)
         if word not in known and not takes_anything(cls):
             owner = f" of {name}" if name else ""
-            raise Misfit(place, f"unknown key {place!r}{owner}.{did_you_mean(str(word), known)}")
-        node.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
+            raise InvalidValue(place, f"unknown key {place!r}{owner}.{did_you_mean(str(word), known)}")
+        spec.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
-        if word not in node.given and is_section(parameter.hint):
-            node.given[word] = fill(parameter.hint, {}, place, registry)
-        elif word not in node.given and parameter.default is REQUIRED and not source_of_link(place):
+        if word not in spec.given and is_section(parameter.hint):
+            spec.given[word] = fill(parameter.hint, {}, place, registry)
+        elif word not in spec.given and parameter.default is REQUIRED and not source_of_link(place):
             kind = kind_in(parameter.hint)
             choices = f", one of {', '.join(registry.names(kind.hook))}" if kind else ""
             raise RecipeError(f"{place} is missing: it must be {phrase(parameter.hint)}{choices}.")
-    return node
+    return spec
 
 
 def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
@@ -90,7 +90,7 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
     if value is None:
         if hint is Any or type(None) in members(hint):
             return None
-        raise Misfit(key, f"{key} must be {phrase(hint)}, not null.")
+        raise InvalidValue(key, f"{key} must be {phrase(hint)}, not null.")
     if section := section_in(hint):
         return fill(section, value, key, registry)
     if item is not None and kind_in(item) and isinstance(value, list):
@@ -107,7 +107,7 @@ def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) 
         return _leaf(value, hint, key, functools.reduce(operator.or_, others))
     if component is None:
         example = next(iter(registry.names(kind.hook)), "Name")
-        raise Misfit(
+        raise InvalidValue(
             key,
             f"{key} must be {phrase(hint)}, written Name or {{Name: {{argument: value}}}} ({example}, for one), "
             f"not {value!r}. Choices: {', '.join(registry.names(kind.hook)) or 'none'}.",
@@ -124,7 +124,7 @@ def _leaf(value: Any, hint: Any, key: str, accepted: Any = None) -> Any:
         # jsonargparse changes lists in place.
         return _parser(accepted or hint).parse_object({"value": copy.deepcopy(value)}).value
     except ArgumentError:
-        raise Misfit(key, f"{key} must be {phrase(hint)}, not {value!r}.") from None
+        raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {value!r}.") from None
 
 
 def _check_words(value: Mapping[str, Any], hint: Any, key: str) -> None:
@@ -132,7 +132,7 @@ def _check_words(value: Mapping[str, Any], hint: Any, key: str) -> None:
     choices = get_args(hint) if get_origin(hint) is Literal else tuple(value)
     for word in value:
         if word not in choices:
-            raise Misfit(f"{key}.{word}", f"unknown key '{key}.{word}'.{did_you_mean(str(word), choices)}")
+            raise InvalidValue(f"{key}.{word}", f"unknown key '{key}.{word}'.{did_you_mean(str(word), choices)}")
 
 
 @functools.cache

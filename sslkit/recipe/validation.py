@@ -10,7 +10,7 @@ from sslkit.method.step import check_accumulation
 from sslkit.method.student_teacher import Branch, compared_views
 from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
 from sslkit.recipe.signature import parameters
-from sslkit.recipe.specification import Node
+from sslkit.recipe.specification import ComponentSpec
 
 
 def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runtime, processes: int = 1) -> None:
@@ -75,13 +75,13 @@ def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tup
     return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
 
 
-def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:
+def check_sizes(views: ViewMaker, backbone: Backbone, spec: ComponentSpec) -> None:
     """Refuse view sizes that the backbone cannot cut into patches.
 
     Args:
         views: as built.
         backbone: of the recipe.
-        node: of the views, to name the argument.
+        spec: of the views, to name the argument.
 
     Raises:
         RecipeError: naming the sizes and the next ones that fit.
@@ -89,7 +89,7 @@ def check_sizes(views: ViewMaker, backbone: Backbone, node: Node) -> None:
     patch = backbone.patch_size
     for size in sorted(set(views.sizes), reverse=True):
         if patch and size % patch:
-            name = next((name for name in parameters(node.cls) if node.at(name) == size), "")
+            name = next((name for name in parameters(spec.cls) if spec.at(name) == size), "")
             near = " or ".join(str(patch * n) for n in (size // patch, size // patch + 1) if n)
             raise RecipeError(
                 f"views{'.' if name else ''}{name}: {size} pixels are no multiple of the backbone's patch of {patch}; "

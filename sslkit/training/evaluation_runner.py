@@ -24,7 +24,7 @@ BASELINES = ("raw-pixels", "untrained")
 """What a recipe can have measured beside its networks."""
 
 
-class Measurements:
+class EvaluationRunner:
     """A recipe's evaluators over its data; all processes measure together, the main one writes.
 
     Args:

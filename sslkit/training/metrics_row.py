@@ -10,12 +10,12 @@ from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
 from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.schedules import value_at
 from sslkit.training.intervals import has_rank
 
 
-def step_row(parts: Parts, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
+def step_row(parts: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
     """Return the numbers of the step just taken; reading them is a run's only wait for the device.
 
     Args:

@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 10.0
 """Where there is no terminal."""
 
 
-class Display:
+class ProgressDisplay:
     """The progress of one run.
 
     Args:
@@ -43,7 +43,7 @@ class Display:
         )
         self.task = self.progress.add_task("", total=clock.total_steps, completed=first_step, epoch="", numbers="")
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "ProgressDisplay":
         self.progress.start()
         return self
 

@@ -2,12 +2,12 @@
 
 from sslkit.clock import Clock
 from sslkit.errors import RecipeError
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.types import DataStatistics
 from sslkit.views.evaluation import EvaluationView
 
 
-def start_clock(parts: Parts) -> Clock:
+def start_clock(parts: BuiltRecipe) -> Clock:
     """Return the run's time at its start.
 
     Raises:
@@ -22,7 +22,7 @@ def start_clock(parts: Parts) -> Clock:
     return plan.clock(images)
 
 
-def data_statistics(parts: Parts) -> DataStatistics:
+def data_statistics(parts: BuiltRecipe) -> DataStatistics:
     """Return how evaluators see the images: as large as the global views unless the recipe says otherwise.
 
     Raises:

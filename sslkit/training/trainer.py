@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from sslkit.checkpoint.manager import Saving
+from sslkit.checkpoint.manager import CheckpointManager
 from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
@@ -19,7 +19,7 @@ from sslkit.method.step import Clip, StepOutput, train_step
 from sslkit.method.student_teacher import Branch
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe.model import build_model, build_optimizer
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recipe.validation import validate
 from sslkit.run_folder.atomic_write import FULL, writable
 from sslkit.run_folder.folder import Record, RunFolder
@@ -29,21 +29,21 @@ from sslkit.run_folder.skipped_steps import SkippedSteps
 from sslkit.run_folder.trackers import Trackers
 from sslkit.schedules import value_at
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
-from sslkit.training.evaluation_runner import Measurements
+from sslkit.training.evaluation_runner import EvaluationRunner
 from sslkit.training.intervals import is_due, is_logged
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
 from sslkit.training.metrics_row import step_row
-from sslkit.training.progress import Display
+from sslkit.training.progress import ProgressDisplay
 from sslkit.training.setup import data_statistics, start_clock
 from sslkit.training.signals import Interruption
 from sslkit.training.stopwatch import Stopwatch
-from sslkit.training.visualization import Showcase
+from sslkit.training.visualization import VisualizationData
 from sslkit.types import Views
 
 logger = logging.getLogger("sslkit.training")
 
 
-class Run:
+class Trainer:
     """One execution of a recipe; callbacks see this object.
 
     Args:
@@ -60,7 +60,7 @@ class Run:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: BuiltRecipe,
         record: Record,
         folder: Path,
         teacher: Branch | None = None,
@@ -91,7 +91,7 @@ class Run:
         workers = parts.runtime.num_workers
         self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
         self.interruption = Interruption(self._answer_signal)
-        self.measurements = Measurements(
+        self.evaluation_runner = EvaluationRunner(
             parts.evaluation,
             parts.data,
             self.statistics,
@@ -102,7 +102,9 @@ class Run:
         )
         self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
         keep = parts.runtime.keep_checkpoints
-        self.saving = Saving(self.folder, self.model, self.optimizer, self.executor, record.identity, keep)
+        self.checkpoint_manager = CheckpointManager(
+            self.folder, self.model, self.optimizer, self.executor, record.identity, keep
+        )
         validate(parts.method, parts.views, parts.optimization, parts.runtime, world_size())
 
     @property
@@ -142,7 +144,7 @@ class Run:
             if self.clock.step == 0:
                 self._measure_start()
                 wait_for_all()
-            with Display(self.clock, self.clock.step, self.console) as display, self.interruption.by_signals():
+            with ProgressDisplay(self.clock, self.clock.step, self.console) as display, self.interruption.by_signals():
                 self._train(display)
                 self._finish()
             self._tell("on_run_end")
@@ -158,7 +160,7 @@ class Run:
             self.console.quiet = True
         wait_for_all()
         with writable(self.folder.path):
-            first = self.saving.load() or 0
+            first = self.checkpoint_manager.load() or 0
             # The evaluation at the checkpoint, or the baselines before the first step, are done again too.
             if self.is_main:
                 self.trackers.go_on(first, self.metrics, self.results)
@@ -181,9 +183,9 @@ class Run:
         self.console.print("stopping after this step, with everything saved; once more stops at once", highlight=False)
 
     @property
-    def showcase(self) -> Showcase:
+    def visualization(self) -> VisualizationData:
         """Images, views and features for pictures."""
-        return Showcase(
+        return VisualizationData(
             self.parts,
             self.statistics,
             self.device,
@@ -191,7 +193,7 @@ class Run:
             lambda: self.make_views(self.batches()[0], epoch=0),
         )
 
-    def _train(self, display: Display) -> None:
+    def _train(self, display: ProgressDisplay) -> None:
         if self.clock.step:
             self._evaluate_at_cadence(display)
         stopwatch = Stopwatch(self.clock.step)
@@ -201,7 +203,7 @@ class Run:
                 with stopwatch.paused():
                     self._at_cadence(display)
 
-    def _advance(self, batches: Iterator[tuple[int, Batch]], stopwatch: Stopwatch, display: Display) -> None:
+    def _advance(self, batches: Iterator[tuple[int, Batch]], stopwatch: Stopwatch, display: ProgressDisplay) -> None:
         """Take the next step; nothing that it leaves takes up memory during the one after it."""
         with stopwatch.waiting():
             # Several processes take a step together or not at all.
@@ -219,7 +221,7 @@ class Run:
 
     def _measure_start(self) -> None:
         """Measure what needs no training; later on, the backbone from before its first weights is of no use."""
-        self.measurements.measure_start(self.model.student.backbone, self.untrained)
+        self.evaluation_runner.measure_start(self.model.student.backbone, self.untrained)
         self.trackers.evaluated(self.results)
         self.untrained = None
 
@@ -231,7 +233,7 @@ class Run:
         )
         return (meets or world_size() == 1) and self.interruption.agreed(self.device)
 
-    def _log(self, output: StepOutput, stopwatch: Stopwatch, display: Display) -> None:
+    def _log(self, output: StepOutput, stopwatch: Stopwatch, display: ProgressDisplay) -> None:
         self.skipped.read()
         row = step_row(self.parts, self.clock, output, self.skipped.count)
         row |= stopwatch.read(self.clock.step + 1, self.parts.optimization.batch_size)
@@ -242,7 +244,7 @@ class Run:
         runtime = self.parts.runtime
         if len(self.skipped.streak) >= runtime.skip_limit:
             step, precision = self.clock.step + 1, self.record.precision
-            display.say(self.saving.go_back(self.skipped, step, runtime.roll_backs, precision))
+            display.say(self.checkpoint_manager.go_back(self.skipped, step, runtime.roll_backs, precision))
 
     def _step(self, batch: Batch) -> StepOutput:
         plan, clock = self.parts.optimization, self.clock
@@ -279,17 +281,17 @@ class Run:
     def _batches(self) -> Generator[tuple[int, Batch], None, None]:
         return load_batches(self.batches(), self.clock.step, self.num_workers, pin_memory=self.device.type == "cuda")
 
-    def _at_cadence(self, display: Display) -> None:
+    def _at_cadence(self, display: ProgressDisplay) -> None:
         """Save and evaluate between steps where it is time."""
         stops = self._is_asked_to_stop()
         if is_due(self.parts.runtime.checkpoint_every, self.clock):
             self.skipped.read()
-            if not stops and self.saving.has_news(self.skipped):
+            if not stops and self.checkpoint_manager.has_news(self.skipped):
                 self.save()
         if not stops:
             self._evaluate_at_cadence(display)
 
-    def _evaluate_at_cadence(self, display: Display) -> None:
+    def _evaluate_at_cadence(self, display: ProgressDisplay) -> None:
         if is_due(self.parts.evaluation.every, self.clock):
             for row in self.evaluate():
                 display.say_result(self.clock, row)
@@ -300,14 +302,14 @@ class Run:
         self.save()
         if not self.interruption.agreed(self.device):
             self.evaluate()
-        if self.saving.failure or self.measurements.waiting:
+        if self.checkpoint_manager.failure or self.evaluation_runner.waiting:
             self.save()
-        self.saving.check(self.clock.step)
+        self.checkpoint_manager.check(self.clock.step)
 
     def save(self) -> None:
         """Write a checkpoint and both backbones, or warn why that cannot be."""
-        rows = (self.rows, self.skipped.rows, self.measurements)
-        path = self.saving.save(self.clock.step, rows, self.skipped)
+        rows = (self.rows, self.skipped.rows, self.evaluation_runner)
+        path = self.checkpoint_manager.save(self.clock.step, rows, self.skipped)
         if path is not None:
             self._tell("on_checkpoint", path)
 
@@ -329,7 +331,7 @@ class Run:
     def _measure(self) -> Sequence[Mapping[str, Any]]:
         rows: list[Mapping[str, Any]] = []
         for name in self.parts.evaluation.networks:
-            found = self.measurements.measure(self.branches()[name].backbone, name, self.clock.step)
+            found = self.evaluation_runner.measure(self.branches()[name].backbone, name, self.clock.step)
             self.trackers.evaluated(found)
             rows += found
         return rows

@@ -10,12 +10,12 @@ from torch import Tensor
 from sslkit.contracts import Backbone
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluators.features import frozen
-from sslkit.recipe.sections import Parts
+from sslkit.recipe.sections import BuiltRecipe
 from sslkit.types import DataStatistics, Views
 
 
 @dataclass(frozen=True)
-class Looks:
+class ImageFeatures:
     """Images as evaluators see them, and what the teacher sees in them, on the CPU.
 
     Args:
@@ -29,7 +29,7 @@ class Looks:
     labels: Tensor | None
 
 
-class Showcase:
+class VisualizationData:
     """Images, views and features of a run, for pictures.
 
     Args:
@@ -42,7 +42,7 @@ class Showcase:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: BuiltRecipe,
         statistics: DataStatistics,
         device: torch.device,
         backbone: Backbone,
@@ -56,7 +56,7 @@ class Showcase:
         views = self.first_views().narrow(0, count)
         return Views(tuple(group._replace(images=group.images.cpu()) for group in views.groups), views.num_globals)
 
-    def looks(self, part: Literal["train", "test"], limit: int) -> Looks:
+    def image_features(self, part: Literal["train", "test"], limit: int) -> ImageFeatures:
         """Return at most ``limit`` images of that part of the data, always the same ones."""
         train, test = self.parts.data.train, self.parts.data.test or self.parts.data.train
         batch_size = self.parts.evaluation.batch_size
@@ -67,7 +67,7 @@ class Showcase:
                 seen.append((images.cpu(), self.backbone(images).cls.float().cpu(), labels))
         images, features, labels = zip(*seen, strict=True)
         whole = None if labels[0] is None else torch.cat(labels).cpu()
-        return Looks(torch.cat(images), torch.cat(features), whole)
+        return ImageFeatures(torch.cat(images), torch.cat(features), whole)
 
     def as_picture(self, image: Tensor) -> Tensor:
         """Undo the normalisation of (C, H, W): (H, W, 3) in 0..1; of more bands the first three are shown."""

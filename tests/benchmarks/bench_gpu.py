@@ -31,7 +31,7 @@ from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.run_folder.folder import Record
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 from sslkit.types import Views
 
 RECIPE = "dino-vit-small-6-local"
@@ -101,14 +101,14 @@ def seconds(work: Callable[[], object], device: torch.device, size: Size) -> flo
     return statistics.median(times)
 
 
-class Unsaved(Run):
+class Unsaved(Trainer):
     """A run that leaves no checkpoint."""
 
     def save(self) -> None:
         """Write nothing: what is measured is training."""
 
 
-def build_run(kind: type[Run], name: str, overrides: list[str], folder: Path) -> Run:
+def build_run(kind: type[Trainer], name: str, overrides: list[str], folder: Path) -> Trainer:
     """Return a run of a recipe, of a class of its own; it shows nothing."""
     recipe = load(name, overrides)
     record = Record(recipe.name, recipe.to_yaml(), recipe.identity())

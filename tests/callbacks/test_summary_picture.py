@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sslkit.callbacks.summary_picture import BLUE, GRAY, GREEN, NUM_COLUMNS, NUM_ROWS, ORANGE, RED, SummaryPicture, draw
-from sslkit.training.visualization import Looks, Showcase
+from sslkit.training.visualization import ImageFeatures, VisualizationData
 from sslkit.types import DataStatistics, ViewGroup, Views
 
 METRIC = "knn/top1@20"
@@ -22,11 +22,11 @@ def views(batch, num_globals=2, num_local=0):
     return Views(tuple(groups), num_globals)
 
 
-def looks(count, num_classes=None):
+def image_features(count, num_classes=None):
     """Return images whose features are one direction a class."""
     classes = torch.arange(count) % (num_classes or 3)
     labels = classes if num_classes else None
-    return Looks(torch.rand(count, 3, 8, 8), torch.eye(num_classes or 3)[classes], labels)
+    return ImageFeatures(torch.rand(count, 3, 8, 8), torch.eye(num_classes or 3)[classes], labels)
 
 
 def row(step, **more):
@@ -36,7 +36,7 @@ def row(step, **more):
 @pytest.fixture
 def run(tmp_path):
     """Return what the picture asks of a run."""
-    bank, queries = looks(30, 4), looks(12, 4)
+    bank, queries = image_features(30, 4), image_features(12, 4)
     return SimpleNamespace(
         is_main=True,
         folder=SimpleNamespace(path=tmp_path),
@@ -52,9 +52,9 @@ def run(tmp_path):
             {"step": 8, "network": "teacher", "metrics": {METRIC: 60.0}},
             {"step": 8, "network": "teacher", "metrics": {"other/metric": 1.0}},
         ],
-        showcase=SimpleNamespace(
+        visualization=SimpleNamespace(
             sample_views=lambda count: views(16).narrow(0, count),
-            looks=lambda part, limit: bank if part == "train" else queries,
+            image_features=lambda part, limit: bank if part == "train" else queries,
             as_picture=lambda image: image.permute(1, 2, 0),
         ),
     )
@@ -93,7 +93,7 @@ def test_it_says_which_run(run):
     ],
 )
 def test_views_fill_a_grid_a_column_an_image(run, made, num_rows, num_columns):
-    run.showcase.sample_views = lambda count: made.narrow(0, count)
+    run.visualization.sample_views = lambda count: made.narrow(0, count)
     axes, _, _ = panels(draw(run, METRIC))
     assert len(axes) == num_rows * num_columns
     assert all(axis.images for axis in axes)
@@ -105,7 +105,9 @@ def test_views_fill_a_grid_a_column_an_image(run, made, num_rows, num_columns):
 
 
 def test_neighbours_are_the_nearest_and_framed_by_their_class(run):
-    run.showcase.looks = lambda part, limit: looks(8, 4) if part == "train" else looks(4, 4)
+    run.visualization.image_features = lambda part, limit: (
+        image_features(8, 4) if part == "train" else image_features(4, 4)
+    )
     _, axes, _ = panels(draw(run, METRIC))
     lines = [axes[i : i + 9] for i in range(0, len(axes), 9)]
     assert len(lines) == 4
@@ -117,12 +119,12 @@ def test_neighbours_are_the_nearest_and_framed_by_their_class(run):
 
 
 def test_few_training_images_make_a_narrow_grid(run):
-    run.showcase.looks = lambda part, limit: looks(3, 3)
+    run.visualization.image_features = lambda part, limit: image_features(3, 3)
     assert len(panels(draw(run, METRIC))[1]) == 3 * 4
 
 
 def test_unlabelled_neighbours_have_no_frame(run):
-    run.showcase.looks = lambda part, limit: looks(20 if part == "train" else 4)
+    run.visualization.image_features = lambda part, limit: image_features(20 if part == "train" else 4)
     _, axes, _ = panels(draw(run, METRIC))
     assert len(axes) == 4 * NUM_COLUMNS
     assert not any(axis.spines["left"].get_visible() for axis in axes)
@@ -169,9 +171,9 @@ def test_a_run_without_rows_and_figures_has_a_picture_too(run):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_normalised_images_become_pictures(channels):
     mean, std = [0.5] * channels, [0.25] * channels
-    showcase = Showcase(None, DataStatistics(channels, mean, std), torch.device("cpu"), None, None)
+    visualization = VisualizationData(None, DataStatistics(channels, mean, std), torch.device("cpu"), None, None)
     image = torch.rand(channels, 4, 6)
-    picture = showcase.as_picture((image - 0.5) / 0.25)
+    picture = visualization.as_picture((image - 0.5) / 0.25)
     bands = image[:3] if channels >= 3 else image[:1].expand(3, -1, -1)
     torch.testing.assert_close(picture, bands.permute(1, 2, 0))
-    assert showcase.as_picture(image * 100).max() <= 1
+    assert visualization.as_picture(image * 100).max() <= 1

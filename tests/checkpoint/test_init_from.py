@@ -22,7 +22,7 @@ from sslkit.cli.main import main
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 
 RECIPE = """\
 method:
@@ -90,7 +90,7 @@ def go(place, folder, *overrides, resume=False, recipe=None):
 def start(place, *overrides, recipe=None):
     """Return the run before its first step, nothing written."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(Run, "execute", lambda self, resume: None)
+        monkeypatch.setattr(Trainer, "execute", lambda self, resume: None)
         return go(place, place / "never", "--seed", "7", *overrides, recipe=recipe)
 
 

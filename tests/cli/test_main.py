@@ -19,7 +19,7 @@ from sslkit.hookspecs import KINDS
 from sslkit.plugins import Plugin, Plugins
 from sslkit.recipe import load
 from sslkit.recipe.files import builtin_recipes
-from sslkit.recipe.sections import Evaluation, Parts
+from sslkit.recipe.sections import BuiltRecipe, Evaluation
 from sslkit.registry import Entry, Registry
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
@@ -203,7 +203,7 @@ def test_train_explains_its_keys(words, said, capsys):
 def test_train_help_shows_every_section():
     from sslkit.cli.train import SECTIONS
 
-    assert list(SECTIONS) == [name for name in Parts.__dataclass_fields__]
+    assert list(SECTIONS) == [name for name in BuiltRecipe.__dataclass_fields__]
 
 
 def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):

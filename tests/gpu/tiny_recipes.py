@@ -10,7 +10,7 @@ import part
 from rich.console import Console
 
 from sslkit.recipe import Recipe, load, train
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 
 RECIPES = ("dino", "byol", "moco-v2", "swav")
 
@@ -21,7 +21,7 @@ SETTLED = 20
 """Steps after which fp16's scaler, which starts at 2**16 and halves with each overflow, has found its scale."""
 
 
-def train_for(steps: int, method: str, precision: str, device: str, batch_size: int) -> tuple[Recipe, Run, list]:
+def train_for(steps: int, method: str, precision: str, device: str, batch_size: int) -> tuple[Recipe, Trainer, list]:
     """Train a tiny recipe on textures and return it, the run and its rows."""
     words = [*part.unmeasured(device, 8 * batch_size, steps), "--optimization.batch_size", str(batch_size)]
     recipe = load(f"{method}-cifar10-tiny", [*words, "--precision", precision, "--runtime.log_every", "5"])
@@ -30,7 +30,7 @@ def train_for(steps: int, method: str, precision: str, device: str, batch_size: 
         return recipe, run, list(run.metrics)
 
 
-def judge(recipe: Recipe, run: Run, rows: Sequence[Mapping[str, float]], exact: float) -> tuple[bool, str]:
+def judge(recipe: Recipe, run: Trainer, rows: Sequence[Mapping[str, float]], exact: float) -> tuple[bool, str]:
     """Return whether losses are finite and start as in fp32, steps count once a scale is found, and weights move."""
     drawn, _ = recipe.build_networks(run.parts.seed)
     pairs = zip(drawn.parameters(), run.model.student.backbone.parameters(), strict=True)

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 
 RECIPE = "dino-cifar10-vit"
 SMALL = ["--method.backbone", "{TimmBackbone: {name: test_vit, model_args: {img_size: 32, patch_size: 8}}}"]
@@ -34,7 +34,7 @@ LEAST = 4
 """Steps that are worth a run."""
 
 
-def run_for(steps: int, words: list[str], folder: Path) -> Run:
+def run_for(steps: int, words: list[str], folder: Path) -> Trainer:
     """Train for so many steps, with the recipe's durations in proportion."""
     durations = [f"{max(1, round(share * steps))} steps" for share in (WARMUP, FREEZE)]
     overrides = [
@@ -45,7 +45,7 @@ def run_for(steps: int, words: list[str], folder: Path) -> Run:
     return train(load(RECIPE, overrides), folder, console=Console(file=StringIO()))
 
 
-def top1(run: Run, network: str) -> float:
+def top1(run: Trainer, network: str) -> float:
     """Return the k-NN accuracy of a network in percent."""
     return next(row["metrics"]["knn/top1@20"] for row in run.results if row["network"] == network)
 

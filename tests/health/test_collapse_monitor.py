@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sslkit.clock import Clock
 from sslkit.errors import RunError
-from sslkit.health.collapse_monitor import MEMORY, CollapseWatch
+from sslkit.health.collapse_monitor import MEMORY, CollapseMonitor
 from sslkit.launch import train
 from sslkit.recipe import load
 from sslkit.recommendation import Recommendation
@@ -40,7 +40,7 @@ def row(step, cosine):
 
 
 def test_an_ailment_is_told_once_with_cause_and_change(said, tmp_path):
-    watch, run = CollapseWatch("warn", [OTHER, CAUSE]), run_at(tmp_path)
+    watch, run = CollapseMonitor("warn", [OTHER, CAUSE]), run_at(tmp_path)
     watch.on_run_start(run)
     for step in range(10, 201, 10):
         watch.on_step_end(run, row(step, 0.5 if step < 100 else 1.0))
@@ -56,14 +56,14 @@ def test_an_ailment_is_told_once_with_cause_and_change(said, tmp_path):
 
 
 def test_an_ailment_without_a_known_cause_says_so(said, tmp_path):
-    watch, run = CollapseWatch("warn", [OTHER]), run_at(tmp_path, [row(step, 1.0) for step in range(10, 200, 10)])
+    watch, run = CollapseMonitor("warn", [OTHER]), run_at(tmp_path, [row(step, 1.0) for step in range(10, 200, 10)])
     watch.on_run_start(run)
     watch.on_step_end(run, row(200, 1.0))
     assert said()[0].endswith("a lower optimization.lr or a longer warm-up is the first to try")
 
 
 def test_a_resumed_run_remembers_and_keeps_no_more_rows_than_it_needs(said, tmp_path):
-    watch, run = CollapseWatch("warn", []), run_at(tmp_path, [row(step, 1.0) for step in range(1, 500)])
+    watch, run = CollapseMonitor("warn", []), run_at(tmp_path, [row(step, 1.0) for step in range(1, 500)])
     watch.on_run_start(run)
     assert len(watch.rows) == MEMORY
     watch.on_step_end(run, row(500, 0.5))
@@ -72,7 +72,7 @@ def test_a_resumed_run_remembers_and_keeps_no_more_rows_than_it_needs(said, tmp_
 
 
 def test_evaluations_are_judged_too(said, tmp_path):
-    watch, run = CollapseWatch("warn", []), run_at(tmp_path, [row(300, 0.5)])
+    watch, run = CollapseMonitor("warn", []), run_at(tmp_path, [row(300, 0.5)])
     watch.on_run_start(run)
     networks = (("untrained", 40.0), ("teacher", 40.0))
     run.results = [{"network": n, "protocol": "p", "step": 0, "metrics": {"top1": value}} for n, value in networks]
@@ -83,13 +83,13 @@ def test_evaluations_are_judged_too(said, tmp_path):
 
 def test_a_run_that_should_stop_stops_and_one_that_should_not_care_goes_on(said, tmp_path):
     rows = [row(step, 1.0) for step in range(10, 200, 10)]
-    watch, run = CollapseWatch("stop", [CAUSE]), run_at(tmp_path, rows)
+    watch, run = CollapseMonitor("stop", [CAUSE]), run_at(tmp_path, rows)
     watch.on_run_start(run)
     with pytest.raises(
         RunError, match=r"(?s)step 200: constant .*cause: .*because of runtime.on_collapse.*checkpoints"
     ):
         watch.on_step_end(run, row(200, 1.0))
-    watch = CollapseWatch("ignore", [CAUSE])
+    watch = CollapseMonitor("ignore", [CAUSE])
     watch.on_run_start(run)
     watch.on_step_end(run, row(200, 1.0))
     assert said() == []

@@ -140,10 +140,10 @@ def test_cosine_of_equal_and_opposite_networks():
     same = seen.teacher.projection[:1].expand(3, B, D)
     both = Projection(same, same, same, None, (0, 1, 2))
     teacher = Projection(same[:2], same[:2], same[:2], None, (0, 1))
-    for sign in (1, -1):
-        opposite = Projection(same, sign * same, same, None, (0, 1, 2))
+    for symptom in (1, -1):
+        opposite = Projection(same, symptom * same, same, None, (0, 1, 2))
         numbers = diagnose(StepOutput(seen.loss, opposite, teacher, Targets(same[:2], "embedding", (0, 1))), MSE())
-        assert numbers["teacher_student_cosine"].item() == pytest.approx(sign)
+        assert numbers["teacher_student_cosine"].item() == pytest.approx(symptom)
     assert diagnose(StepOutput(seen.loss, both, teacher, Targets(same[:2], "embedding", (0, 1))), MSE())
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from sslkit.health.start_regression import BelowStart
+from sslkit.health.start_regression import StartRegression
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def row(network, value, protocol="knn-v1", step=0):
 
 def test_an_evaluation_below_the_start_is_told(said):
     run = SimpleNamespace(results=[row("untrained", 90.0), row("init_from", 60.0)])
-    watch = BelowStart()
+    watch = StartRegression()
     watch.on_evaluate_end(run, [row("teacher", 59.0, step=7), row("student", 61.0, step=7)])
     watch.on_evaluate_end(run, [row("teacher", 1.0, "knn-v2", step=8)])
     assert said() == []
@@ -38,7 +38,7 @@ def test_an_evaluation_below_the_start_is_told(said):
 
 def test_half_the_rank_of_the_first_step_is_told_once(said):
     run = SimpleNamespace(metrics=[{"step": 1.0, "effective_rank": 8.0}], is_main=True)
-    watch = BelowStart()
+    watch = StartRegression()
     for step, rank in enumerate([8.0, 4.1, 4.0, 3.9, 2.0]):
         watch.on_step_end(run, {"step": step, "effective_rank": rank})
     (message,) = said()
@@ -47,14 +47,14 @@ def test_half_the_rank_of_the_first_step_is_told_once(said):
 
 def test_a_resumed_run_remembers_and_only_the_main_process_speaks(said):
     run = SimpleNamespace(metrics=[{"step": 1.0, "effective_rank": 8.0}], is_main=False)
-    BelowStart().on_step_end(run, {"step": 90.0, "effective_rank": 1.0})
+    StartRegression().on_step_end(run, {"step": 90.0, "effective_rank": 1.0})
     assert said() == []
     run.is_main = True
-    BelowStart().on_step_end(run, {"step": 90.0, "effective_rank": 1.0})
+    StartRegression().on_step_end(run, {"step": 90.0, "effective_rank": 1.0})
     assert len(said()) == 1
 
 
 def test_a_rank_that_is_no_number_is_no_fall(said):
     run = SimpleNamespace(metrics=[{"step": 1.0, "effective_rank": None}], is_main=True)
-    BelowStart().on_step_end(run, {"step": 2.0, "effective_rank": float("nan")})
+    StartRegression().on_step_end(run, {"step": 2.0, "effective_rank": float("nan")})
     assert said() == []

@@ -72,9 +72,9 @@ def test_ln_k_is_read_from_a_row():
 )
 def test_what_lasts_is_told_with_its_numbers(name, numbers, reason):
     verdict = judge(rows(400, **numbers), [], TOTAL)
-    assert (verdict.name, verdict.step, verdict.is_ill) == (name, 400, name != "healthy")
+    assert (verdict.name, verdict.step, verdict.is_failure) == (name, 400, name != "healthy")
     assert reason in verdict.reason
-    assert bool(verdict.reason) == verdict.is_ill
+    assert bool(verdict.reason) == verdict.is_failure
 
 
 def test_losses_without_prototypes_are_judged_by_their_embeddings():
@@ -88,7 +88,7 @@ def test_a_beginning_is_not_judged(total, step, early):
     """An untrained network may have one answer for all."""
     verdict = judge(rows(step, image_cosine=0.9999), [], total)
     assert verdict.name == ("too early to say" if early else "constant embeddings")
-    assert verdict.is_ill is not early
+    assert verdict.is_failure is not early
 
 
 def test_one_odd_batch_is_no_ailment_and_one_good_batch_no_recovery():

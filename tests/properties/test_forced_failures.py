@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from sslkit.health.doctor import examine
+from sslkit.health.doctor import diagnose_run
 from sslkit.launch import train
 from sslkit.plugins import using
 from sslkit.recipe import load
@@ -56,7 +56,7 @@ def course(folder, method, overrides, seed):
     with using([folder / "watcher.py"]):
         words = [*ON_TEXTURES, *overrides, "--seed", str(seed), "--runtime.callbacks", "[StopEarly]"]
         run = train(load(f"{method}-cifar10-tiny", words), folder / "run", console=Console(file=StringIO()))
-        return [(verdict.name, verdict.step) for verdict in examine(run.folder.path).course]
+        return [(verdict.name, verdict.step) for verdict in diagnose_run(run.folder.path).course]
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sslkit.clock import Clock
 from sslkit.training import progress as display_module
-from sslkit.training.progress import SECONDS_BETWEEN_LINES, Display
+from sslkit.training.progress import SECONDS_BETWEEN_LINES, ProgressDisplay
 from sslkit.training.stopwatch import Stopwatch
 
 ROW = {"loss": 1.2345, "images_per_second": 1234.5, "data_wait_fraction": 0.126}
@@ -23,7 +23,7 @@ def clockwork(monkeypatch):
 def played(total_steps, first, log_every, **console):
     file = StringIO()
     clock = Clock(first, total_steps, 4)
-    with Display(clock, first, Console(file=file, width=200, **console)) as display:
+    with ProgressDisplay(clock, first, Console(file=file, width=200, **console)) as display:
         for step in range(first, total_steps):
             display.step(clock.at(step))
             if (step + 1) % log_every == 0 or step + 1 == total_steps:
@@ -63,13 +63,13 @@ def test_a_live_line_in_a_terminal():
 
 def test_a_resumed_run_starts_where_it_stands():
     console = Console(file=StringIO(), force_terminal=True, width=200)
-    with Display(Clock(6, 8, 4), 6, console) as display:
+    with ProgressDisplay(Clock(6, 8, 4), 6, console) as display:
         assert display.progress.tasks[0].percentage == 75
 
 
 def test_the_live_line_is_gone_after_an_error():
     console = Console(file=StringIO(), force_terminal=True)
-    with pytest.raises(ZeroDivisionError), Display(Clock(0, 8, 4), 0, console) as display:
+    with pytest.raises(ZeroDivisionError), ProgressDisplay(Clock(0, 8, 4), 0, console) as display:
         1 / 0  # noqa: B018
     assert not display.progress.live.is_started
 

@@ -28,7 +28,7 @@ from sslkit.run_folder import metrics_log
 from sslkit.run_folder.lock import LOCK, alone_in
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 
 pytestmark = pytest.mark.forks
 
@@ -237,7 +237,7 @@ def test_a_roll_back_goes_on_from_older_networks_with_newer_images(place, tmp_pa
     assert skipped(run.folder.path)[-1] == {"step": 8, "rolled_back_to": 3}
     assert [row["skipped_steps"] for row in run.metrics] == [0, 0, 0, 1, 3, 3, 3]
     other = go(place, tmp_path / "other", "--runtime.callbacks", "[{StopAt: {step: 4}}]", *UNMEASURED)
-    assert other.saving.load(before=4) == 3
+    assert other.checkpoint_manager.load(before=4) == 3
     for step in range(8, STEPS):
         other.clock = other.clock.at(step)
         other._step(other.batches()[step])
@@ -257,8 +257,8 @@ def test_streaks_and_roll_backs_are_resumed(place, tmp_path, stop):
 
 def test_steps_that_moved_nothing_are_not_saved(place, tmp_path, monkeypatch):
     """They would push out what was saved before them."""
-    saved, save = [], Run.save
-    monkeypatch.setattr(Run, "save", lambda run: (saved.append(run.clock.step), save(run)))
+    saved, save = [], Trainer.save
+    monkeypatch.setattr(Trainer, "save", lambda run: (saved.append(run.clock.step), save(run)))
     go(place, tmp_path / "run", "--runtime.checkpoint_every", "1 steps", *spoilt(5, 10))
     assert saved == [1, 2, 3, 4, 11, 12]
 

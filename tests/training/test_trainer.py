@@ -31,9 +31,9 @@ from sslkit.run_folder.results import read_results
 from sslkit.schedules import Cosine
 from sslkit.training import trainer
 from sslkit.training.accelerated import start_accelerator
-from sslkit.training.evaluation_runner import Measurements
+from sslkit.training.evaluation_runner import EvaluationRunner
 from sslkit.training.loader import StepBatches
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 from sslkit.views import MultiCrop
 
 RECIPE = """\
@@ -369,15 +369,15 @@ LONG = 60
 
 
 def test_an_evaluation_is_left_for_a_signal_and_made_when_the_run_goes_on(place, whole, tmp_path, monkeypatch):
-    measure = Measurements.measure
+    measure = EvaluationRunner.measure
 
-    def slow(measurements, backbone, network, step):
+    def slow(evaluation_runner, backbone, network, step):
         if (network, step) == ("student", 6):
             threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
             time.sleep(LONG)
-        return measure(measurements, backbone, network, step)
+        return measure(evaluation_runner, backbone, network, step)
 
-    monkeypatch.setattr(Measurements, "measure", slow)
+    monkeypatch.setattr(EvaluationRunner, "measure", slow)
     start = time.monotonic()
     run = go(place, tmp_path / "run")
     assert time.monotonic() - start < LONG / 2
@@ -440,7 +440,7 @@ def test_an_interrupted_run_does_not_stay_to_evaluate(place, tmp_path):
 
 
 def test_a_run_in_another_thread_is_stopped_by_its_flag(place, tmp_path):
-    run = Run(load(place / "tiny.yaml", stop(step=2)).build(), Record("mine", "", "id"), tmp_path / "run")
+    run = Trainer(load(place / "tiny.yaml", stop(step=2)).build(), Record("mine", "", "id"), tmp_path / "run")
     thread = threading.Thread(target=run.execute)
     thread.start()
     thread.join()
@@ -699,7 +699,7 @@ def test_the_default_folder_is_named_after_the_recipe(place, tmp_path, monkeypat
 def test_a_run_without_a_recipe(place, tmp_path):
     """Parts put together in Python train too."""
     parts = load(place / "tiny.yaml", ["--optimization.steps", "2"]).build()
-    run = Run(parts, Record("mine", "", "id"), tmp_path / "run", console=Console(file=StringIO()))
+    run = Trainer(parts, Record("mine", "", "id"), tmp_path / "run", console=Console(file=StringIO()))
     run.execute()
     assert [row["step"] for row in run.metrics] == [1, 2]
 
@@ -714,17 +714,17 @@ def test_the_saved_teacher_measures_what_the_run_measured(whole):
 
 def test_a_showcase_shows_what_the_networks_see(place, tmp_path):
     run = go(place, tmp_path / "run", "--optimization.steps", "1", "--evaluation.evaluators", "[]")
-    seen = run.showcase.sample_views(3)
+    seen = run.visualization.sample_views(3)
     expected = run.make_views(run.batches()[0], epoch=0).narrow(0, 3)
     assert seen.view_ids == (0, 1, 2)
     assert all(torch.equal(a.images, b.images) for a, b in zip(seen.groups, expected.groups, strict=True))
     modes = [module.training for module in run.model.modules()]
-    looks = run.showcase.looks("test", 10)
+    image_features = run.visualization.image_features("test", 10)
     assert [module.training for module in run.model.modules()] == modes
-    assert looks.images.shape == (10, 3, 16, 16)
-    assert looks.labels.shape == (10,)
+    assert image_features.images.shape == (10, 3, 16, 16)
+    assert image_features.labels.shape == (10,)
     run.model.eval()
-    torch.testing.assert_close(looks.features, run.model.teacher.backbone(looks.images).cls.detach())
+    torch.testing.assert_close(image_features.features, run.model.teacher.backbone(image_features.images).cls.detach())
 
 
 def test_views_are_drawn_anew_each_epoch(place, tmp_path, monkeypatch):

@@ -45,7 +45,7 @@ from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.teachers import EMA, Copy
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.training.signals import Interruption
-from sslkit.training.trainer import Run
+from sslkit.training.trainer import Trainer
 from sslkit.types import Projection, ViewGroup, Views
 
 ROOT = Path(__file__).parents[2]
@@ -263,25 +263,25 @@ def trained(folder, method, *words, dtype=torch.float64, resume=False, stop=None
 
 @contextmanager
 def _precise(dtype):
-    make_views, before = Run.make_views, torch.get_default_dtype()
+    make_views, before = Trainer.make_views, torch.get_default_dtype()
 
     def make(run, batch, epoch):
         views = make_views(run, batch, epoch)
         return Views(tuple(ViewGroup(images.to(dtype), ids) for images, ids in views.groups), views.num_globals)
 
     torch.set_default_dtype(dtype)
-    Run.make_views = make
+    Trainer.make_views = make
     try:
         yield
     finally:
         torch.set_default_dtype(before)
-        Run.make_views = make_views
+        Trainer.make_views = make_views
 
 
 @contextmanager
 def _watched(stop, norms):
     """Give the keys of the images of all processes in each step."""
-    seen, take = {}, Run._step
+    seen, take = {}, Trainer._step
 
     def step(run, batch):
         seen[run.clock.step] = distributed.gather_over_processes(batch.keys).tolist()
@@ -292,11 +292,11 @@ def _watched(stop, norms):
                 norms(module)
         return take(run, batch)
 
-    Run._step = step
+    Trainer._step = step
     try:
         yield seen
     finally:
-        Run._step = take
+        Trainer._step = take
 
 
 NORMED = [*SMALL, *NARROW, "--optimization.lr", "0.001"]
