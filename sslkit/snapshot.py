@@ -9,7 +9,7 @@ READ_AT_ONCE = ("cpu",)
 """Types of devices whose numbers are read without a wait."""
 
 
-class Kept:
+class TensorSnapshot:
     """Tensors as they are now, to be put back if the step does not count.
 
     Args:
@@ -21,16 +21,16 @@ class Kept:
         self.copies = [tensor.detach().clone() for tensor in tensors()]
 
     @torch.no_grad()
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """Put them back."""
         for tensor, copy in zip(self.tensors(), self.copies, strict=True):
             tensor.copy_(copy)
 
     @torch.no_grad()
-    def put_back_if(self, flaws: Tensor) -> None:
+    def restore_if(self, flags: Tensor) -> None:
         """Put them back where a flaw is 1."""
-        sound = flaws.amax() == 0
-        if is_read_at_once(flaws) and sound:
+        sound = flags.amax() == 0
+        if is_read_at_once(flags) and sound:
             return
         for tensor, copy in zip(self.tensors(), self.copies, strict=True):
             torch.where(sound, tensor, copy, out=tensor)

@@ -95,7 +95,7 @@ class Views:
 
     def choose(self, choice: ViewChoice) -> tuple[int, ...]:
         """Return the ids that a choice means here."""
-        return meant(choice, self.view_ids, self.num_globals)
+        return resolve_view_ids(choice, self.view_ids, self.num_globals)
 
     def select(self, view_ids: Sequence[int]) -> "Views":
         """Return these views alone, still grouped by resolution."""
@@ -238,7 +238,7 @@ class Targets:
         return replace(self, values=self.values[:, start:stop])
 
 
-def meant(choice: ViewChoice, view_ids: Sequence[int], num_globals: int) -> tuple[int, ...]:
+def resolve_view_ids(choice: ViewChoice, view_ids: Sequence[int], num_globals: int) -> tuple[int, ...]:
     """Return the ids that a choice means where these views are made, the first ``num_globals`` of them global."""
     if choice == "all":
         return tuple(view_ids)

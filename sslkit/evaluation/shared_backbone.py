@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslkit.contracts import Backbone
 from sslkit.distributed import gather_over_processes, rank, take_from_main, world_size
-from sslkit.snapshot import Kept
+from sslkit.snapshot import TensorSnapshot
 from sslkit.types import Features
 
 
@@ -62,13 +62,13 @@ def shared(backbone: Backbone, meet: Callable[[], None]) -> Iterator[Backbone]:
     if world_size() == 1:
         yield backbone
         return
-    kept = Kept(backbone.buffers)
+    kept = TensorSnapshot(backbone.buffers)
     try:
         for buffer in backbone.buffers():
             take_from_main(buffer)
         yield SharedBackbone(backbone, meet)
     finally:
-        kept.put_back()
+        kept.restore()
 
 
 def _parts(features: Features) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ from sslkit.distributed import rank, world_size
 from sslkit.method.student_teacher import drop_rates
 
 
-class Places:
+class BatchPositions:
     """The images that a network sees now, shared by its layers.
 
     Attributes:
@@ -24,25 +24,25 @@ class Places:
         self.total = 0
 
 
-class PlacedDropPath(DropPath):
+class BatchInvariantDropPath(DropPath):
     """Stochastic depth (arXiv:1603.09382) drawn for the whole batch, of which the images at hand take their part.
 
-        mask = Bernoulli(1 - drop_prob) of shape (V, images of all processes), then the columns ``places.positions``
+        mask = Bernoulli(1 - drop_prob) of shape (V, images of all processes), then the columns of the images at hand
 
     So one seed in all processes and micro-batches makes a mask that does not depend on how the batch is shared out.
 
     Args:
         rates: the layer that it replaces.
-        places: of the network.
+        batch_positions: of the network.
     """
 
-    def __init__(self, rates: DropPath, places: Places) -> None:
+    def __init__(self, rates: DropPath, batch_positions: BatchPositions) -> None:
         super().__init__(rates.drop_prob, rates.scale_by_keep)
-        self.places = places
+        self.batch_positions = batch_positions
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop (V B, ...), images of a view next to one another; anything else as timm does."""
-        positions, total = self.places.positions, self.places.total
+        positions, total = self.batch_positions.positions, self.batch_positions.total
         if not self.training or not self.drop_prob or not len(positions) or len(x) % len(positions):
             return super().forward(x)
         num_views = len(x) // len(positions)
@@ -51,7 +51,7 @@ class PlacedDropPath(DropPath):
         return x * mask.reshape(-1, *(1,) * (x.ndim - 1))
 
 
-class LayerDraws:
+class DropPathSeeding:
     """Seeds what the layers of a network draw, and tells them which images it sees.
 
     timm's drop path, if nothing else draws, depends on (seed, step, place in the batch of all processes) alone. A
@@ -63,26 +63,28 @@ class LayerDraws:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.places = Places()
-        self.is_placed = all(isinstance(layer, DropPath) for layer, rate in drop_rates(network) if getattr(layer, rate))
+        self.batch_positions = BatchPositions()
+        self.is_batch_invariant = all(
+            isinstance(layer, DropPath) for layer, rate in drop_rates(network) if getattr(layer, rate)
+        )
         self._moment: tuple[int, int] | None = None
-        if self.is_placed:
+        if self.is_batch_invariant:
             for parent in list(network.modules()):
                 for name, child in parent.named_children():
                     if isinstance(child, DropPath):
-                        setattr(parent, name, PlacedDropPath(child, self.places))
+                        setattr(parent, name, BatchInvariantDropPath(child, self.batch_positions))
 
     def start_step(self, seed: int, step: int) -> None:
         """Take in the run's seed and the step, counted from 0."""
         self._moment = (seed, step)
 
-    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+    def set_batch_slice(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
         """Have the next forward draw for images start .. stop - 1 of this process's ``batch_size``."""
         first = rank() * batch_size + start
         if self._moment is not None:
-            seed_step(*self._moment, 0 if self.is_placed else first)
-        self.places.positions = torch.arange(first, first + stop - start, device=device)
-        self.places.total = world_size() * batch_size
+            seed_step(*self._moment, 0 if self.is_batch_invariant else first)
+        self.batch_positions.positions = torch.arange(first, first + stop - start, device=device)
+        self.batch_positions.total = world_size() * batch_size
 
 
 def seed_step(seed: int, step: int, place: int) -> None:

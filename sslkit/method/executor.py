@@ -20,7 +20,7 @@ class Executor:
     def start_step(self, seed: int, step: int) -> None:
         """Take in what layers that draw (drop path, dropout) may depend on: the run's seed and the step, from 0."""
 
-    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+    def set_batch_slice(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
         """Have the next forward's layers draw for the images start .. stop - 1 of this process's ``batch_size``."""
 
     def student(self, student: nn.Module, views: Views) -> Projection:

@@ -7,14 +7,14 @@ from torch import Tensor
 
 from sslkit.distributed import max_over_processes
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.snapshot import Kept, is_read_at_once
+from sslkit.snapshot import TensorSnapshot, is_read_at_once
 from sslkit.types import Projection
 
 CHECKED = ("loss", "teacher's answers", "gradients")
-"""What `find_flaws` looks at, in this order."""
+"""What `nonfinite_flags` looks at, in this order."""
 
 
-def find_flaws(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
+def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
     """Return (3,) float32 on the device, 1 where one of `CHECKED` holds a number that is not finite in any process.
 
     Numbers whose squares overflow count as well: as gradients, Adam would make them its second moment.
@@ -25,14 +25,14 @@ def find_flaws(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimiz
         optimizer: sees the gradients.
     """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    answers = [teacher.embedding] if teacher.logits is None else [teacher.embedding, teacher.logits]
-    finite = torch.stack(torch._foreach_norm([loss, *answers, *gradients])).isfinite()
-    parts = finite.split([1, len(answers), len(gradients)])
+    outputs = [teacher.embedding] if teacher.logits is None else [teacher.embedding, teacher.logits]
+    finite = torch.stack(torch._foreach_norm([loss, *outputs, *gradients])).isfinite()
+    parts = finite.split([1, len(outputs), len(gradients)])
     return max_over_processes(1 - torch.stack([part.all() for part in parts]).float())
 
 
-def unless_flawed(
-    flaws: Tensor,
+def apply_if_finite(
+    flags: Tensor,
     optimizer: torch.optim.Optimizer,
     move: Callable[[], None],
     written: Callable[[], Iterable[Tensor]],
@@ -44,33 +44,33 @@ def unless_flawed(
     that does not know it costs the wait, as it does in torch's own GradScaler.
 
     Args:
-        flaws: of `find_flaws`.
+        flags: of `nonfinite_flags`.
         optimizer: takes its step inside ``move``.
         move: writes.
         written: gives the tensors that ``move`` writes besides the optimizer's.
     """
-    skipped = flaws.amax()
-    if is_read_at_once(flaws) or not getattr(optimizer, "_step_supports_amp_scaling", False):
+    skipped = flags.amax()
+    if is_read_at_once(flags) or not getattr(optimizer, "_step_supports_amp_scaling", False):
         if not skipped:
             move()
         return
-    kept = Kept(written)
+    kept = TensorSnapshot(written)
     optimizer.found_inf = skipped  # type: ignore[attr-defined]
     try:
         move()
     finally:
         # A scaler that takes the step has removed its own.
         vars(optimizer).pop("found_inf", None)
-    kept.put_back_if(flaws)
+    kept.restore_if(flags)
 
 
-def statistics(model: StudentTeacher) -> Iterator[Tensor]:
+def batch_statistics(model: StudentTeacher) -> Iterator[Tensor]:
     """Yield what forward passes write: the buffers of both branches."""
     for branch in dict.fromkeys((model.student, model.teacher)):
         yield from branch.buffers()
 
 
-def followers(model: StudentTeacher) -> Iterator[Tensor]:
+def teacher_state(model: StudentTeacher) -> Iterator[Tensor]:
     """Yield what a step writes besides the student: the teacher's parameters, the collapse operator's state."""
     if model.teacher is not model.student:
         yield from model.teacher.parameters()

@@ -12,9 +12,9 @@ from sslkit.clock import Clock
 from sslkit.contracts import START, Backbone, Loss
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import CHECKED, find_flaws, followers, statistics, unless_flawed
+from sslkit.method.finite_guard import CHECKED, apply_if_finite, batch_statistics, nonfinite_flags, teacher_state
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.snapshot import Kept
+from sslkit.snapshot import TensorSnapshot
 from sslkit.types import Projection, Targets, Views
 
 
@@ -22,7 +22,7 @@ from sslkit.types import Projection, Targets, Views
 class StepOutput:
     """What a step leaves for the log: everything without gradient, images in batch order.
 
-    ``flaws`` are 1 where the loss, the teacher's answers or the gradients were not finite (`finite.CHECKED`): such a
+    ``flags`` are 1 where the loss, the teacher's answers or the gradients were not finite (`finite.CHECKED`): such a
     step moved nothing.
     """
 
@@ -30,7 +30,7 @@ class StepOutput:
     student: Projection
     teacher: Projection
     targets: Targets
-    flaws: Tensor = field(default_factory=lambda: torch.zeros(len(CHECKED)))
+    flags: Tensor = field(default_factory=lambda: torch.zeros(len(CHECKED)))
 
 
 ClipPer = Literal["parameter", "all"]
@@ -108,22 +108,22 @@ def train_step(
     run = executor or Executor()
     student_views, teacher_views = model.assign(views)
     optimizer.zero_grad(set_to_none=True)
-    kept = Kept(lambda: statistics(model))
+    kept = TensorSnapshot(lambda: batch_statistics(model))
     with torch.no_grad():
         model.student.head.before_step()
 
-    run.draw_for(0, views.batch_size, views.batch_size, views.groups[0].images.device)
+    run.set_batch_slice(0, views.batch_size, views.batch_size, views.groups[0].images.device)
     with run.autocast():
-        shared, answers = model.shares_forward(student_views, teacher_views), []
+        shared, outputs = model.shares_forward(student_views, teacher_views), []
         if accumulation == 1 and shared:
-            answers = [run.student(model.student, student_views)]
-            teacher = model.student.as_targets(answers[0]).select(teacher_views.view_ids)
+            outputs = [run.student(model.student, student_views)]
+            teacher = model.student.as_targets(outputs[0]).select(teacher_views.view_ids)
         else:
-            heard = _leading(student_views, teacher_views.view_ids) if shared else teacher_views
-            teacher = model.teach(heard).select(teacher_views.view_ids)
+            teacher_input = _leading(student_views, teacher_views.view_ids) if shared else teacher_views
+            teacher = model.teacher_forward(teacher_input).select(teacher_views.view_ids)
     targets = model.targets(teacher, clock)
 
-    loss, student = _student_backward(model, student_views, targets, accumulation, run, answers)
+    loss, student = _student_backward(model, student_views, targets, accumulation, run, outputs)
 
     run.unscale(optimizer)
     if clip is not None:
@@ -139,10 +139,10 @@ def train_step(
             model.collapse.update(teacher, clock)
         model.teacher_update.after_step(model.student, model.teacher, clock)
 
-    flaws = find_flaws(loss, teacher, optimizer)
-    unless_flawed(flaws, optimizer, move, lambda: followers(model))
-    kept.put_back_if(flaws)
-    return StepOutput(loss, student, teacher, targets, flaws)
+    flags = nonfinite_flags(loss, teacher, optimizer)
+    apply_if_finite(flags, optimizer, move, lambda: teacher_state(model))
+    kept.restore_if(flags)
+    return StepOutput(loss, student, teacher, targets, flags)
 
 
 def check_accumulation(accumulation: int, loss: Loss, num_images: int) -> None:
@@ -174,16 +174,16 @@ def _student_backward(
     targets: Targets,
     accumulation: int,
     run: Executor,
-    answers: list[Projection],
+    outputs: list[Projection],
 ) -> tuple[Tensor, Projection]:
-    """Run the student forward and backward, micro-batch by micro-batch; ``answers`` holds a forward already run."""
+    """Run the student forward and backward, micro-batch by micro-batch; ``outputs`` holds a forward already run."""
     losses, students = [], []
     for start, stop, last in _micro_batches(views.batch_size, accumulation):
         with nullcontext() if last else run.accumulating():
-            if not answers:
-                run.draw_for(start, stop, views.batch_size, views.groups[0].images.device)
+            if not outputs:
+                run.set_batch_slice(start, stop, views.batch_size, views.groups[0].images.device)
             with run.autocast():
-                student = answers[0] if answers else run.student(model.student, views.narrow(start, stop))
+                student = outputs[0] if outputs else run.student(model.student, views.narrow(start, stop))
             # The loss is a mean over images: weighted by their share, micro-batches add up to the whole batch.
             loss = model.loss(student, targets.narrow(start, stop)) * ((stop - start) / views.batch_size)
             with _buffers_kept(model.student.backbone):
@@ -196,9 +196,9 @@ def _student_backward(
 @contextmanager
 def _buffers_kept(backbone: Backbone) -> Iterator[None]:
     """Take back what a backward pass writes to buffers where it runs forward passes again."""
-    kept = Kept(backbone.buffers if backbone.recomputes else tuple)
+    kept = TensorSnapshot(backbone.buffers if backbone.recomputes else tuple)
     yield
-    kept.put_back()
+    kept.restore()
 
 
 def _leading(views: Views, view_ids: Sequence[int]) -> Views:

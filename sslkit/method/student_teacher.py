@@ -21,7 +21,7 @@ from sslkit.types import (
     Views,
     at_least_float32,
     matching_pairs,
-    meant,
+    resolve_view_ids,
 )
 
 
@@ -116,19 +116,19 @@ class Branch(nn.Module):
             return at_least_float32(self.head.prototypes(at_least_float32(embeddings)))
 
     @torch.no_grad()
-    def as_targets(self, answers: Projection) -> Projection:
-        """Return what this branch, which gave ``answers``, says without its predictor and without gradient."""
+    def as_targets(self, outputs: Projection) -> Projection:
+        """Return what this branch, which gave ``outputs``, says without its predictor and without gradient."""
         if self.predictor is None:
-            return answers.detach()
-        shape = answers.projection.shape
-        embedding, logits = self._embed(answers.projection.flatten(0, 1))
+            return outputs.detach()
+        shape = outputs.projection.shape
+        embedding, logits = self._embed(outputs.projection.flatten(0, 1))
         return Projection(
-            answers.features.detach(),
-            answers.projection.detach(),
+            outputs.features.detach(),
+            outputs.projection.detach(),
             embedding.view(shape),
             None if logits is None else logits.view(*shape[:2], -1),
-            answers.view_ids,
-            answers.score,
+            outputs.view_ids,
+            outputs.score,
         )
 
     def parts(self) -> dict[str, nn.Module]:
@@ -219,7 +219,7 @@ class StudentTeacher(nn.Module):
         return self.teacher is self.student and {*teacher_views.view_ids} <= {*student_views.view_ids}
 
     @torch.no_grad()
-    def teach(self, teacher_views: Views) -> Projection:
+    def teacher_forward(self, teacher_views: Views) -> Projection:
         """Return the teacher's answers, without gradient."""
         return self.teacher(teacher_views, predict=False)
 
@@ -245,7 +245,7 @@ def compared_views(
     Raises:
         RecipeError: a view that is not made or named twice, or no two different views to compare.
     """
-    student, teacher = (meant(choice, view_ids, num_globals) for choice in (student_choice, teacher_choice))
+    student, teacher = (resolve_view_ids(choice, view_ids, num_globals) for choice in (student_choice, teacher_choice))
     for key, ids in (("student_views", student), ("teacher_views", teacher)):
         if missing := sorted({*ids} - {*view_ids}):
             raise RecipeError(

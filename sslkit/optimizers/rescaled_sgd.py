@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sslkit.snapshot import Kept
+from sslkit.snapshot import TensorSnapshot
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 Rescale = Callable[[Tensors, Tensors, Mapping[str, Any]], Tensors]
@@ -56,12 +56,12 @@ class RescaledSGD(torch.optim.Optimizer):
             gradients = torch._foreach_div(gradients, scale)
         sums = [self._sum(p) for p in parameters]
         skipped: Tensor | None = getattr(self, "found_inf", None)
-        kept = Kept(lambda: [*parameters, *sums] if skipped is not None else [])
+        kept = TensorSnapshot(lambda: [*parameters, *sums] if skipped is not None else [])
         torch._foreach_mul_(sums, group["momentum"])
         torch._foreach_add_(sums, self.rescale(parameters, gradients, group))
         torch._foreach_add_(parameters, sums, alpha=-group["lr"])
         if skipped is not None:
-            kept.put_back_if(skipped)
+            kept.restore_if(skipped)
 
     def _sum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

@@ -55,21 +55,21 @@ class SkippedSteps:
         self.rows, self.scale = StepRows(path, after, writes), scale
         self._unread: list[tuple[int, Tensor, Tensor]] = []
 
-    def note(self, step: int, keys: Tensor, flaws: Tensor) -> None:
+    def note(self, step: int, keys: Tensor, flags: Tensor) -> None:
         """Take in a step, without waiting to learn whether it was skipped.
 
         Args:
             step: counted from 1.
             keys: (B,) of this process's images.
-            flaws: the step's.
+            flags: the step's.
         """
-        self._unread.append((step, keys, flaws))
+        self._unread.append((step, keys, flags))
 
     def read(self) -> None:
         """Learn which of the steps taken in were skipped; a wait for the device, and for all processes."""
         unread, self._unread = self._unread, []
-        flaws = torch.stack([flaws for _, _, flaws in unread]).tolist() if unread else []
-        for (step, keys, on), found in zip(unread, flaws, strict=True):
+        flags = torch.stack([flags for _, _, flags in unread]).tolist() if unread else []
+        for (step, keys, on), found in zip(unread, flags, strict=True):
             names = [name for name, flaw in zip(CHECKED, found, strict=True) if flaw]
             if not names:
                 self.streak = []

@@ -13,7 +13,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from sslkit.errors import RecipeError
-from sslkit.method.drop_path import LayerDraws
+from sslkit.method.drop_path import DropPathSeeding
 from sslkit.method.executor import Executor
 from sslkit.types import Projection, Views
 
@@ -48,7 +48,7 @@ class AccelerateExecutor(Executor):
 
     def __init__(self, accelerator: Accelerator, student: nn.Module) -> None:
         self.accelerator = accelerator
-        self._draws = LayerDraws(student)
+        self._draws = DropPathSeeding(student)
         self._wrapped = student
         if accelerator.num_processes > 1:
             _check_device(student, accelerator)
@@ -66,8 +66,8 @@ class AccelerateExecutor(Executor):
     def start_step(self, seed: int, step: int) -> None:
         self._draws.start_step(seed, step)
 
-    def draw_for(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
-        self._draws.draw_for(start, stop, batch_size, device)
+    def set_batch_slice(self, start: int, stop: int, batch_size: int, device: torch.device) -> None:
+        self._draws.set_batch_slice(start, stop, batch_size, device)
 
     def student(self, student: nn.Module, views: Views) -> Projection:
         return self._wrapped(views)

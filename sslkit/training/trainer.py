@@ -213,7 +213,7 @@ class Trainer:
         _, batch = found
         self.unreadable.record(len(batch.keys), batch.unreadable)
         output = self._step(batch)
-        self.skipped.note(self.clock.step + 1, batch.keys, output.flaws)
+        self.skipped.note(self.clock.step + 1, batch.keys, output.flags)
         display.step(self.clock)
         if is_logged(self.clock, self.parts.runtime.log_every):
             self._log(output, stopwatch, display)

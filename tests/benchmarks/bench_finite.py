@@ -15,13 +15,12 @@ from bench_gpu import finish
 from bench_step import Bf16, crops, dino, void
 
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import find_flaws, followers, unless_flawed
-from sslkit.method.finite_guard import statistics as batch_statistics
+from sslkit.method.finite_guard import apply_if_finite, batch_statistics, nonfinite_flags, teacher_state
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
-from sslkit.snapshot import Kept
+from sslkit.snapshot import TensorSnapshot
 from sslkit.types import ViewGroup, Views
 
 
@@ -41,10 +40,10 @@ def measure(
     output = train_step(model, views, optimizer, clip=Clip(3.0), executor=executor)
 
     def guard() -> None:
-        kept = Kept(lambda: batch_statistics(model))
-        flaws = find_flaws(output.loss, output.teacher, optimizer)
-        unless_flawed(flaws, optimizer, lambda: None, lambda: followers(model))
-        kept.put_back_if(flaws)
+        kept = TensorSnapshot(lambda: batch_statistics(model))
+        flags = nonfinite_flags(output.loss, output.teacher, optimizer)
+        apply_if_finite(flags, optimizer, lambda: None, lambda: teacher_state(model))
+        kept.restore_if(flags)
 
     works = {
         "step": lambda: void(train_step(model, views, optimizer, clip=Clip(3.0), executor=executor)),

@@ -38,8 +38,8 @@ def slow_split(norm, rows, size, spread):
     for group in groups_of(len(rows), size, spread):
         mean, variance = norm.running_mean.clone(), norm.running_var.clone()
         momentum = norm.momentum if norm.momentum is not None else 1 / (1 + norm.num_batches_tracked.item())
-        answers = F.batch_norm(rows[group], mean, variance, norm.weight, norm.bias, True, momentum, norm.eps)
-        for place, answer in zip(group, answers, strict=True):
+        outputs = F.batch_norm(rows[group], mean, variance, norm.weight, norm.bias, True, momentum, norm.eps)
+        for place, answer in zip(group, outputs, strict=True):
             output[place] = answer
         means.append(mean)
         variances.append(variance)
@@ -190,7 +190,7 @@ def test_split_models_answer_as_their_parts(tiny):
     for first in range(3):
         alone = views.groups[0]._replace(images=images[:, first::3])
         part = plain.teacher(type(views)((alone,))).embedding
-        torch.testing.assert_close(pair.teach(views).embedding[:, first::3], part, rtol=1e-11, atol=1e-14)
+        torch.testing.assert_close(pair.teacher_forward(views).embedding[:, first::3], part, rtol=1e-11, atol=1e-14)
 
 
 def test_a_teacher_that_is_the_student_has_the_students_groups(tiny):
@@ -208,7 +208,7 @@ def test_synchronized_batch_norms_keep_weights_and_activations(tiny, rule):
     assert list(pair.state_dict()) == list(plain.state_dict())
     # Alone in the world they are plain ones.
     assert torch.equal(pair.student(views).embedding, plain.student(views).embedding)
-    assert torch.equal(pair.teach(views).embedding, plain.teach(views).embedding)
+    assert torch.equal(pair.teacher_forward(views).embedding, plain.teacher_forward(views).embedding)
 
 
 @pytest.mark.parametrize(

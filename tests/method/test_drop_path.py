@@ -13,7 +13,7 @@ from sslkit.collapse import Centering
 from sslkit.device import COMPILE_OPTIONS
 from sslkit.losses import CrossEntropy
 from sslkit.method import drop_path
-from sslkit.method.drop_path import LayerDraws, PlacedDropPath, seed_step
+from sslkit.method.drop_path import BatchInvariantDropPath, DropPathSeeding, seed_step
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.teachers import Copy
@@ -39,7 +39,7 @@ def seen(draws, net, images, share, step=3):
     """What a network says of views (V, B, ...) of some images, a view of one resolution after the other."""
     start, stop = share
     draws.start_step(5, step)
-    draws.draw_for(start, stop, images.shape[1], CPU)
+    draws.set_batch_slice(start, stop, images.shape[1], CPU)
     parts = [net(group[:, start:stop].flatten(0, 1)).unflatten(0, (len(group), -1)) for group in images.split([2, 1])]
     return torch.cat(parts)
 
@@ -51,7 +51,7 @@ def images():
 
 def test_micro_batches_draw_what_the_whole_batch_draws(images):
     net = network()
-    draws = LayerDraws(net)
+    draws = DropPathSeeding(net)
     whole = seen(draws, net, images, (0, 7))
     joined = torch.cat([seen(draws, net, images, share) for share in ((0, 2), (2, 3), (3, 7))], 1)
     torch.testing.assert_close(joined, whole, rtol=1e-11, atol=1e-11)
@@ -60,7 +60,7 @@ def test_micro_batches_draw_what_the_whole_batch_draws(images):
 
 def test_processes_draw_what_one_draws(images, monkeypatch):
     net = network()
-    draws = LayerDraws(net)
+    draws = DropPathSeeding(net)
     whole = seen(draws, net, images[:, :6], (0, 6))
     monkeypatch.setattr(drop_path, "world_size", lambda: 3)
     for rank in range(3):
@@ -72,19 +72,19 @@ def test_processes_draw_what_one_draws(images, monkeypatch):
 
 def test_alone_it_draws_as_timm_does(images):
     plain, net = network(), network()
-    draws = LayerDraws(net)
+    draws = DropPathSeeding(net)
     seed_step(5, 3, 0)
     expected = torch.cat([plain(images[:2].flatten(0, 1)), plain(images[2])])
     assert torch.equal(seen(draws, net, images, (0, 7)).flatten(0, 1), expected)
-    assert sum(isinstance(layer, PlacedDropPath) for layer in net.modules()) == 10
+    assert sum(isinstance(layer, BatchInvariantDropPath) for layer in net.modules()) == 10
     assert not torch.equal(network(0.0)(images[2]), expected[-7:])
 
 
 def test_a_layer_used_twice_draws_twice():
     layer = nn.Sequential(DropPath(0.5))
-    draws = LayerDraws(layer)
+    draws = DropPathSeeding(layer)
     draws.start_step(0, 0)
-    draws.draw_for(0, 64, 64, CPU)
+    draws.set_batch_slice(0, 64, 64, CPU)
     assert not torch.equal(layer(torch.ones(64, 1)), layer(torch.ones(64, 1)))
 
 
@@ -93,7 +93,7 @@ def test_recomputed_activations_lose_the_same_paths(images):
     net.set_grad_checkpointing()
     gradients = []
     for each in (plain, net):
-        seen(LayerDraws(each), each, images, (0, 7)).square().sum().backward()
+        seen(DropPathSeeding(each), each, images, (0, 7)).square().sum().backward()
         gradients.append([parameter.grad for parameter in each.parameters()])
     torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-11)
 
@@ -102,8 +102,8 @@ def test_recomputed_activations_lose_the_same_paths(images):
 def test_compiled_it_loses_the_same_paths_and_is_one_graph(images, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
     plain, net = network().float(), network().float()
-    expected = seen(LayerDraws(plain), plain, images.float(), (0, 6))
-    draws = LayerDraws(net)
+    expected = seen(DropPathSeeding(plain), plain, images.float(), (0, 6))
+    draws = DropPathSeeding(net)
     compiled = torch.compile(net, fullgraph=True, options=COMPILE_OPTIONS)
     first = seen(draws, compiled, images.float(), (0, 3))
     monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
@@ -114,9 +114,9 @@ def test_compiled_it_loses_the_same_paths_and_is_one_graph(images, monkeypatch):
 def test_a_network_with_dropout_draws_by_micro_batch(images, monkeypatch):
     """Were it seeded alike everywhere, images of different micro-batches and processes would lose the same units."""
     net = network(proj_drop_rate=0.5)
-    draws = LayerDraws(net)
-    assert not draws.is_placed
-    assert not any(isinstance(layer, PlacedDropPath) for layer in net.modules())
+    draws = DropPathSeeding(net)
+    assert not draws.is_batch_invariant
+    assert not any(isinstance(layer, BatchInvariantDropPath) for layer in net.modules())
     same = images[:, :1].expand(-1, 7, -1, -1, -1)
     first = seen(draws, net, same, (0, 3))
     assert torch.equal(seen(draws, net, same, (0, 3)), first)
@@ -127,7 +127,7 @@ def test_a_network_with_dropout_draws_by_micro_batch(images, monkeypatch):
 
 def test_outside_steps_layers_draw_as_timm_does(images):
     plain, net = network(), network()
-    draws = LayerDraws(net)
+    draws = DropPathSeeding(net)
     # Nobody has said which images; then, other images than were said.
     for _ in range(2):
         found = []
@@ -135,7 +135,7 @@ def test_outside_steps_layers_draw_as_timm_does(images):
             torch.manual_seed(1)
             found.append(each(images[0]))
         assert torch.equal(*found)
-        draws.draw_for(0, 4, 4, CPU)
+        draws.set_batch_slice(0, 4, 4, CPU)
     assert torch.equal(net.eval()(images[0]), plain.eval()(images[0]))
 
 
@@ -167,6 +167,6 @@ def test_the_seed_of_a_step_depends_on_seed_step_and_rank_alone():
         return float(torch.rand(()))
 
     assert draw(1, 2, 3) == draw(1, 2, 3)
-    places = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(3)]
+    batch_positions = [(seed, step, rank) for seed in range(3) for step in range(20) for rank in range(3)]
     # "1/11/2" and "11/1/2" are two places.
-    assert len({draw(*place) for place in [*places, (11, 1, 2)]}) == len(places) + 1
+    assert len({draw(*place) for place in [*batch_positions, (11, 1, 2)]}) == len(batch_positions) + 1

@@ -14,7 +14,7 @@ from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.method import step
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import CHECKED, find_flaws
+from sslkit.method.finite_guard import CHECKED, nonfinite_flags
 from sslkit.method.step import Clip, train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
@@ -142,11 +142,11 @@ def test_a_flawed_step_leaves_no_trace(make, tiny, place, name):
         take(model, optimizer, number, tiny)
     before = everything(model, optimizer)
     twin, of_twin = copy.deepcopy((model, optimizer))
-    flaws = take(model, optimizer, 3, tiny, with_nan).flaws
-    assert flaws.tolist() == [1, 1, 1]
+    flags = take(model, optimizer, 3, tiny, with_nan).flags
+    assert flags.tolist() == [1, 1, 1]
     assert_same(everything(model, optimizer), before)
     for number in (4, 5):
-        assert take(model, optimizer, number, tiny).flaws.tolist() == [0, 0, 0]
+        assert take(model, optimizer, number, tiny).flags.tolist() == [0, 0, 0]
         take(twin, of_twin, number, tiny)
     assert_same(everything(model, optimizer), everything(twin, of_twin))
     assert not torch.equal(everything(model, optimizer)["student.backbone.conv.weight"],
@@ -169,8 +169,8 @@ def test_looking_changes_nothing(make, tiny, place, name, monkeypatch):
     seen, unseen = make(name), make(name)
     for number in range(4):
         take(*seen, number, tiny)
-    monkeypatch.setattr(step, "unless_flawed", lambda flaws, optimizer, move, written: move())
-    monkeypatch.setattr(step.Kept, "put_back_if", lambda kept, flaws: None)
+    monkeypatch.setattr(step, "apply_if_finite", lambda flags, optimizer, move, written: move())
+    monkeypatch.setattr(step.TensorSnapshot, "restore_if", lambda kept, flags: None)
     for number in range(4):
         take(*unseen, number, tiny)
     assert_same(everything(*seen), everything(*unseen))
@@ -238,10 +238,10 @@ def test_a_flaw_in_a_gradient_alone_is_found(make, tiny, place, clip, spoil):
     before = everything(model, optimizer)
     hook = model.student.backbone.linear.register_forward_hook(lambda module, inputs, output: spoil.apply(output))
     views = tiny.views(batch=4, num_local=1, dtype=torch.float32)
-    assert train_step(model, views, optimizer, Clock(1, STEPS, 2), clip=clip).flaws.tolist() == [0, 0, 1]
+    assert train_step(model, views, optimizer, Clock(1, STEPS, 2), clip=clip).flags.tolist() == [0, 0, 1]
     assert_same(everything(model, optimizer), before)
     hook.remove()
-    assert take(model, optimizer, 1, tiny).flaws.tolist() == [0, 0, 0]
+    assert take(model, optimizer, 1, tiny).flags.tolist() == [0, 0, 0]
 
 
 def test_a_flaw_in_a_frozen_part_is_none(make, tiny):
@@ -250,7 +250,7 @@ def test_a_flaw_in_a_frozen_part_is_none(make, tiny):
     weight.register_hook(lambda gradient: gradient * math.nan)
     views = tiny.views(batch=4, num_local=1, dtype=torch.float32)
     output = train_step(model, views, optimizer, Clock(0, STEPS, 2), frozen=["prototypes"])
-    assert output.flaws.tolist() == [0, 0, 0]
+    assert output.flags.tolist() == [0, 0, 0]
     assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
@@ -262,7 +262,7 @@ def test_a_flaw_that_one_hot_targets_hide_is_found(make, tiny, place):
     model.teacher.register_forward_hook(lambda module, inputs, seen: seen._each(spoil_last, seen.view_ids))
     output = take(model, optimizer, 0, tiny)
     assert output.loss.isfinite()
-    assert output.flaws.tolist() == [0, 1, 0]
+    assert output.flags.tolist() == [0, 1, 0]
     assert_same(model.state_dict(), {name: before[name] for name in model.state_dict()})
 
 
@@ -277,14 +277,14 @@ def test_a_flaw_of_the_loss_alone_is_found():
     optimizer = torch.optim.SGD([weight], lr=0.1)
     teacher = Projection.of(embedding=torch.ones(2, 3, 4), logits=torch.ones(2, 3, 5))
     sound = [0.0] * len(CHECKED)
-    assert find_flaws(torch.tensor(2.0), teacher, optimizer).tolist() == sound
+    assert nonfinite_flags(torch.tensor(2.0), teacher, optimizer).tolist() == sound
     for loss in (math.nan, math.inf, -math.inf):
-        assert find_flaws(torch.tensor(loss), teacher, optimizer).tolist() == [1, 0, 0]
+        assert nonfinite_flags(torch.tensor(loss), teacher, optimizer).tolist() == [1, 0, 0]
     weight.grad = torch.tensor([1e-40, -1e18])
-    assert find_flaws(torch.tensor(2.0, dtype=torch.float64), teacher, optimizer).tolist() == sound
+    assert nonfinite_flags(torch.tensor(2.0, dtype=torch.float64), teacher, optimizer).tolist() == sound
     # Its square is infinite, and would be a second moment.
     weight.grad = torch.tensor([0.0, -1e30])
-    assert find_flaws(torch.tensor(2.0), teacher, optimizer).tolist() == [0, 0, 1]
+    assert nonfinite_flags(torch.tensor(2.0), teacher, optimizer).tolist() == [0, 0, 1]
 
 
 def test_a_state_that_a_flawed_step_widens_keeps_its_numbers(make, tiny, place):
@@ -373,6 +373,6 @@ def test_on_a_gpu_nobody_waits_and_no_trace_is_left(make, tiny, name):
         flawed = train_step(model, spoilt, built, Clock(4, STEPS, 2), clip=Clip(0.5))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert flawed.flaws.tolist() == [1, 1, 1]
+    assert flawed.flags.tolist() == [1, 1, 1]
     assert_same(everything(model, built), before)
-    assert train_step(model, sound, built, Clock(4, STEPS, 2), clip=Clip(0.5)).flaws.tolist() == [0, 0, 0]
+    assert train_step(model, sound, built, Clock(4, STEPS, 2), clip=Clip(0.5)).flags.tolist() == [0, 0, 0]

@@ -40,8 +40,8 @@ def method(student, **slots):
 
 def test_branch_sees_each_view_by_itself(tiny):
     student, views = tiny.branch(), tiny.views(batch=5, num_local=3)
-    answers = student(views)
-    assert answers.view_ids == (0, 1, 2, 3, 4)
+    outputs = student(views)
+    assert outputs.view_ids == (0, 1, 2, 3, 4)
     images = [view for group in views.groups for view in group.images]
     for v, view in enumerate(images):
         for b, image in enumerate(view):
@@ -49,10 +49,10 @@ def test_branch_sees_each_view_by_itself(tiny):
             projection = student.head.projector(features)
             embedding = projection / projection.norm()
             logits = embedding @ student.head.prototypes.weight.T
-            torch.testing.assert_close(answers.features[v, b], features[0], rtol=1e-11, atol=1e-14)
-            torch.testing.assert_close(answers.projection[v, b], projection[0], rtol=1e-11, atol=1e-14)
-            torch.testing.assert_close(answers.embedding[v, b], embedding[0], rtol=1e-11, atol=1e-14)
-            torch.testing.assert_close(answers.logits[v, b], logits[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(outputs.features[v, b], features[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(outputs.projection[v, b], projection[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(outputs.embedding[v, b], embedding[0], rtol=1e-11, atol=1e-14)
+            torch.testing.assert_close(outputs.logits[v, b], logits[0], rtol=1e-11, atol=1e-14)
 
 
 def test_one_backbone_forward_a_resolution_and_the_head_once(tiny):
@@ -94,12 +94,12 @@ def slow_branch(student, views, predict):
 def test_separate_views_pass_one_by_one(tiny, predict, num_local):
     student, views = normed(tiny), tiny.views(batch=5, num_local=num_local)
     slow = copy.deepcopy(student)
-    answers = student(views, predict)
+    outputs = student(views, predict)
     expected = slow_branch(slow, views, predict)
     weights = torch.randn_like(expected[1])
-    for ours, theirs in zip((answers.embedding, answers.logits), expected, strict=True):
+    for ours, theirs in zip((outputs.embedding, outputs.logits), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-14)
-    (answers.logits * weights).sum().backward()
+    (outputs.logits * weights).sum().backward()
     (expected[1] * weights).sum().backward()
     for name, parameter in slow.named_parameters():
         mine = student.get_parameter(name).grad
@@ -138,40 +138,40 @@ def test_a_student_that_teaches_answers_for_separate_views_too(tiny):
 def test_predictor_sits_between_projection_and_norm(tiny):
     predictor = LinearPredictor()
     student, views = tiny.branch(predictor=predictor), tiny.views()
-    answers = student(views)
-    expected = F.normalize(predictor(answers.projection), dim=-1)
-    torch.testing.assert_close(answers.embedding, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(answers.logits, expected @ student.head.prototypes.weight.T, rtol=1e-12, atol=1e-15)
+    outputs = student(views)
+    expected = F.normalize(predictor(outputs.projection), dim=-1)
+    torch.testing.assert_close(outputs.embedding, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(outputs.logits, expected @ student.head.prototypes.weight.T, rtol=1e-12, atol=1e-15)
     plain = student(views, predict=False)
-    torch.testing.assert_close(plain.embedding, F.normalize(answers.projection, dim=-1), rtol=1e-12, atol=0)
+    torch.testing.assert_close(plain.embedding, F.normalize(outputs.projection, dim=-1), rtol=1e-12, atol=0)
 
 
 def test_a_head_that_does_not_normalize(tiny):
     student, views = tiny.branch(num_prototypes=None), tiny.views()
     student.head.normalize = False
-    answers = student(views)
-    assert torch.equal(answers.embedding, answers.projection)
-    assert answers.logits is None
-    assert answers.score is None
+    outputs = student(views)
+    assert torch.equal(outputs.embedding, outputs.projection)
+    assert outputs.logits is None
+    assert outputs.score is None
 
 
 def test_score_gives_the_branchs_own_logits_without_gradient(tiny):
     student = tiny.branch()
-    answers = student(tiny.views())
-    scores = answers.score(answers.embedding)
-    torch.testing.assert_close(scores, answers.logits, rtol=1e-13, atol=1e-15)
-    assert answers.logits.requires_grad
+    outputs = student(tiny.views())
+    scores = outputs.score(outputs.embedding)
+    torch.testing.assert_close(scores, outputs.logits, rtol=1e-13, atol=1e-15)
+    assert outputs.logits.requires_grad
     assert not scores.requires_grad
     with torch.no_grad():
         student.head.prototypes.weight.mul_(2)
-    torch.testing.assert_close(answers.score(answers.embedding), 2 * scores, rtol=1e-13, atol=1e-15)
+    torch.testing.assert_close(outputs.score(outputs.embedding), 2 * scores, rtol=1e-13, atol=1e-15)
 
 
 def test_half_precision_answers_are_raised_to_float32(tiny):
     with torch.autocast("cpu", torch.bfloat16):
-        answers = tiny.branch(dtype=torch.float32)(tiny.views(dtype=torch.float32))
-    assert answers.projection.dtype == torch.bfloat16
-    assert answers.embedding.dtype == answers.logits.dtype == torch.float32
+        outputs = tiny.branch(dtype=torch.float32)(tiny.views(dtype=torch.float32))
+    assert outputs.projection.dtype == torch.bfloat16
+    assert outputs.embedding.dtype == outputs.logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize("predictor", [None, LinearPredictor()], ids=["plain", "predictor"])
@@ -298,7 +298,7 @@ def test_nothing_to_compare_is_refused(tiny, student_views, teacher_views):
 
 def test_without_an_operator_the_targets_are_the_teachers_embeddings(tiny):
     model = method(tiny.branch(num_prototypes=None), collapse=None, loss=Regression())
-    teacher = model.teach(tiny.views(num_local=0))
+    teacher = model.teacher_forward(tiny.views(num_local=0))
     targets = model.targets(teacher)
     assert targets.kind == "embedding"
     assert targets.values is teacher.embedding

@@ -11,8 +11,8 @@ from sslkit.run_folder.skipped_steps import SkippedSteps
 SOUND, ALL, LOSS, TEACHER, GRADIENTS = [0, 0, 0], [1, 1, 1], [1, 0, 1], [0, 1, 0], [0, 0, 1]
 
 
-def take(skipped, first, *flaws):
-    for step, flaw in enumerate(flaws, first):
+def take(skipped, first, *flags):
+    for step, flaw in enumerate(flags, first):
         skipped.note(step, torch.tensor([10 * step, 10 * step + 1]), torch.tensor(flaw, dtype=torch.float32))
     skipped.read()
 
@@ -53,12 +53,12 @@ def test_nothing_is_read_before_it_is_asked_for(path):
         def __torch_function__(cls, func, types, args=(), kwargs=None):
             raise AssertionError(f"{func} waits")
 
-    flaws = torch.zeros(3).as_subclass(Unread)
-    SkippedSteps(path).note(1, torch.tensor([1]), flaws)
+    flags = torch.zeros(3).as_subclass(Unread)
+    SkippedSteps(path).note(1, torch.tensor([1]), flags)
 
 
 @pytest.mark.parametrize(
-    ("flaws", "said", "hint"),
+    ("flags", "said", "hint"),
     [
         ([LOSS, GRADIENTS], "loss, gradients", "Try optimization.clip_grad_norm, a longer warm-up, a lower"),
         ([LOSS, ALL], "loss, teacher's answers, gradients", "The teacher's weights are finite: look at the"),
@@ -66,9 +66,9 @@ def test_nothing_is_read_before_it_is_asked_for(path):
         ([[1, 0, 0]] * 2, "loss", "Try optimization.clip_grad_norm"),
     ],
 )
-def test_a_streak_says_what_is_not_finite_and_what_to_try(path, flaws, said, hint):
+def test_a_streak_says_what_is_not_finite_and_what_to_try(path, flags, said, hint):
     skipped = SkippedSteps(path)
-    take(skipped, 5, *flaws)
+    take(skipped, 5, *flags)
     assert str(skipped) == f"the last 2 steps, 5 to 6, moved nothing; not finite: {said}"
     assert skipped.hint("fp32").startswith(hint)
     assert skipped.hint("fp32").endswith("a lower optimization.lr.")
@@ -77,9 +77,9 @@ def test_a_streak_says_what_is_not_finite_and_what_to_try(path, flaws, said, hin
 
 @pytest.mark.parametrize("after", range(2, 9))
 def test_a_resumed_run_knows_what_the_first_one_knew(path, after):
-    flaws = [SOUND, ALL, ALL, SOUND, ALL, ALL, ALL, SOUND]
+    flags = [SOUND, ALL, ALL, SOUND, ALL, ALL, ALL, SOUND]
     first = SkippedSteps(path)
-    for step, flaw in enumerate(flaws, 1):
+    for step, flaw in enumerate(flags, 1):
         take(first, step, flaw)
         if step == 6:
             first.roll_back(6, 1)

@@ -7,7 +7,7 @@ import torch
 
 from sslkit.errors import RecipeError
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import find_flaws, unless_flawed
+from sslkit.method.finite_guard import apply_if_finite, nonfinite_flags
 from sslkit.training.accelerated import AccelerateExecutor
 from sslkit.types import Projection
 
@@ -40,8 +40,8 @@ def step(executor, model, value):
     loss = model(torch.full((1, 2), value)).sum()
     executor.backward(loss)
     executor.unscale(optimizer)
-    flaws = find_flaws(loss.detach(), Projection.of(embedding=torch.zeros(1, 1, 1)), optimizer)
-    unless_flawed(flaws, optimizer, lambda: executor.step(optimizer), list)
+    flags = nonfinite_flags(loss.detach(), Projection.of(embedding=torch.zeros(1, 1, 1)), optimizer)
+    apply_if_finite(flags, optimizer, lambda: executor.step(optimizer), list)
     return (model.weight - before).tolist()
 
 

@@ -192,13 +192,13 @@ def test_a_step_is_that_of_float32_but_for_rounding(method, dtype, tiny):
     assert straight.norm() > 0
     assert (moved - straight).norm() < few * straight.norm()
     assert half.loss.dtype == half.targets.values.dtype == half.student.embedding.dtype == torch.float32
-    assert half.flaws.tolist() == [0, 0, 0]
+    assert half.flags.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_overflow_halves_the_scale_and_moves_nothing(method, tiny):
     output, _, kept, executor = stepped(tiny, method, torch.float16, scale=2.0**100)
-    assert output.flaws.tolist() == [0, 0, 1]
+    assert output.flags.tolist() == [0, 0, 1]
     assert kept
     assert executor.scale() == 2.0**99
     _, _, kept, executor = stepped(tiny, method, torch.float16)

@@ -39,7 +39,7 @@ def test_what_is_not_finite_in_one_process_holds_up_all(pair):
     alone, sound = pair.cases.stepped("one-hot", flawed=True), pair.cases.stepped("one-hot")
     assert not torch.equal(alone["collapse.center"], sound["collapse.center"])
     for state in pair.answers("flawed"):
-        assert state["flaws"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+        assert state["flags"].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
         assert_equal(state, alone)
 
 

@@ -147,7 +147,7 @@ def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawe
         mine = views if share is None else views.narrow(4 * share, 4 * share + 4)
         frozen = ["prototypes"] if step == 0 and "prototypes" in student.parts() else []
         taken.append(train_step(model, mine, optimizer, Clock(step, 3, 3), frozen=frozen, **options))
-    return model.state_dict() | {"flaws": torch.stack([output.flaws for output in taken])}
+    return model.state_dict() | {"flags": torch.stack([output.flags for output in taken])}
 
 
 def _spoilt(seen):
