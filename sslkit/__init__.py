@@ -15,7 +15,7 @@ _PLACES = {
     "Branch": "sslkit.method.student_teacher",
     "Callback": "sslkit.contracts",
     "Centering": "sslkit.collapse.centering",
-    "Clip": "sslkit.method.step",
+    "Clip": "sslkit.method.gradients",
     "Clock": "sslkit.clock",
     "CollapseOperator": "sslkit.contracts",
     "Recommendation": "sslkit.recommendation",

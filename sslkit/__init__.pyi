@@ -33,7 +33,7 @@ from sslkit.losses.info_nce import InfoNCE as InfoNCE
 from sslkit.losses.mse import MSE as MSE
 from sslkit.method.batch_norm import split_batch_norm as split_batch_norm
 from sslkit.method.executor import Executor as Executor
-from sslkit.method.step import Clip as Clip
+from sslkit.method.gradients import Clip as Clip
 from sslkit.method.step import train_step as train_step
 from sslkit.method.student_teacher import Branch as Branch
 from sslkit.method.student_teacher import StudentTeacher as StudentTeacher

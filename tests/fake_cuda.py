@@ -25,7 +25,8 @@ from sslkit.clock import Clock
 from sslkit.evaluators.knn import KNN
 from sslkit.health.diagnostics import diagnose
 from sslkit.method.executor import Executor
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer

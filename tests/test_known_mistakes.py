@@ -13,7 +13,8 @@ from sslkit.heads.dino_head import DINOHead
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE, cross_entropy
 from sslkit.method.executor import Executor
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import Branch, StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.larc import LARC

@@ -14,6 +14,32 @@ CHECKED = ("loss", "teacher's answers", "gradients")
 """What `nonfinite_flags` looks at, in this order."""
 
 
+class FiniteGuard:
+    """Applies the update of a step only where its numbers are finite; the others leave everything as it was.
+
+    Args:
+        model: before its forward passes, which write batch statistics.
+        optimizer: over the student.
+    """
+
+    def __init__(self, model: StudentTeacher, optimizer: torch.optim.Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self._statistics = TensorSnapshot(lambda: batch_statistics(model))
+
+    def apply(self, update: Callable[[], None], loss: Tensor, teacher: Projection) -> Tensor:
+        """Run ``update`` and return `nonfinite_flags`; where one of them is 1, nothing has moved.
+
+        Args:
+            update: takes the optimizer's step and moves what follows it.
+            loss: the step's, ().
+            teacher: its outputs.
+        """
+        flags = nonfinite_flags(loss, teacher, self.optimizer)
+        apply_if_finite(flags, self.optimizer, update, lambda: teacher_state(self.model))
+        self._statistics.restore_if(flags)
+        return flags
+
+
 def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
     """Return (3,) float32 on the device, 1 where one of `CHECKED` holds a number that is not finite in any process.
 

@@ -6,7 +6,7 @@ from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.errors import RecipeError
 from sslkit.method.batch_norm import check_groups
 from sslkit.method.fit import check_fit
-from sslkit.method.step import check_accumulation
+from sslkit.method.student_pass import check_accumulation
 from sslkit.method.student_teacher import Branch, compared_views
 from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
 from sslkit.recipe.signature import parameters

@@ -16,7 +16,8 @@ from bench_step import Bf16, crops, dino, void
 
 from sslkit.method.executor import Executor
 from sslkit.method.finite_guard import apply_if_finite, batch_statistics, nonfinite_flags, teacher_state
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer

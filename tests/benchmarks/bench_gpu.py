@@ -26,7 +26,8 @@ from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
 from sslkit.device import COMPILE_OPTIONS
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer

@@ -12,10 +12,11 @@ from sslkit.clock import Clock
 from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp
 from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.method import step
+from sslkit.method import finite_guard
 from sslkit.method.executor import Executor
 from sslkit.method.finite_guard import CHECKED, nonfinite_flags
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.larc import LARC
@@ -169,8 +170,8 @@ def test_looking_changes_nothing(make, tiny, place, name, monkeypatch):
     seen, unseen = make(name), make(name)
     for number in range(4):
         take(*seen, number, tiny)
-    monkeypatch.setattr(step, "apply_if_finite", lambda flags, optimizer, move, written: move())
-    monkeypatch.setattr(step.TensorSnapshot, "restore_if", lambda kept, flags: None)
+    monkeypatch.setattr(finite_guard, "apply_if_finite", lambda flags, optimizer, move, written: move())
+    monkeypatch.setattr(finite_guard.TensorSnapshot, "restore_if", lambda kept, flags: None)
     for number in range(4):
         take(*unseen, number, tiny)
     assert_same(everything(*seen), everything(*unseen))

@@ -11,7 +11,8 @@ from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates

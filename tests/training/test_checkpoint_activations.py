@@ -19,7 +19,8 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.optimizers.sgd import SGD

@@ -36,7 +36,8 @@ from sslkit.evaluators.features import frozen
 from sslkit.launch import train
 from sslkit.losses import CrossEntropy, InfoNCE
 from sslkit.method.executor import Executor
-from sslkit.method.step import Clip, train_step
+from sslkit.method.gradients import Clip
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
