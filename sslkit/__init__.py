@@ -36,7 +36,7 @@ _PLACES = {
     "KNN": "sslkit.evaluators.knn",
     "LARC": "sslkit.optimizers.larc",
     "LARS": "sslkit.optimizers.lars",
-    "Labelled": "sslkit.types",
+    "LabelledImages": "sslkit.types",
     "Loss": "sslkit.contracts",
     "MLPHead": "sslkit.heads.mlp_head",
     "MLPPredictor": "sslkit.heads.mlp_predictor",

@@ -56,7 +56,7 @@ from sslkit.teachers.previous_epoch import PreviousEpoch as PreviousEpoch
 from sslkit.teachers.previous_step import PreviousStep as PreviousStep
 from sslkit.types import EvaluationData as EvaluationData
 from sslkit.types import Features as Features
-from sslkit.types import Labelled as Labelled
+from sslkit.types import LabelledImages as LabelledImages
 from sslkit.types import Projection as Projection
 from sslkit.types import Sample as Sample
 from sslkit.types import Targets as Targets

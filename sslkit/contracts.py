@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
 from sslkit.recommendation import Component, Recommendation, RunContext
-from sslkit.types import DataStatistics, EvaluationData, Features, Projection, Sample, TargetKind, Targets, Views
+from sslkit.types import EvaluationData, Features, Preprocessing, Projection, Sample, TargetKind, Targets, Views
 
 START = Clock()
 
@@ -85,12 +85,12 @@ class Backbone(nn.Module, Component, ABC):
         """
         return weight
 
-    def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
+    def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
         """Write weights as safetensors and a config.json that suffice to load this backbone again.
 
         Args:
             folder: where to.
-            statistics: how its images are prepared, for other programs that read config.json; None says nothing of it.
+            preprocessing: of its images, for other programs that read config.json; None says nothing of it.
         """
         raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
 

@@ -293,7 +293,7 @@ def unit_length(vectors: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images in batches, for an evaluator: ``batches()`` yields images (B, C, H, W) and labels (B,) or None.
 
     Args:
@@ -313,8 +313,8 @@ class Labelled:
 class EvaluationData:
     """What an evaluator may look at: ``train`` to learn or remember from, ``test`` to be judged on."""
 
-    train: Labelled
-    test: Labelled
+    train: LabelledImages
+    test: LabelledImages
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -322,7 +322,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class DataStatistics:
+class Preprocessing:
     """What a backbone must know of its images; travels with the run and its exports as data.json.
 
     Args:

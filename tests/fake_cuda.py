@@ -31,7 +31,7 @@ from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe import load
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.training.metrics_row import as_numbers
-from sslkit.types import EvaluationData, Labelled, Sample, Views
+from sslkit.types import EvaluationData, LabelledImages, Sample, Views
 
 WAITS = {
     "aten::_local_scalar_dense",
@@ -168,7 +168,7 @@ def knn(backbone, batches=3, images=8, size=32):
                     torch.zeros(images, dtype=torch.long, device="cuda"),
                 )
 
-    part = Labelled("fake", passes, batches * images, 5)
+    part = LabelledImages("fake", passes, batches * images, 5)
     with mode, Traffic() as traffic:
         dict(KNN((3, 5)).run(backbone, EvaluationData(part, part)))
     return traffic

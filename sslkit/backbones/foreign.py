@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sslkit.errors import SSLKitError, UnknownName
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Weights:
         source: what they are, for people.
         tensors: by name; a classifier or a head may be among them.
         beside: what else the file holds, and how many tensors of it.
-        statistics: how their images were prepared, if they say so.
+        preprocessing: how their images were prepared, if they say so.
         positions: the rule of `TimmBackbone` by which their position embeddings, if there are any, were resampled for
             images of other sizes in training; None where nobody knows.
     """
@@ -35,7 +35,7 @@ class Weights:
     source: str
     tensors: Mapping[str, Tensor]
     beside: Mapping[str, int] = field(default_factory=dict)
-    statistics: DataStatistics | None = None
+    preprocessing: Preprocessing | None = None
     positions: str | None = None
 
 

@@ -8,13 +8,18 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sslkit.backbones.preprocessing import default_statistics, read_statistics, recorded_statistics, timm_statistics
+from sslkit.backbones.preprocessing import (
+    default_preprocessing,
+    read_preprocessing,
+    recorded_statistics,
+    timm_statistics,
+)
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 FORMS = (
     "MODEL is a run folder, an exported folder, timm:NAME (pretrained), untrained:NAME, hf-hub:OWNER/NAME, "
@@ -28,12 +33,12 @@ class LoadedModel:
 
     Args:
         backbone: the network.
-        statistics: how its images are prepared.
+        preprocessing: how its images are prepared.
         network: what it is, for the record: "teacher", "student", or where else it comes from.
     """
 
     backbone: Backbone
-    statistics: DataStatistics
+    preprocessing: Preprocessing
     network: str
 
 
@@ -56,7 +61,7 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
     source, _, name = spec.partition(":")
     if source == "raw-pixels":
         variant: Any = name or "plain"
-        return _ready(RawPixels(variant, channels), default_statistics(channels), f"raw-pixels ({variant})")
+        return _ready(RawPixels(variant, channels), default_preprocessing(channels), f"raw-pixels ({variant})")
     if source == "untrained":
         with torch.random.fork_rng():
             torch.manual_seed(0)
@@ -68,7 +73,7 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
         return _ready(pretrained, timm_statistics(pretrained.model.pretrained_cfg, channels), spec)
     folder, called = _find(Path(spec).expanduser(), network)
     backbone = load_backbone(folder)
-    return _ready(backbone, read_statistics(folder) or recorded_statistics(folder, backbone.in_chans), called)
+    return _ready(backbone, read_preprocessing(folder) or recorded_statistics(folder, backbone.in_chans), called)
 
 
 def load_backbone(folder: Path) -> Backbone:
@@ -108,5 +113,5 @@ def _find(path: Path, network: str) -> tuple[Path, str]:
     raise SSLKitError(f"{path} {problem}. {FORMS}.")
 
 
-def _ready(backbone: Backbone, statistics: DataStatistics, network: str) -> LoadedModel:
-    return LoadedModel(backbone.float().eval(), statistics, network)
+def _ready(backbone: Backbone, preprocessing: Preprocessing, network: str) -> LoadedModel:
+    return LoadedModel(backbone.float().eval(), preprocessing, network)

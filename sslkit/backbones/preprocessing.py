@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.errors import SSLKitError
-from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, DataStatistics
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-IMAGENET = DataStatistics(3, IMAGENET_MEAN, IMAGENET_STD)
+IMAGENET = Preprocessing(3, IMAGENET_MEAN, IMAGENET_STD)
 
 
-def default_statistics(channels: int = 3) -> DataStatistics:
+def default_preprocessing(channels: int = 3) -> Preprocessing:
     """Return ImageNet's, or for other channels than 3 a mean of 0.5 and a std of 0.25."""
-    return IMAGENET if channels == 3 else DataStatistics(channels, (0.5,) * channels, (0.25,) * channels)
+    return IMAGENET if channels == 3 else Preprocessing(channels, (0.5,) * channels, (0.25,) * channels)
 
 
-def read_statistics(folder: Path) -> DataStatistics | None:
+def read_preprocessing(folder: Path) -> Preprocessing | None:
     """Read data.json beside the weights or, of a run, beside its networks; None where there is none.
 
     Raises:
@@ -25,13 +25,13 @@ def read_statistics(folder: Path) -> DataStatistics | None:
     for file in (folder / "data.json", folder.parent / "data.json"):
         if file.is_file():
             try:
-                return DataStatistics(**json.loads(file.read_text(encoding="utf-8")))
+                return Preprocessing(**json.loads(file.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
                 raise SSLKitError(f"{file}: {error}") from error
     return None
 
 
-def recorded_statistics(folder: Path, channels: int) -> DataStatistics:
+def recorded_statistics(folder: Path, channels: int) -> Preprocessing:
     """Read what a backbone's config.json says of its images, in timm's words.
 
     Raises:
@@ -45,13 +45,13 @@ def recorded_statistics(folder: Path, channels: int) -> DataStatistics:
         raise SSLKitError(f"{file}: {error}") from error
 
 
-def timm_statistics(record: Mapping[str, Any], channels: int) -> DataStatistics:
+def timm_statistics(record: Mapping[str, Any], channels: int) -> Preprocessing:
     """Return what timm's record of weights says of their images; what it leaves out is the default.
 
     The shorter side is resized to 8/7 of the size, the paper's 256 for 224.
     """
-    default = default_statistics(channels)
+    default = default_preprocessing(channels)
     fits = len(record.get("mean", ())) == len(record.get("std", ())) == channels
     mean, std = (tuple(record["mean"]), tuple(record["std"])) if fits else (default.mean, default.std)
     size = int(record.get("input_size", [default.size])[-1])
-    return DataStatistics(channels, mean, std, size=size, resize=round(size * 8 / 7))
+    return Preprocessing(channels, mean, std, size=size, resize=round(size * 8 / 7))

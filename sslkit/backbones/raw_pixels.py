@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, RecipeError, UnknownName
-from sslkit.types import DataStatistics, Features
+from sslkit.types import Features, Preprocessing
 
 Variant = Literal["plain", "centered", "gray-centered"]
 
@@ -57,7 +57,7 @@ class RawPixels(Backbone):
             pixels = pixels - pixels.mean((1, 2, 3), keepdim=True)
         return Features(pixels.flatten(1))
 
-    def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
+    def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
         """Write config.json; there are no weights."""
         folder.mkdir(parents=True, exist_ok=True)
         arguments = {"variant": self.variant, "in_chans": self.in_chans, "size": self.size}

@@ -65,7 +65,7 @@ def read_weights(place: str, network: str | None = None) -> Weights:
     source = f"the {model.network} of {place}" if is_run else place
     # What timm and the Hub offer may have been trained by another rule than timm's.
     positions = getattr(model.backbone, "positions", None) if path.is_dir() else None
-    return Weights(source, model.backbone.named_weights(), statistics=model.statistics, positions=positions)
+    return Weights(source, model.backbone.named_weights(), preprocessing=model.preprocessing, positions=positions)
 
 
 def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -> Match:

@@ -11,7 +11,7 @@ from timm.layers import PatchEmbed
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from sslkit.backbones.preprocessing import default_statistics
+from sslkit.backbones.preprocessing import default_preprocessing
 from sslkit.backbones.resampling import resample
 from sslkit.backbones.scaled_positions import use_scaled_positions
 from sslkit.backbones.timm_models import (
@@ -24,7 +24,7 @@ from sslkit.backbones.timm_models import (
 )
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, RecipeError, UnknownName
-from sslkit.types import DataStatistics, Features
+from sslkit.types import Features, Preprocessing
 
 Positions = Literal["timm", "dino"]
 """Whose rule position embeddings are resampled by."""
@@ -186,19 +186,19 @@ class TimmBackbone(Backbone):
             return False
         return embed.dynamic_feat_size((size, size)) != embed.grid_size
 
-    def save(self, folder: Path, statistics: DataStatistics | None = None) -> None:
+    def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
         """Write model.safetensors and config.json, with no word on timm's own weights, which these no longer are.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
         ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
-        ``statistics`` that timm has words for, or those of `default_statistics`.
+        ``preprocessing`` that timm has words for, or those of `default_preprocessing`.
         With ``positions="dino"`` timm's features are these at the stored size alone; `save_for_timm` chooses that size.
 
         Raises:
-            NotSupported: the model takes images of one size alone, and the statistics are of another.
+            NotSupported: the model takes images of one size alone, and the preprocessing is of another.
         """
-        arguments, default = self._portable_arguments(), default_statistics(self.in_chans)
-        images = images_for_timm(statistics) if statistics else {"mean": default.mean, "std": default.std}
+        arguments, default = self._portable_arguments(), default_preprocessing(self.in_chans)
+        images = images_for_timm(preprocessing) if preprocessing else {"mean": default.mean, "std": default.std}
         architecture = {"in_chans": self.in_chans, **arguments["model_args"]}
         if getattr(self.model, "dynamic_img_size", False):
             architecture["dynamic_img_size"] = True
@@ -217,10 +217,10 @@ class TimmBackbone(Backbone):
         except ValueError as error:
             raise NotSupported(f"timm cannot write {self.name!r}: {error}") from error
 
-    def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
+    def save_for_timm(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Write the same files, if timm can read them.
 
-        With ``positions="dino"`` the positions are stored as they are at the size of ``statistics``, where timm then
+        With ``positions="dino"`` the positions are stored as they are at the size of ``preprocessing``, where timm then
         gives the same features; at other sizes it resamples them by its own rule.
 
         Raises:
@@ -231,8 +231,8 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        portable = self if self.positions == "timm" else self._stored_for(statistics.size)
-        portable.save(folder, statistics)
+        portable = self if self.positions == "timm" else self._stored_for(preprocessing.size)
+        portable.save(folder, preprocessing)
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":

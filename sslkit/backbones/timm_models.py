@@ -11,7 +11,7 @@ from timm.models.resnet import ResNet
 from torch import nn
 
 from sslkit.errors import NotSupported, SSLKitError, UnknownName
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 FOREIGN = ("hf-hub:", "hf_hub:", "local-dir:")
 """Names that start so are read from a hub or a folder, not from timm's list."""
@@ -80,19 +80,19 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
     resnet.maxpool = nn.Identity()
 
 
-def images_for_timm(statistics: DataStatistics) -> dict[str, Any]:
+def images_for_timm(preprocessing: Preprocessing) -> dict[str, Any]:
     """Say how images are prepared in timm's words.
 
     timm resizes the shorter side to ``floor(size / crop_pct)``, so ``crop_pct`` is the largest number that gives
-    ``statistics.resize``: the quotient, or the number before it where floor would lose a pixel.
+    ``preprocessing.resize``: the quotient, or the number before it where floor would lose a pixel.
     """
-    crop_pct = statistics.size / statistics.resize
-    while math.floor(statistics.size / crop_pct) < statistics.resize:
+    crop_pct = preprocessing.size / preprocessing.resize
+    while math.floor(preprocessing.size / crop_pct) < preprocessing.resize:
         crop_pct = math.nextafter(crop_pct, 0)
     return {
-        "input_size": (statistics.channels, statistics.size, statistics.size),
-        "mean": tuple(statistics.mean),
-        "std": tuple(statistics.std),
+        "input_size": (preprocessing.channels, preprocessing.size, preprocessing.size),
+        "mean": tuple(preprocessing.mean),
+        "std": tuple(preprocessing.std),
         "interpolation": "bicubic",
         "crop_pct": crop_pct,
         "crop_mode": "center",

@@ -61,7 +61,7 @@ class Start:
         if beside:
             yield f"  not used: {listed(beside)}"
         yield f"  {listed(groups(self.heads))} taken too" if self.heads else "  the head starts afresh"
-        theirs = self.weights.statistics
+        theirs = self.weights.preprocessing
         if self.note:
             yield f"  {self.note}"
         if theirs and (list(theirs.mean), list(theirs.std)) != (list(data.mean), list(data.std)):
@@ -110,8 +110,10 @@ def _note_on_positions(rule: str | None, backbone: Backbone, sizes: Collection[i
     if rule is None or not isinstance(backbone, HasPositions) or backbone.positions == rule:
         return ""
     resampled = [str(size) for size in sorted(set(sizes)) if backbone.resamples(size)]
-    ways = f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
-    return f"views of {', '.join(resampled)} px: positions are resampled {ways}" if resampled else ""
+    resume_support = (
+        f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
+    )
+    return f"views of {', '.join(resampled)} px: positions are resampled {resume_support}" if resampled else ""
 
 
 def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:

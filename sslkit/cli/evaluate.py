@@ -163,16 +163,16 @@ def _measure(evaluator: "Evaluator", spec: str, options: dict[str, str]) -> list
 
     device = choose_device(options.get("--device", "auto"), "--device")
     model = load_model(spec, options.get("--network", "teacher"))
-    statistics = model.statistics
+    preprocessing = model.preprocessing
     if "--size" in options:
         size = _number(options, "--size", 0)
-        statistics = replace(statistics, size=size, resize=round(size * 8 / 7))
-    statistics = replace(statistics, resize=_number(options, "--resize", statistics.resize))
-    train, test = _images(spec, options, statistics.channels)
+        preprocessing = replace(preprocessing, size=size, resize=round(size * 8 / 7))
+    preprocessing = replace(preprocessing, resize=_number(options, "--resize", preprocessing.resize))
+    train, test = _images(spec, options, preprocessing.channels)
     workers = _number(options, "--workers", default_workers(test), least=0)
     limit = _number(options, "--limit", 0) if "--limit" in options else None
     batch_size = _number(options, "--batch-size", 256)
-    data = evaluation_data(train, test, statistics, batch_size, device, workers, limit)
+    data = evaluation_data(train, test, preprocessing, batch_size, device, workers, limit)
     rows = evaluate(model.backbone.to(device), [evaluator], data, network=model.network)
     if not rows:
         raise SSLKitError(f"{evaluator.command} needs labels: {test.name} or {train.name} has none")

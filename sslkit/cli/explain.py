@@ -27,11 +27,11 @@ def run(argv: Sequence[str]) -> int:
     words = read_recipe_arguments(argv, "explain", options=("--num-images", "--processes", "--apply"))
     num_images, processes = (_count(words.options, name) for name in ("--num-images", "--processes"))
     apply = words.options.get("--apply")
-    from sslkit.cli.explanation import Wishes, explain
+    from sslkit.cli.explanation import ExplainOptions, explain
     from sslkit.recipe import load
 
-    wishes = Wishes(num_images, processes or 1, Path(apply).expanduser() if apply else None)
-    explain(load(words.recipe, words.overrides), [words.recipe, *words.overrides], wishes)
+    options = ExplainOptions(num_images, processes or 1, Path(apply).expanduser() if apply else None)
+    explain(load(words.recipe, words.overrides), [words.recipe, *words.overrides], options)
     return 0
 
 

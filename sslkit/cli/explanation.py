@@ -24,7 +24,7 @@ from sslkit.recommendation import Recommendation, RunContext, overrides
 
 
 @dataclass(frozen=True)
-class Wishes:
+class ExplainOptions:
     """What a recipe is explained for.
 
     Args:
@@ -38,7 +38,7 @@ class Wishes:
     apply: Path | None = None
 
 
-def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
+def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> None:
     """Print a recipe's parts, its course, what speaks against it, and what would settle that.
 
     Images are neither read nor needed where their number is known.
@@ -46,35 +46,35 @@ def explain(recipe: Recipe, words: Sequence[str], wishes: Wishes) -> None:
     Args:
         recipe: what to explain.
         words: the name or the file that it was read from, and the overrides.
-        wishes: what it is explained for.
+        options: what it is explained for.
 
     Raises:
         SSLKitError: parts that do not fit together, or proposals that cannot be written.
     """
-    if wishes.apply is not None:
-        check_new_file(wishes.apply)
-    if wishes.num_images is not None:
-        recipe = changed(recipe, {"data.num_images": wishes.num_images})
+    if options.apply is not None:
+        check_new_file(options.apply)
+    if options.num_images is not None:
+        recipe = changed(recipe, {"data.num_images": options.num_images})
     screen, builder = Screen(), recipe.builder()
-    _check(recipe, builder, wishes)
-    num_images, counted = _num_images(builder, wishes)
-    if num_images is None and wishes.apply is not None:
+    _check(recipe, builder, options)
+    num_images, counted = _num_images(builder, options)
+    if num_images is None and options.apply is not None:
         raise SSLKitError("--apply: what to propose depends on the number of images; --num-images N tells it")
     file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
     screen.heading(recipe.name, file)
     screen.columns(component_rows(recipe))
     screen.gap()
-    context = run_context(builder, num_images, wishes.processes) if num_images is not None else None
+    context = run_context(builder, num_images, options.processes) if num_images is not None else None
     told = component_descriptions(builder, context) if context is not None else {}
     constant = ((name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1)
-    time, costs = time_rows(builder, num_images, counted, wishes.processes), cost_rows(builder, wishes.processes)
+    time, costs = time_rows(builder, num_images, counted, options.processes), cost_rows(builder, options.processes)
     screen.columns([*network_rows(builder), *time, *constant, *costs], styles=("bold", ""))
     if context is not None:
         screen.gap()
         header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
         screen.columns([header, *schedule_rows(builder, context.clock, told)], styles=("cyan", "", "", ""))
         _show_durations(screen, duration_rows(recipe, context.clock))
-        _advise(screen, recipe, builder, words, context, wishes.apply)
+        _advise(screen, recipe, builder, words, context, options.apply)
 
 
 def _advise(
@@ -90,17 +90,17 @@ def _advise(
         screen.text(apply_to(file, mended, words[0], settled))
 
 
-def _check(recipe: Recipe, builder: Builder, wishes: Wishes) -> None:
+def _check(recipe: Recipe, builder: Builder, options: ExplainOptions) -> None:
     """Refuse what training would refuse before it reads an image."""
     check_sizes(builder.part("views"), builder.part("method.backbone"), recipe.root.at("views"))
     part = builder.part
-    validate(part("method"), part("views"), part("optimization"), part("runtime"), wishes.processes)
+    validate(part("method"), part("views"), part("optimization"), part("runtime"), options.processes)
 
 
-def _num_images(builder: Builder, wishes: Wishes) -> tuple[int | None, str]:
+def _num_images(builder: Builder, options: ExplainOptions) -> tuple[int | None, str]:
     """Return how many images an epoch has and who says so, or None and why nobody can."""
-    if wishes.num_images is not None:
-        return wishes.num_images, "--num-images"
+    if options.num_images is not None:
+        return options.num_images, "--num-images"
     if (number := builder.part("data.num_images")) is not None:
         return number, "data.num_images"
     try:

@@ -13,7 +13,7 @@ from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
 from sslkit.data.worker_signals import outlive_interruption
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
-from sslkit.types import DataStatistics, EvaluationData, Labelled
+from sslkit.types import EvaluationData, LabelledImages, Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
 logger = logging.getLogger("sslkit.evaluation")
@@ -22,7 +22,7 @@ logger = logging.getLogger("sslkit.evaluation")
 def evaluation_data(
     train: ImageSource,
     test: ImageSource,
-    statistics: DataStatistics,
+    preprocessing: Preprocessing,
     batch_size: int = 256,
     device: torch.device | str = "cpu",
     num_workers: int = 0,
@@ -34,12 +34,12 @@ def evaluation_data(
         DataError: test images are of a class that the training images do not name.
     """
     view = EvaluationView(
-        statistics.size,
-        statistics.resize,
-        statistics.channels,
-        statistics.mean,
-        statistics.std,
-        None if statistics.value_range is None else (statistics.value_range[0], statistics.value_range[1]),
+        preprocessing.size,
+        preprocessing.resize,
+        preprocessing.channels,
+        preprocessing.mean,
+        preprocessing.std,
+        None if preprocessing.value_range is None else (preprocessing.value_range[0], preprocessing.value_range[1]),
     )
     return EvaluationData(
         labelled(train, view, batch_size, device, num_workers, limit),
@@ -55,7 +55,7 @@ def labelled(
     num_workers: int = 0,
     limit: int | None = None,
     labels: Tensor | None = None,
-) -> Labelled:
+) -> LabelledImages:
     """Return a source's images in batches, in order.
 
     Images that cannot be read are left out; the first pass says in the log how many and which.
@@ -81,7 +81,7 @@ def labelled(
     signals = outlive_interruption if num_workers else None
     loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=_collate, worker_init_fn=signals)
     passes = _Passes(source.name, loader, torch.device(device))
-    return Labelled(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
+    return LabelledImages(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 
 
 class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):

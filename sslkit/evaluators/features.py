@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sslkit.contracts import Backbone
 from sslkit.errors import DataError
-from sslkit.types import Labelled, at_least_float32
+from sslkit.types import LabelledImages, at_least_float32
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def frozen(backbone: Backbone) -> Iterator[None]:
             module.training = mode
 
 
-def stream(backbone: Backbone, labelled: Labelled) -> Iterator[tuple[Tensor, Tensor]]:
+def stream(backbone: Backbone, labelled: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the features (B, F), float32 or wider, and labels (B,) of each batch; run it inside ``frozen``.
 
     Raises:
@@ -36,7 +36,7 @@ def stream(backbone: Backbone, labelled: Labelled) -> Iterator[tuple[Tensor, Ten
         yield at_least_float32(backbone(images).cls), labels.to(images.device)
 
 
-def extract(backbone: Backbone, labelled: Labelled) -> tuple[Tensor, Tensor]:
+def extract(backbone: Backbone, labelled: LabelledImages) -> tuple[Tensor, Tensor]:
     """Return all features (N, F), float32 or wider, not normalised, and labels (N,).
 
     Raises:

@@ -12,7 +12,7 @@ from sslkit.contracts import Backbone, Evaluator
 from sslkit.errors import DataError, RecipeError
 from sslkit.evaluators.features import extract, frozen, stream
 from sslkit.evaluators.nearest import Nearest
-from sslkit.types import EvaluationData, Labelled
+from sslkit.types import EvaluationData, LabelledImages
 
 NEVER = torch.iinfo(torch.long).max
 
@@ -70,7 +70,7 @@ class KNN(Evaluator):
             if (data.train.num_classes or 0) >= 5:
                 yield f"knn/top5@{k}", percent(rank < 5)
 
-    def _search(self, backbone: Backbone, train: Labelled, queries: Tensor) -> Nearest:
+    def _search(self, backbone: Backbone, train: LabelledImages, queries: Tensor) -> Nearest:
         nearest = Nearest(queries, max(self.k))
         with frozen(backbone):
             for features, labels in in_chunks(stream(backbone, train), self.chunk):

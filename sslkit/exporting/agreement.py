@@ -8,22 +8,27 @@ from torch import Tensor
 from sslkit.contracts import Backbone
 from sslkit.data.textures import Textures
 from sslkit.errors import SSLKitError
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
 TOLERANCE = 1e-4
 """Largest relative difference of an export's features; float32 rounding alone gave up to 2e-5 (a ViT-S)."""
 
 
-def trial_images(statistics: DataStatistics) -> list[Tensor]:
+def trial_images(preprocessing: Preprocessing) -> list[Tensor]:
     """Return batches of 4, 8 and 1 images (N, C, H, W): noise, and textures as the run's images are prepared."""
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(4, statistics.channels, statistics.size, statistics.size, generator=generator)
+    noise = torch.randn(4, preprocessing.channels, preprocessing.size, preprocessing.size, generator=generator)
     view = EvaluationView(
-        statistics.size, statistics.resize, statistics.channels, statistics.mean, statistics.std, (0.0, 255.0)
+        preprocessing.size,
+        preprocessing.resize,
+        preprocessing.channels,
+        preprocessing.mean,
+        preprocessing.std,
+        (0.0, 255.0),
     )
-    bands = [band % 3 for band in range(statistics.channels)]
-    pictures, _ = Textures(8, max(statistics.resize, 8)).pictures
+    bands = [band % 3 for band in range(preprocessing.channels)]
+    pictures, _ = Textures(8, max(preprocessing.resize, 8)).pictures
     textures = torch.stack([view(picture[bands]) for picture in pictures])
     return [noise, textures, textures[:1]]
 

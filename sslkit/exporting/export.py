@@ -80,14 +80,14 @@ def export(
     source = read_source(Path(run), network, license=license, repository=repository)
     folder = Path(out).expanduser().resolve() if out else source.folder.with_name(f"{source.name}-{to}")
     _check_free(folder)
-    batches = trial_images(source.statistics)
+    batches = trial_images(source.preprocessing)
     expected = features_of(source.backbone, batches)
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         TARGETS[to].write(source, temporary)
-        text = json.dumps(asdict(source.statistics), indent=1) + "\n"
+        text = json.dumps(asdict(source.preprocessing), indent=1) + "\n"
         (temporary / "data.json").write_text(text, encoding="utf-8")
         difference = largest_difference(TARGETS[to].read(temporary), batches, expected)
         _check_agreement(to, difference)

@@ -37,7 +37,7 @@ def _opening(source: Source) -> str:
 
 
 def _use(source: Source) -> str:
-    size = source.statistics.size
+    size = source.preprocessing.size
     return f"""\
 ## Use
 
@@ -47,23 +47,24 @@ import timm, torch
 model = timm.create_model("hf-hub:{source.repository or "OWNER/NAME"}", pretrained=True, num_classes=0).eval()
 mean, std = (torch.tensor(model.pretrained_cfg[key])[:, None, None] for key in ("mean", "std"))
 with torch.no_grad():
-    features = model((images - mean) / std)  # images: (N, {source.statistics.channels}, {size}, {size}) in 0..1
+    features = model((images - mean) / std)  # images: (N, {source.preprocessing.channels}, {size}, {size}) in 0..1
 ```"""
 
 
 def _images(source: Source) -> str:
-    statistics = source.statistics
-    low, high = statistics.value_range or ("0", "the largest of the dtype (255 of uint8, 1 of floating images)")
+    preprocessing = source.preprocessing
+    low, high = preprocessing.value_range or ("0", "the largest of the dtype (255 of uint8, 1 of floating images)")
     rows = {
-        "channels": statistics.channels,
+        "channels": preprocessing.channels,
         "pixel values that are 0 and 1": f"{low} and {high}",
-        "mean, of values in 0..1": ", ".join(map(str, statistics.mean)),
-        "standard deviation": ", ".join(map(str, statistics.std)),
-        "size": f"shorter side to {statistics.resize} px (bicubic, antialiased), then the central {statistics.size} px",
+        "mean, of values in 0..1": ", ".join(map(str, preprocessing.mean)),
+        "standard deviation": ", ".join(map(str, preprocessing.std)),
+        "size": f"shorter side to {preprocessing.resize} px (bicubic, antialiased), then the central "
+        f"{preprocessing.size} px",
     }
     if getattr(source.backbone, "positions", "timm") != "timm":
         rows["positions"] = (
-            f"stored for {statistics.size} px; for other sizes timm resamples them by its own rule, the run by that of "
+            f"stored for {preprocessing.size} px; for other sizes timm resamples them by its own rule, the run by that of "
             "DINO's code, so that features differ"
         )
     return "## Images\n\n" + "\n".join(f"- {name}: {value}" for name, value in rows.items())

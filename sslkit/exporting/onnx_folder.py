@@ -28,7 +28,7 @@ def write(source: Source, folder: Path) -> None:
         NotSupported: a package is missing, or the backbone does what ONNX cannot say.
     """
     check_packages()
-    shape = (source.statistics.channels, source.statistics.size, source.statistics.size)
+    shape = (source.preprocessing.channels, source.preprocessing.size, source.preprocessing.size)
     features = _Features(source.backbone).eval()
     try:
         program: Any = torch.onnx.export(
@@ -43,7 +43,7 @@ def write(source: Source, folder: Path) -> None:
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise NotSupported(f"{type(source.backbone).__name__} cannot be written as ONNX: {reason}") from error
-    program.model.metadata_props["data_statistics"] = json.dumps(asdict(source.statistics))
+    program.model.metadata_props["data_statistics"] = json.dumps(asdict(source.preprocessing))
     program.save(folder / FILE)
     graph = {
         "file": FILE,

@@ -6,7 +6,7 @@ from pathlib import Path
 from sslkit.backbones.loading import load_model
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Source:
         folder: the run folder, or that of a backbone without a run.
         network: what the backbone is: teacher, student, or the name of its folder.
         backbone: in eval mode and float32, on the CPU.
-        statistics: how its images are prepared.
+        preprocessing: how its images are prepared.
         license: of the weights, as the Hub calls it ("apache-2.0"); None leaves it open.
         repository: where they will be on the Hub, OWNER/NAME.
     """
@@ -25,7 +25,7 @@ class Source:
     folder: Path
     network: str
     backbone: Backbone
-    statistics: DataStatistics
+    preprocessing: Preprocessing
     license: str | None = None
     repository: str | None = None
 
@@ -49,4 +49,4 @@ def read_source(
         raise SSLKitError(f"{folder} does not exist. RUN is a run folder, or one that holds a backbone.")
     model = load_model(str(place), network)
     run = next((path for path in (place, place.parent) if (path / "recipe.yaml").is_file()), place)
-    return Source(run, model.network, model.backbone, model.statistics, license, repository)
+    return Source(run, model.network, model.backbone, model.preprocessing, license, repository)

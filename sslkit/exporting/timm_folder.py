@@ -9,14 +9,14 @@ from torch import Tensor
 
 from sslkit.errors import NotSupported, SSLKitError
 from sslkit.exporting.source import Source
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 
 @runtime_checkable
 class KnownToTimm(Protocol):
     """A backbone that timm can load."""
 
-    def save_for_timm(self, folder: Path, statistics: DataStatistics) -> None:
+    def save_for_timm(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Write model.safetensors and a config.json that say all that timm must know.
 
         Raises:
@@ -33,7 +33,7 @@ def write(source: Source, folder: Path) -> None:
     backbone = source.backbone
     if not isinstance(backbone, KnownToTimm):
         raise NotSupported(f"{type(backbone).__name__} is no timm model. --to onnx takes any backbone.")
-    backbone.save_for_timm(folder, source.statistics)
+    backbone.save_for_timm(folder, source.preprocessing)
 
 
 def read(folder: Path) -> Callable[[Tensor], Tensor]:

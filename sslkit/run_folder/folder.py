@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from sslkit.backbones.preprocessing import read_statistics
+from sslkit.backbones.preprocessing import read_preprocessing
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError
 from sslkit.run_folder.atomic_write import sync, writable, write_text
 from sslkit.run_folder.lock import alone_in
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 logger = logging.getLogger("sslkit.training")
 
@@ -104,7 +104,7 @@ class RunFolder:
         if (self.path / "recipe.yaml").exists() and self._identity() not in (None, record.identity):
             raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
 
-    def start(self, record: Record, statistics: DataStatistics, resume: bool) -> None:
+    def start(self, record: Record, preprocessing: Preprocessing, resume: bool) -> None:
         """Make the folder and write what does not change.
 
         Raises:
@@ -117,10 +117,10 @@ class RunFolder:
             if not recipe.exists():
                 write_text(recipe, record.recipe)
             write_text(self.path / "environment.json", json.dumps(environment(record), indent=1) + "\n")
-            write_text(self.path / "data.json", json.dumps(asdict(statistics), indent=1) + "\n")
+            write_text(self.path / "data.json", json.dumps(asdict(preprocessing), indent=1) + "\n")
 
     def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
-        """Write each network's backbone by itself, under its name, whole or not at all, with data.json's statistics.
+        """Write each network's backbone by itself, under its name, whole or not at all, with data.json's preprocessing.
 
         One that cannot be saved by itself costs a warning: the checkpoints hold it too.
 
@@ -128,13 +128,13 @@ class RunFolder:
             OSError: it cannot be written; what was there stays.
             SSLKitError: data.json is damaged.
         """
-        statistics = read_statistics(self.path)
+        preprocessing = read_preprocessing(self.path)
         for name, backbone in backbones.items():
             temporary = self.path / f".{name}.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir()
             try:
-                backbone.save(temporary, statistics)
+                backbone.save(temporary, preprocessing)
                 self._put(temporary, name)
             except NotSupported as error:
                 logger.warning("%s/ is not written: %s", name, error)

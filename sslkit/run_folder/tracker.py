@@ -26,7 +26,7 @@ Moment = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Ways:
+class ResumeSupport:
     """How a tracker names a run, and goes on with it.
 
     Args:
@@ -46,16 +46,16 @@ class Ways:
 
 WAYS = {
     # Whatever lies in its folder is hidden from a new run.
-    "tensorboard": Ways(
+    "tensorboard": ResumeSupport(
         lambda folder: {"purge_step": 0}, lambda writer: str(writer.log_dir), lambda name: {"purge_step": None}
     ),
-    "wandb": Ways(
+    "wandb": ResumeSupport(
         lambda folder: {"name": folder.name, "dir": str(folder)},
         lambda run: str(run.id),
         lambda name: {"id": name, "resume": "allow"},
         drops=True,
     ),
-    "mlflow": Ways(
+    "mlflow": ResumeSupport(
         lambda folder: {"run_name": folder.name},
         lambda run: str(run.info.run_id),
         lambda name: {"run_id": name},
@@ -82,7 +82,7 @@ class Tracker:
 
     def tell(self, moment: Moment, numbers: Mapping[str, float]) -> None:
         """Tell it numbers of a step."""
-        step, illegal = moment[0], self.ways.illegal if self.ways else None
+        step, illegal = moment[0], self.resume_support.illegal if self.resume_support else None
         named = {re.sub(illegal, "_", name) if illegal else name: value for name, value in numbers.items()}
         self._guarded(f"step {step}", lambda: self.tracker.log(named, step=step))
 
@@ -91,13 +91,17 @@ class Tracker:
         self._guarded("the end", self.tracker.finish)
 
     @property
-    def ways(self) -> Ways | None:
+    def resume_support(self) -> ResumeSupport | None:
         """How a later process goes on with its run; None where that is not known."""
         return WAYS.get(self.name)
 
     def state(self) -> dict[str, Any] | None:
         """Return what that process needs, as JSON takes it, or None."""
-        return {"run": self.ways.name(self.tracker.tracker), "told": sorted(self.told)} if self.ways else None
+        return (
+            {"run": self.resume_support.name(self.tracker.tracker), "told": sorted(self.told)}
+            if self.resume_support
+            else None
+        )
 
     def _guarded(self, moment: str, act: Callable[[], Any]) -> None:
         if self.failed:
@@ -145,8 +149,8 @@ def start(
     """
     kind, given = LOGGER_TYPE_TO_CLASS[name], dict(arguments)
     if name in WAYS:
-        ways = WAYS[name]
-        given = ways.fresh(folder) | (ways.again(state["run"]) if state else {}) | given
+        resume_support = WAYS[name]
+        given = resume_support.fresh(folder) | (resume_support.again(state["run"]) if state else {}) | given
     if kind is LOGGER_TYPE_TO_CLASS["tensorboard"]:
         project = name  # The last part of its path; the folder already says whose run it is.
     else:

@@ -67,7 +67,7 @@ class Trackers:
         for tracker in self.started:
             if not tracker.goes_on:
                 _tell([tracker], (told for told in history if told[0] not in again))
-            elif tracker.ways and not tracker.ways.drops:
+            elif tracker.resume_support and not tracker.resume_support.drops:
                 tracker.told = again | {moment for moment in tracker.told if _comes_again(moment, first)}
         if self.started or self._state.exists():
             states = {tracker.name: state for tracker in self.started if (state := tracker.state())}

@@ -11,7 +11,7 @@ from sslkit.contracts import START, TeacherUpdate
 from sslkit.errors import RecipeError
 from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, levels_of, rewritten, value_at
-from sslkit.teachers.matched_parameters import paired_parameters
+from sslkit.teachers.matched_parameters import matched_parameters
 
 SHORTEST = 0.97
 """The least published momentum (BYOL over 40 epochs): half of the teacher is forgotten in 23 steps."""
@@ -42,7 +42,7 @@ class EMA(TeacherUpdate):
 
     @torch.no_grad()
     def after_step(self, student: nn.Module, teacher: nn.Module, clock: Clock = START) -> None:
-        teachers, students = paired_parameters(student, teacher)
+        teachers, students = matched_parameters(student, teacher)
         torch._foreach_lerp_(teachers, students, 1.0 - value_at(self.momentum, clock))
 
     def metrics(self, clock: Clock) -> dict[str, float]:

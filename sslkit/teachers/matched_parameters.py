@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 
-def paired_parameters(student: nn.Module, teacher: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+def matched_parameters(student: nn.Module, teacher: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """Return the teacher's parameters and the student's namesakes, as (teachers, students).
 
     The student may have more (a predictor); buffers are left out, because averaging integer counters and batch
@@ -23,5 +23,5 @@ def paired_parameters(student: nn.Module, teacher: nn.Module) -> tuple[list[Tens
 @torch.no_grad()
 def copy_parameters(student: nn.Module, teacher: nn.Module) -> None:
     """Set the teacher's parameters to the student's."""
-    teachers, students = paired_parameters(student, teacher)
+    teachers, students = matched_parameters(student, teacher)
     torch._foreach_copy_(teachers, students)

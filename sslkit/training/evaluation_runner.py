@@ -16,7 +16,7 @@ from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluation.shared_backbone import shared
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import INIT_FROM, append_results
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 logger = logging.getLogger("sslkit.training")
 
@@ -30,7 +30,7 @@ class EvaluationRunner:
     Args:
         section: what to measure.
         data: the images.
-        statistics: how evaluators see them.
+        preprocessing: how evaluators see them.
         device: where the networks are.
         path: results.json.
         num_workers: processes that read images, of each process.
@@ -44,7 +44,7 @@ class EvaluationRunner:
         self,
         section: Evaluation,
         data: Data,
-        statistics: DataStatistics,
+        preprocessing: Preprocessing,
         device: torch.device,
         path: Path,
         num_workers: int = 0,
@@ -53,7 +53,7 @@ class EvaluationRunner:
         for name in section.baselines:
             if name not in BASELINES:
                 raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
-        self.section, self.data, self.statistics, self.device, self.path = section, data, statistics, device, path
+        self.section, self.data, self.preprocessing, self.device, self.path = section, data, preprocessing, device, path
         self.num_workers, self.meet = num_workers, meet
         self.evaluators = list(section.evaluators)
         self.waiting: list[Mapping[str, Any]] = []
@@ -68,7 +68,7 @@ class EvaluationRunner:
         if not self.evaluators or test is None:
             return []
         batch_size, workers = self.section.batch_size, self.num_workers
-        images = evaluation_data(train, test, self.statistics, batch_size, self.device, workers)
+        images = evaluation_data(train, test, self.preprocessing, batch_size, self.device, workers)
         with shared(backbone, self.meet) as seen:
             rows = evaluate(seen, self.evaluators, images, network=network, step=step)
         # One that was skipped has said so and need not say it again.
@@ -111,4 +111,4 @@ class EvaluationRunner:
                 self.measure(untrained, name, step=0)
             else:
                 for variant in RawPixels.VARIANTS:
-                    self.measure(RawPixels(variant, self.statistics.channels), f"{name} ({variant})", step=0)
+                    self.measure(RawPixels(variant, self.preprocessing.channels), f"{name} ({variant})", step=0)

@@ -3,7 +3,7 @@
 from sslkit.clock import Clock
 from sslkit.errors import RecipeError
 from sslkit.recipe.sections import BuiltRecipe
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
 
@@ -22,7 +22,7 @@ def start_clock(parts: BuiltRecipe) -> Clock:
     return plan.clock(images)
 
 
-def data_statistics(parts: BuiltRecipe) -> DataStatistics:
+def preprocessing_of(parts: BuiltRecipe) -> Preprocessing:
     """Return how evaluators see the images: as large as the global views unless the recipe says otherwise.
 
     Raises:
@@ -35,4 +35,4 @@ def data_statistics(parts: BuiltRecipe) -> DataStatistics:
         EvaluationView(size, resize, data.channels, data.mean, data.std)
     except RecipeError as error:
         raise RecipeError(f"evaluation.view_size {size}, evaluation.resize {resize}: {error}") from error
-    return DataStatistics(data.channels, data.mean, data.std, data.value_range, size, resize)
+    return Preprocessing(data.channels, data.mean, data.std, data.value_range, size, resize)

@@ -35,7 +35,7 @@ from sslkit.training.intervals import is_due, is_logged
 from sslkit.training.loader import Batch, StepBatches, default_workers, load_batches
 from sslkit.training.metrics_row import step_row
 from sslkit.training.progress import ProgressDisplay
-from sslkit.training.setup import data_statistics, start_clock
+from sslkit.training.setup import preprocessing_of, start_clock
 from sslkit.training.signals import Interruption
 from sslkit.training.stopwatch import Stopwatch
 from sslkit.training.visualization import VisualizationData
@@ -88,14 +88,14 @@ class Trainer:
                 branch.backbone.compile(options=COMPILE_OPTIONS)
         self.executor = AccelerateExecutor(self.accelerator, self.model.student)
         self.optimizer = build_optimizer(parts.optimization, self.model.student)
-        self.statistics = data_statistics(parts)
+        self.preprocessing = preprocessing_of(parts)
         workers = parts.runtime.num_workers
         self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
         self.interruption = Interruption(self._answer_signal)
         self.evaluation_runner = EvaluationRunner(
             parts.evaluation,
             parts.data,
-            self.statistics,
+            self.preprocessing,
             self.device,
             self.folder.results,
             self.num_workers,
@@ -156,7 +156,7 @@ class Trainer:
         """Take up the newest checkpoint, and forget what was written after it: it is done again."""
         if self.is_main:
             self.trackers.start(self.record.recipe)
-            self.folder.start(self.record, self.statistics, resume)
+            self.folder.start(self.record, self.preprocessing, resume)
         else:
             self.console.quiet = True
         wait_for_all()
@@ -188,7 +188,7 @@ class Trainer:
         """Images, views and features for pictures."""
         return VisualizationData(
             self.parts,
-            self.statistics,
+            self.preprocessing,
             self.device,
             self.model.teacher.backbone,
             lambda: self.make_views(self.batches()[0], epoch=0),

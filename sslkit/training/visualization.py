@@ -11,7 +11,7 @@ from sslkit.contracts import Backbone
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluators.features import frozen
 from sslkit.recipe.sections import BuiltRecipe
-from sslkit.types import DataStatistics, Views
+from sslkit.types import Preprocessing, Views
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class VisualizationData:
 
     Args:
         parts: the filled recipe.
-        statistics: how evaluators see the images.
+        preprocessing: how evaluators see the images.
         device: where the backbone is.
         backbone: the teacher's.
         first_views: makes the views of the first batch of the first epoch.
@@ -43,12 +43,12 @@ class VisualizationData:
     def __init__(
         self,
         parts: BuiltRecipe,
-        statistics: DataStatistics,
+        preprocessing: Preprocessing,
         device: torch.device,
         backbone: Backbone,
         first_views: Callable[[], Views],
     ) -> None:
-        self.parts, self.statistics, self.device = parts, statistics, device
+        self.parts, self.preprocessing, self.device = parts, preprocessing, device
         self.backbone, self.first_views = backbone, first_views
 
     def sample_views(self, count: int) -> Views:
@@ -60,7 +60,7 @@ class VisualizationData:
         """Return at most ``limit`` images of that part of the data, always the same ones."""
         train, test = self.parts.data.train, self.parts.data.test or self.parts.data.train
         batch_size = self.parts.evaluation.batch_size
-        data = evaluation_data(train, test, self.statistics, batch_size, self.device, limit=limit)
+        data = evaluation_data(train, test, self.preprocessing, batch_size, self.device, limit=limit)
         seen = []
         with frozen(self.backbone):
             for images, labels in getattr(data, part).batches():
@@ -71,7 +71,7 @@ class VisualizationData:
 
     def as_picture(self, image: Tensor) -> Tensor:
         """Undo the normalisation of (C, H, W): (H, W, 3) in 0..1; of more bands the first three are shown."""
-        statistics = self.statistics
-        mean, std = (torch.tensor(values)[:, None, None] for values in (statistics.mean, statistics.std))
+        preprocessing = self.preprocessing
+        mean, std = (torch.tensor(values)[:, None, None] for values in (preprocessing.mean, preprocessing.std))
         bands = (image * std + mean).clamp(0, 1)
         return (bands[:3] if len(bands) >= 3 else bands[:1].expand(3, -1, -1)).permute(1, 2, 0)

@@ -9,17 +9,17 @@ from sslkit.backbones.loading import load_model
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import SSLKitError
-from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, DataStatistics
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
-OWN = DataStatistics(3, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0, 9], 48, 54)
+OWN = Preprocessing(3, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], [0, 9], 48, 54)
 
 
 def test_a_folder_alone_keeps_the_mean_and_std_that_it_was_saved_with(tmp_path):
     TimmBackbone("test_vit").save(tmp_path, OWN)
-    found = load_model(str(tmp_path)).statistics
-    assert found == DataStatistics(3, tuple(OWN.mean), tuple(OWN.std), None, 48, 55)
+    found = load_model(str(tmp_path)).preprocessing
+    assert found == Preprocessing(3, tuple(OWN.mean), tuple(OWN.std), None, 48, 55)
     (tmp_path / "data.json").write_text(json.dumps(vars(OWN)))
-    assert load_model(str(tmp_path)).statistics == OWN
+    assert load_model(str(tmp_path)).preprocessing == OWN
 
 
 def test_what_a_folder_does_not_say_is_not_taken_from_other_weights_of_its_name(tmp_path):
@@ -30,7 +30,7 @@ def test_what_a_folder_does_not_say_is_not_taken_from_other_weights_of_its_name(
     for absent in ("mean", "std"):
         del config["pretrained_cfg"][absent]
         (tmp_path / "config.json").write_text(json.dumps(config))
-        assert load_model(str(tmp_path)).statistics == DataStatistics(3, IMAGENET_MEAN, IMAGENET_STD, None, 160, 183)
+        assert load_model(str(tmp_path)).preprocessing == Preprocessing(3, IMAGENET_MEAN, IMAGENET_STD, None, 160, 183)
 
 
 def test_a_folder_that_timm_wrote_of_other_channels_has_the_default(tmp_path):
@@ -39,12 +39,12 @@ def test_a_folder_that_timm_wrote_of_other_channels_has_the_default(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["pretrained_cfg"]["mean"] = [0.3]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert load_model(str(tmp_path)).statistics.mean == IMAGENET_MEAN
+    assert load_model(str(tmp_path)).preprocessing.mean == IMAGENET_MEAN
 
 
 def test_raw_pixels_have_the_default(tmp_path):
     RawPixels(in_chans=2).save(tmp_path)
-    assert load_model(str(tmp_path)).statistics == DataStatistics(2, (0.5, 0.5), (0.25, 0.25))
+    assert load_model(str(tmp_path)).preprocessing == Preprocessing(2, (0.5, 0.5), (0.25, 0.25))
 
 
 @pytest.mark.parametrize("damage", [{"mean": 5}, {"input_size": ["big"]}])

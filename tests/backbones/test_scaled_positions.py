@@ -15,7 +15,7 @@ from sslkit.backbones.start import match, read_weights, take
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.device import COMPILE_OPTIONS
 from sslkit.errors import NotSupported, UnknownName
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 A = -0.75  # of torch's cubic convolution, and OpenCV's
 
@@ -206,7 +206,7 @@ def test_a_saved_backbone_keeps_the_rule(tmp_path):
 def test_writing_for_timm_leaves_the_backbone_as_it_was(tmp_path):
     backbone, seen = make(), images(96, dtype=torch.float32)
     expected = backbone(seen).cls
-    backbone.save_for_timm(tmp_path, DataStatistics(3, [0.5] * 3, [0.25] * 3, None, 64, 64))
+    backbone.save_for_timm(tmp_path, Preprocessing(3, [0.5] * 3, [0.25] * 3, None, 64, 64))
     assert (backbone.model_args, backbone.model.patch_embed.img_size) == ({}, (160, 160))
     assert torch.equal(backbone(seen).cls, expected)
 

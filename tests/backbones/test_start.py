@@ -89,7 +89,7 @@ def test_timms_pretrained_models_come_by_name(monkeypatch, tmp_path):
     ours = TimmBackbone("test_vit", in_chans=1, model_args={"img_size": 64})
     weights = read_weights("timm:test_vit")
     found = match(ours, weights)
-    assert (weights.source, weights.statistics.mean) == ("timm:test_vit", (0.5,) * 3)
+    assert (weights.source, weights.preprocessing.mean) == ("timm:test_vit", (0.5,) * 3)
     assert found.reshaped == {
         "pos_embed": ((1, 101, 64), (1, 17, 64)),
         "patch_embed.proj.weight": ((64, 3, 16, 16), (64, 1, 16, 16)),

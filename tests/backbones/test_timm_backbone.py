@@ -8,7 +8,7 @@ from timm.layers import set_fused_attn
 
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import NotSupported, RecipeError, SSLKitError, UnknownName
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 
 def images(side, channels=3, n=2, dtype=torch.float32):
@@ -209,24 +209,24 @@ def test_a_saved_backbone_loads_here_and_in_timm(arguments, tmp_path):
     assert loaded.fused_attention == backbone.fused_attention
 
 
-STATISTICS = DataStatistics(3, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], None, 48, 54)
+STATISTICS = Preprocessing(3, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6], None, 48, 54)
 
 
-@pytest.mark.parametrize("statistics", [STATISTICS, None])
+@pytest.mark.parametrize("preprocessing", [STATISTICS, None])
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224.augreg_in21k", "test_resnet.r160_in1k"])
-def test_a_saved_backbone_does_not_pass_for_the_weights_that_timm_has_of_this_name(name, statistics, tmp_path):
+def test_a_saved_backbone_does_not_pass_for_the_weights_that_timm_has_of_this_name(name, preprocessing, tmp_path):
     small = {"depth": 1, "img_size": 64} if name.startswith("vit") else {}
     backbone = TimmBackbone(name, model_args=small)
     assert tuple(backbone.model.pretrained_cfg["mean"]) == (0.5, 0.5, 0.5)
-    backbone.save(tmp_path, statistics)
+    backbone.save(tmp_path, preprocessing)
     said = json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]
     assert not {*said} & {"tag", "license", "paper_ids", "paper_name", "hf_hub_id", "url", "origin_url", "file"}
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
     found = timm.data.resolve_model_data_config(loaded)
-    if statistics is None:
+    if preprocessing is None:
         assert (found["mean"], found["std"]) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     else:
-        assert (found["mean"], found["std"]) == (statistics.mean, statistics.std)
+        assert (found["mean"], found["std"]) == (preprocessing.mean, preprocessing.std)
         assert (found["input_size"], found["crop_pct"]) == ((3, 48, 48), pytest.approx(48 / 54))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from sslkit.callbacks.summary_picture import BLUE, GRAY, GREEN, NUM_COLUMNS, NUM_ROWS, ORANGE, RED, SummaryPicture, draw
 from sslkit.training.visualization import ImageFeatures, VisualizationData
-from sslkit.types import DataStatistics, ViewGroup, Views
+from sslkit.types import Preprocessing, ViewGroup, Views
 
 METRIC = "knn/top1@20"
 
@@ -171,7 +171,7 @@ def test_a_run_without_rows_and_figures_has_a_picture_too(run):
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_normalised_images_become_pictures(channels):
     mean, std = [0.5] * channels, [0.25] * channels
-    visualization = VisualizationData(None, DataStatistics(channels, mean, std), torch.device("cpu"), None, None)
+    visualization = VisualizationData(None, Preprocessing(channels, mean, std), torch.device("cpu"), None, None)
     image = torch.rand(channels, 4, 6)
     picture = visualization.as_picture((image - 0.5) / 0.25)
     bands = image[:3] if channels >= 3 else image[:1].expand(3, -1, -1)

@@ -18,11 +18,11 @@ def _wide(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    statistics = {"channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "value_range": None, "size": 32, "resize": 36}
+    preprocessing = {"channels": 3, "mean": [0.5] * 3, "std": [0.2] * 3, "value_range": None, "size": 32, "resize": 36}
     for network in ("teacher", "student"):
         TimmBackbone("test_vit", model_args={"depth": 1}).save(tmp_path / "run" / network)
     (tmp_path / "run" / "recipe.yaml").write_text("data: {train: Textures}\n")
-    (tmp_path / "run" / "data.json").write_text(json.dumps(statistics))
+    (tmp_path / "run" / "data.json").write_text(json.dumps(preprocessing))
     return tmp_path / "run"
 
 

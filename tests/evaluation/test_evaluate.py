@@ -16,7 +16,7 @@ from sslkit.errors import DataError, SSLKitError, UnknownName, UnreadableImage
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data, labelled
 from sslkit.evaluators.knn import KNN
-from sslkit.types import DataStatistics, Sample
+from sslkit.types import Preprocessing, Sample
 
 
 class Squares(ImageSource):
@@ -113,9 +113,9 @@ def test_readers_leave_interruptions_to_whoever_evaluates(number):
 
 
 def test_rows_say_what_was_measured():
-    statistics = DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
+    preprocessing = Preprocessing(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
     train = Squares(8, torch.arange(8) % 2, name="squares train")
-    data = evaluation_data(train, Squares(3, torch.arange(3) % 2), statistics)
+    data = evaluation_data(train, Squares(3, torch.arange(3) % 2), preprocessing)
     rows = evaluate(RawPixels(), [KNN(k=(1,)), Brightness()], data, network="teacher", step=12)
     mean = (2 * 1 / 255 - 1.0) * 1.0
     assert rows[1] == {
@@ -133,17 +133,17 @@ def test_rows_say_what_was_measured():
 
 
 def test_evaluators_of_labels_skip_unlabelled_images_with_one_line(caplog):
-    statistics = DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
-    data = evaluation_data(Squares(4, name="wild"), Squares(4, torch.arange(4)), statistics)
+    preprocessing = Preprocessing(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
+    data = evaluation_data(Squares(4, name="wild"), Squares(4, torch.arange(4)), preprocessing)
     with caplog.at_level(logging.WARNING, "sslkit.evaluation"):
         rows = evaluate(RawPixels(), [KNN(), Brightness()], data, network="teacher")
-        evaluate(RawPixels(), [KNN()], evaluation_data(Squares(4), Squares(4), statistics), network="teacher")
+        evaluate(RawPixels(), [KNN()], evaluation_data(Squares(4), Squares(4), preprocessing), network="teacher")
     assert [row["evaluator"] for row in rows] == ["brightness"]
     assert caplog.messages == ["knn skipped: no labels in wild", "knn skipped: no labels in squares"]
 
 
 ANIMALS = Squares(6, torch.arange(6) % 3, name="animals", class_names=["ant", "bee", "cat"])
-PLAIN = DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
+PLAIN = Preprocessing(3, (0.5,) * 3, (0.5,) * 3, None, size=4, resize=4)
 
 
 def test_classes_meet_by_name_where_two_folders_number_them_apart():
@@ -171,8 +171,8 @@ def test_a_class_that_training_does_not_know_is_named():
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_what_the_view_refuses_is_one_message(num_workers):
-    statistics = DataStatistics(4, (0.5,) * 4, (0.5,) * 4, None, size=4, resize=4)
-    data = evaluation_data(Squares(2), Squares(2), statistics, num_workers=num_workers)
+    preprocessing = Preprocessing(4, (0.5,) * 4, (0.5,) * 4, None, size=4, resize=4)
+    data = evaluation_data(Squares(2), Squares(2), preprocessing, num_workers=num_workers)
     with pytest.raises(DataError, match=r"^an image has 3 channels, the views were built for 4: see data\.channels$"):
         contents(data.train)
 
@@ -183,15 +183,22 @@ def run_folder(tmp_path):
     (tmp_path / "recipe.yaml").write_text("method: {}\n")
     for network in ("teacher", "student"):
         TimmBackbone("test_vit", in_chans=2).save(tmp_path / network)
-    statistics = {"channels": 2, "mean": [0.1, 0.2], "std": [0.3, 0.4], "value_range": [0, 9], "size": 32, "resize": 40}
-    (tmp_path / "data.json").write_text(json.dumps(statistics))
+    preprocessing = {
+        "channels": 2,
+        "mean": [0.1, 0.2],
+        "std": [0.3, 0.4],
+        "value_range": [0, 9],
+        "size": 32,
+        "resize": 40,
+    }
+    (tmp_path / "data.json").write_text(json.dumps(preprocessing))
     return tmp_path
 
 
 def test_a_run_gives_the_network_asked_for_and_the_statistics_of_its_data(run_folder):
     teacher, student = load_model(str(run_folder)), load_model(str(run_folder), "student")
     assert (teacher.network, student.network) == ("teacher", "student")
-    assert teacher.statistics == DataStatistics(2, [0.1, 0.2], [0.3, 0.4], [0, 9], 32, 40)
+    assert teacher.preprocessing == Preprocessing(2, [0.1, 0.2], [0.3, 0.4], [0, 9], 32, 40)
     assert teacher.backbone.in_chans == 2
     assert not teacher.backbone.training
     images = torch.randn(2, 2, 32, 32)
@@ -199,7 +206,7 @@ def test_a_run_gives_the_network_asked_for_and_the_statistics_of_its_data(run_fo
     assert torch.equal(student.backbone(images).cls, saved(images).cls)
     assert not torch.equal(teacher.backbone(images).cls, saved(images).cls)
     directly = load_model(str(run_folder / "student"))
-    assert (directly.network, directly.statistics) == ("student", student.statistics)
+    assert (directly.network, directly.preprocessing) == ("student", student.preprocessing)
 
 
 def test_a_folder_that_timm_wrote(tmp_path):
@@ -208,7 +215,7 @@ def test_a_folder_that_timm_wrote(tmp_path):
     loaded = load_model(str(tmp_path))
     images = torch.randn(1, 3, 160, 160)
     assert torch.equal(loaded.backbone(images).cls, model.eval()(images))
-    assert loaded.statistics == DataStatistics(3, (0.5,) * 3, (0.5,) * 3, None, 160, 183)
+    assert loaded.preprocessing == Preprocessing(3, (0.5,) * 3, (0.5,) * 3, None, 160, 183)
 
 
 def test_weights_are_raised_to_float32(tmp_path):
@@ -223,8 +230,8 @@ def test_untrained_weights_are_the_same_each_time_and_leave_the_random_state_alo
     assert torch.equal(torch.get_rng_state(), before)
     images = torch.randn(1, 3, 32, 32)
     assert torch.equal(first.backbone(images).cls, second.backbone(images).cls)
-    assert first.statistics.mean == (0.485, 0.456, 0.406)
-    assert load_model("untrained:test_vit", channels=5).statistics.channels == 5
+    assert first.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert load_model("untrained:test_vit", channels=5).preprocessing.channels == 5
 
 
 def test_raw_pixels_and_their_variants():

@@ -34,7 +34,7 @@ def test_rows_are_those_of_one_process_and_written_once(pair):
     train, test = (Textures(num_images=n, size=16, split=split) for n, split in ((300, "train"), (45, "test")))
     for network in ("teacher", "student"):
         model = load_model(str(run), network)
-        data = evaluation_data(train, test, model.statistics, batch_size=45)
+        data = evaluation_data(train, test, model.preprocessing, batch_size=45)
         (alone,) = evaluate(model.backbone, [KNN(k=[5, 20])], data, network=network)
         (last,) = (row for row in rows if (row["network"], row["step"]) == (network, 2))
         assert last["metrics"] == alone["metrics"]

@@ -5,7 +5,7 @@ from torch import nn
 from sslkit.contracts import Backbone
 from sslkit.errors import DataError
 from sslkit.evaluators.features import extract, frozen
-from sslkit.types import Features, Labelled
+from sslkit.types import Features, LabelledImages
 
 
 class Normed(Backbone):
@@ -25,7 +25,7 @@ def images_of(*batches, labels=True):
         for i, images in enumerate(batches):
             yield images, torch.full((len(images),), i) if labels else None
 
-    return Labelled("some images", start, sum(map(len, batches)), len(batches) if labels else None)
+    return LabelledImages("some images", start, sum(map(len, batches)), len(batches) if labels else None)
 
 
 def test_features_come_in_order_in_eval_mode_and_modes_are_restored():
@@ -49,7 +49,7 @@ def test_modes_are_restored_after_an_error():
         raise DataError("disk on fire")
 
     with pytest.raises(DataError, match="disk on fire"):
-        extract(backbone, Labelled("broken", broken, 4, 1))
+        extract(backbone, LabelledImages("broken", broken, 4, 1))
     assert backbone.norm.training
     assert torch.is_grad_enabled()
 

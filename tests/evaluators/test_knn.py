@@ -8,7 +8,7 @@ from sslkit.contracts import Backbone
 from sslkit.errors import DataError, RecipeError
 from sslkit.evaluators.knn import KNN, vote_ranks
 from sslkit.evaluators.nearest import Nearest, largest_first
-from sslkit.types import EvaluationData, Features, Labelled
+from sslkit.types import EvaluationData, Features, LabelledImages
 
 
 class Flat(Backbone):
@@ -20,7 +20,7 @@ class Flat(Backbone):
 
 def labelled(features, labels, batch=7, name="images"):
     images, classes = features[:, :, None, None], len(set(labels.tolist()))
-    return Labelled(name, lambda: zip(images.split(batch), labels.split(batch)), len(labels), classes)
+    return LabelledImages(name, lambda: zip(images.split(batch), labels.split(batch)), len(labels), classes)
 
 
 def run(knn, train, train_labels, test, test_labels):

@@ -7,9 +7,9 @@ import torch
 
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.run_folder.folder import Record, RunFolder
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
-STATISTICS = DataStatistics(3, [0.5] * 3, [0.25] * 3, None, 32, 36)
+STATISTICS = Preprocessing(3, [0.5] * 3, [0.25] * 3, None, 32, 36)
 
 
 def lived_in(backbone):
@@ -25,9 +25,9 @@ def lived_in(backbone):
 def make_run(tmp_path):
     """Return a maker of run folders: statistics, a backbone for each network, and what the run wrote besides."""
 
-    def make(statistics=STATISTICS, recipe="data: {train: Textures}\n", results=(), name="run", **networks):
+    def make(preprocessing=STATISTICS, recipe="data: {train: Textures}\n", results=(), name="run", **networks):
         folder = RunFolder(tmp_path / name)
-        folder.start(Record("tiny", recipe, "abc"), statistics, resume=False)
+        folder.start(Record("tiny", recipe, "abc"), preprocessing, resume=False)
         if results:
             folder.results.write_text(json.dumps(results))
         small = networks or {n: TimmBackbone("test_vit", model_args={"depth": 1}) for n in ("teacher", "student")}

@@ -23,25 +23,25 @@ from sslkit.exporting.agreement import TOLERANCE, largest_difference, trial_imag
 from sslkit.exporting.export import TARGETS, Target, export
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.types import DataStatistics, Features
+from sslkit.types import Features, Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
 CHANNELS_8 = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}
 CASES = {
     "vit 32/4": (
         dict(name="vit_tiny_patch16_224", model_args={"img_size": 32, "patch_size": 4, "depth": 2, "embed_dim": 48}),
-        DataStatistics(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, 32, 32),
+        Preprocessing(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, 32, 32),
     ),
     "vit at another size than its own": (
         dict(name="test_vit", drop_path_rate=0.2),
-        DataStatistics(3, [0.5] * 3, [0.25] * 3, None, 64, 73),
+        Preprocessing(3, [0.5] * 3, [0.25] * 3, None, 64, 73),
     ),
-    "resnet": (dict(name="resnet18", model_args=CHANNELS_8), DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 44, 69)),
+    "resnet": (dict(name="resnet18", model_args=CHANNELS_8), Preprocessing(3, [0.4] * 3, [0.2] * 3, None, 44, 69)),
     "five channels": (
         dict(name="resnet18", in_chans=5, model_args=CHANNELS_8),
-        DataStatistics(5, [0.1, 0.2, 0.3, 0.4, 0.5], [0.2] * 5, [0, 10000], 33, 40),
+        Preprocessing(5, [0.1, 0.2, 0.3, 0.4, 0.5], [0.2] * 5, [0, 10000], 33, 40),
     ),
-    "grey": (dict(name="test_vit", in_chans=1, fused_attention=False), DataStatistics(1, [0.3], [0.2], None, 32, 36)),
+    "grey": (dict(name="test_vit", in_chans=1, fused_attention=False), Preprocessing(1, [0.3], [0.2], None, 32, 36)),
 }
 
 
@@ -49,8 +49,8 @@ def as_a_user(folder):
     return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
 
 
-def images_of(statistics, batch=3):
-    return torch.randn(batch, statistics.channels, statistics.size, statistics.size)
+def images_of(preprocessing, batch=3):
+    return torch.randn(batch, preprocessing.channels, preprocessing.size, preprocessing.size)
 
 
 def far(found, expected):
@@ -62,44 +62,44 @@ def left_in(place):
 
 
 @pytest.mark.parametrize("target", ["timm", "hf"])
-@pytest.mark.parametrize(("arguments", "statistics"), CASES.values(), ids=CASES)
-def test_timm_loads_the_runs_backbone(arguments, statistics, target, make_run):
-    run = make_run(statistics, teacher=TimmBackbone(**arguments), student=TimmBackbone(**arguments))
+@pytest.mark.parametrize(("arguments", "preprocessing"), CASES.values(), ids=CASES)
+def test_timm_loads_the_runs_backbone(arguments, preprocessing, target, make_run):
+    run = make_run(preprocessing, teacher=TimmBackbone(**arguments), student=TimmBackbone(**arguments))
     done = export(run, target, network="student")
     assert done.folder == run.with_name(f"run-student-{target}")
     assert done.difference < 5e-6
     files = ["README.md"] * (target == "hf") + ["config.json", "data.json", "model.safetensors"]
     assert left_in(done.folder) == files
-    seen, model = images_of(statistics), as_a_user(done.folder)
+    seen, model = images_of(preprocessing), as_a_user(done.folder)
     ours = load_model(str(run), "student").backbone
     with torch.no_grad():
         assert far(model(seen), ours(seen).cls) < 5e-6  # timm's attention may be fused where the run's was not
         assert far(model(seen), load_model(str(run)).backbone(seen).cls) > 1e-2
         assert torch.equal(load_model(str(done.folder)).backbone(seen).cls, ours(seen).cls)
-    assert load_model(str(done.folder)).statistics == load_model(str(run)).statistics
-    size, channels = statistics.size, statistics.channels
+    assert load_model(str(done.folder)).preprocessing == load_model(str(run)).preprocessing
+    size, channels = preprocessing.size, preprocessing.channels
     said = timm.data.resolve_model_data_config(model)
-    assert json.dumps(said, sort_keys=True) == json.dumps(images_for_timm(statistics), sort_keys=True)
-    assert (said["input_size"], said["mean"]) == ((channels, size, size), statistics.mean)
+    assert json.dumps(said, sort_keys=True) == json.dumps(images_for_timm(preprocessing), sort_keys=True)
+    assert (said["input_size"], said["mean"]) == ((channels, size, size), preprocessing.mean)
     config = json.loads((done.folder / "config.json").read_text())
     assert config["model_args"]["in_chans"] == channels
     assert not {"tag", "license", "origin_url", "paper_ids", "test_input_size"} & {*config["pretrained_cfg"]}
 
 
 def test_img_size_travels(make_run):
-    arguments, statistics = CASES["vit 32/4"]
-    folder = export(make_run(statistics, teacher=TimmBackbone(**arguments))).folder
+    arguments, preprocessing = CASES["vit 32/4"]
+    folder = export(make_run(preprocessing, teacher=TimmBackbone(**arguments))).folder
     assert as_a_user(folder).patch_embed.img_size == (32, 32)
     assert as_a_user(folder).patch_embed.patch_size == (4, 4)
 
 
 @pytest.mark.parametrize(("size", "resize"), [(32, 37), (44, 69), (64, 64)])
 def test_timm_prepares_pictures_as_the_run_did(size, resize, make_run):
-    statistics = DataStatistics(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, size, resize)
-    folder = export(make_run(statistics, teacher=TimmBackbone("resnet18", model_args=CHANNELS_8))).folder
+    preprocessing = Preprocessing(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, size, resize)
+    folder = export(make_run(preprocessing, teacher=TimmBackbone("resnet18", model_args=CHANNELS_8))).folder
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(as_a_user(folder)))
     picture = Image.effect_noise((150, 100), 80).convert("RGB").rotate(20)
-    ours = EvaluationView(size, resize, 3, statistics.mean, statistics.std)(pil_to_tensor(picture))
+    ours = EvaluationView(size, resize, 3, preprocessing.mean, preprocessing.std)(pil_to_tensor(picture))
     # Pillow and torch resize bytes alike but for the last bit.
     torch.testing.assert_close(transform(picture), ours, atol=2 / 255 / 0.2, rtol=0)
 
@@ -107,7 +107,7 @@ def test_timm_prepares_pictures_as_the_run_did(size, resize, make_run):
 def test_every_size_keeps_its_resize_in_timms_words():
     for size in range(1, 300, 7):
         for resize in range(size, 2 * size + 3):
-            crop_pct = images_for_timm(DataStatistics(3, (0,), (1,), None, size, resize))["crop_pct"]
+            crop_pct = images_for_timm(Preprocessing(3, (0,), (1,), None, size, resize))["crop_pct"]
             assert int(size / crop_pct) == resize  # as timm computes it
             assert crop_pct == pytest.approx(size / resize, rel=1e-12)
 
@@ -165,7 +165,7 @@ class Mine(Backbone):
     def forward(self, images, mask=None):
         return Features(images.mean((2, 3))[:, :2])
 
-    def save(self, folder, statistics=None):
+    def save(self, folder, preprocessing=None):
         (folder / "config.json").write_text(json.dumps({"sslkit": {"backbone": "Mine"}}))
 
     @classmethod
@@ -250,7 +250,7 @@ def test_trial_images_are_normalised_and_leave_the_random_state_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    noise, textures, one = trial_images(DataStatistics(5, [0.1, 0.5, 0.5, 0.5, 0.5], [0.2] * 5, [0, 9], 12, 17))
+    noise, textures, one = trial_images(Preprocessing(5, [0.1, 0.5, 0.5, 0.5, 0.5], [0.2] * 5, [0, 9], 12, 17))
     assert torch.equal(torch.rand(1), expected)
     assert (noise.shape, textures.shape, one.shape) == ((4, 5, 12, 12), (8, 5, 12, 12), (1, 5, 12, 12))
     # Bands 0 and 3 hold the same pixels and have other means.
@@ -378,11 +378,11 @@ DINO = dict(name="test_vit", positions="dino", model_args={"depth": 2, "reg_toke
 
 @pytest.mark.parametrize(("size", "stored"), [(160, 160), (96, 160), (96, 64), (208, 160)])
 def test_timm_gives_dinos_positions_at_the_runs_size(size, stored, make_run):
-    statistics = DataStatistics(3, [0.5] * 3, [0.25] * 3, None, size, size)
+    preprocessing = Preprocessing(3, [0.5] * 3, [0.25] * 3, None, size, size)
     arguments = DINO | {"model_args": DINO["model_args"] | {"img_size": stored}}
-    run = make_run(statistics, teacher=TimmBackbone(**arguments))
+    run = make_run(preprocessing, teacher=TimmBackbone(**arguments))
     done = export(run)
-    model, seen, ours = as_a_user(done.folder), images_of(statistics), load_model(str(run)).backbone
+    model, seen, ours = as_a_user(done.folder), images_of(preprocessing), load_model(str(run)).backbone
     again = load_model(str(done.folder)).backbone
     assert done.difference == 0
     assert (again.positions, model.patch_embed.img_size) == ("dino", (size, size))

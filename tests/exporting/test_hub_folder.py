@@ -16,7 +16,7 @@ from sslkit.errors import SSLKitError
 from sslkit.exporting import hub_folder
 from sslkit.exporting.export import export
 from sslkit.exporting.provenance import papers, without_places
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
 RECIPE = """\
 name: tiny
@@ -136,7 +136,7 @@ def test_a_damaged_file_of_the_run_is_named(make_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-STATISTICS = DataStatistics(5, [0.1, 0.2, 0.3, 0.4, 0.5], [0.2] * 5, [100, 9000], 32, 36)
+STATISTICS = Preprocessing(5, [0.1, 0.2, 0.3, 0.4, 0.5], [0.2] * 5, [100, 9000], 32, 36)
 
 
 def test_the_cards_code_gives_the_features_and_the_hub_name_loads(make_run, monkeypatch):
@@ -158,7 +158,7 @@ def test_the_cards_code_gives_the_features_and_the_hub_name_loads(make_run, monk
     assert timm.create_model("hf-hub:me/birds", pretrained=True).num_classes == 0
     loaded = load_model("hf-hub:me/birds", channels=5)
     torch.testing.assert_close(loaded.backbone(normalised).cls, expected, atol=1e-5, rtol=1e-4)
-    assert (loaded.statistics.size, loaded.statistics.mean) == (32, tuple(STATISTICS.mean))
+    assert (loaded.preprocessing.size, loaded.preprocessing.mean) == (32, tuple(STATISTICS.mean))
 
 
 def hub(folder, repository, filename):

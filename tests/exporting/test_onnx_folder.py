@@ -17,24 +17,24 @@ from sslkit.errors import NotSupported, SSLKitError
 from sslkit.exporting import onnx_folder
 from sslkit.exporting.agreement import TOLERANCE
 from sslkit.exporting.export import TARGETS, export
-from sslkit.types import DataStatistics, Features
+from sslkit.types import Features, Preprocessing
 
 VIT = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 48}
 STEM = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
 CASES = {
     "vit": (
         TimmBackbone("vit_tiny_patch16_224", model_args=VIT),
-        DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 32, 36),
+        Preprocessing(3, [0.4] * 3, [0.2] * 3, None, 32, 36),
     ),
     "positions by DINO's rule at another size than they are stored for": (
         TimmBackbone("vit_tiny_patch16_224", model_args=VIT | {"img_size": 40}, positions="dino"),
-        DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 24, 36),
+        Preprocessing(3, [0.4] * 3, [0.2] * 3, None, 24, 36),
     ),
     "small-image stem, five channels": (
         TimmBackbone("resnet18", in_chans=5, small_image_stem=True, model_args=STEM),
-        DataStatistics(5, [0.4] * 5, [0.2] * 5, [0, 10000], 24, 24),
+        Preprocessing(5, [0.4] * 5, [0.2] * 5, [0, 10000], 24, 24),
     ),
-    "raw pixels": (RawPixels("centered"), DataStatistics(3, [0.4] * 3, [0.2] * 3, None, 40, 40)),
+    "raw pixels": (RawPixels("centered"), Preprocessing(3, [0.4] * 3, [0.2] * 3, None, 40, 40)),
 }
 
 
@@ -50,7 +50,7 @@ class Odd(Backbone):
     def forward(self, images, mask=None):
         return Features(images.mean((2, 3)) * (self.weight if images.sum().item() > 0 else 2))
 
-    def save(self, folder, statistics=None):
+    def save(self, folder, preprocessing=None):
         (folder / "config.json").write_text(json.dumps({"sslkit": {"backbone": "Odd"}}))
 
     @classmethod
@@ -58,26 +58,26 @@ class Odd(Backbone):
         return cls()
 
 
-@pytest.mark.parametrize(("backbone", "statistics"), CASES.values(), ids=CASES)
-def test_onnx_runtime_gives_the_runs_features(backbone, statistics, make_run):
+@pytest.mark.parametrize(("backbone", "preprocessing"), CASES.values(), ids=CASES)
+def test_onnx_runtime_gives_the_runs_features(backbone, preprocessing, make_run):
     onnx = pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
-    run = make_run(statistics, teacher=backbone)
+    run = make_run(preprocessing, teacher=backbone)
     done = export(run, "onnx")
     assert done.difference < TOLERANCE / 5
     assert sorted(path.name for path in done.folder.iterdir()) == ["config.json", "data.json", "model.onnx"]
     graph = onnx.load(done.folder / "model.onnx")
     onnx.checker.check_model(graph, full_check=True)
     assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", onnx_folder.OPSET)]
-    assert json.loads({p.key: p.value for p in graph.metadata_props}["data_statistics"]) == asdict(statistics)
+    assert json.loads({p.key: p.value for p in graph.metadata_props}["data_statistics"]) == asdict(preprocessing)
     said = json.loads((done.folder / "config.json").read_text())["onnx"]
     session = runtime.InferenceSession(done.folder / "model.onnx")
     for way, found in (("input", session.get_inputs()), ("output", session.get_outputs())):
         assert [(each.name, each.shape) for each in found] == [(said[way]["name"], said[way]["shape"])]
     ours = load_model(str(run)).backbone
     for batch in (1, 7):
-        seen = torch.randn(batch, statistics.channels, statistics.size, statistics.size)
+        seen = torch.randn(batch, preprocessing.channels, preprocessing.size, preprocessing.size)
         features = torch.from_numpy(session.run(["features"], {"images": seen.numpy()})[0])
         with torch.no_grad():
             torch.testing.assert_close(features, ours(seen).cls, atol=1e-5, rtol=1e-4)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from sslkit.evaluators.knn import KNN
-from sslkit.types import EvaluationData, Labelled
+from sslkit.types import EvaluationData, LabelledImages
 
 TRACE = "g_knn"
 KS = (1, 5, 10, 20, 100)
@@ -14,7 +14,7 @@ KS = (1, 5, 10, 20, 100)
 def labelled(name, features, labels):
     """Return features as images (N, F, 1, 1) of one batch."""
     images = features[..., None, None]
-    return Labelled(name, lambda: iter([(images, labels)]), len(images), len(labels.unique()))
+    return LabelledImages(name, lambda: iter([(images, labels)]), len(images), len(labels.unique()))
 
 
 @pytest.mark.parametrize("temperature", [0.07, 0.5])

@@ -11,9 +11,9 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
 from sslkit.run_folder.folder import STACK, Record, RunFolder
-from sslkit.types import DataStatistics
+from sslkit.types import Preprocessing
 
-STATISTICS = DataStatistics(2, [0.5, 0.4], [0.2, 0.1], None, 32, 36)
+STATISTICS = Preprocessing(2, [0.5, 0.4], [0.2, 0.1], None, 32, 36)
 RECORD = Record("some", "seed: 1\n", "abc", [{"name": "sslkit", "origin": "sslkit 0.1", "hooks": ["losses"]}])
 
 
@@ -39,7 +39,7 @@ def test_a_new_folder_says_what_the_run_is(folder):
     assert set(said["versions"]) == set(STACK)
     assert said["versions"]["torch"].startswith(torch.__version__.partition("+")[0])
     assert (said["world_size"], said["threads"]) == (1, torch.get_num_threads())
-    assert DataStatistics(**json.loads((folder.path / "data.json").read_text())) == STATISTICS
+    assert Preprocessing(**json.loads((folder.path / "data.json").read_text())) == STATISTICS
 
 
 @pytest.mark.parametrize("name", ["recipe.yaml", "checkpoints"])
@@ -98,7 +98,7 @@ class Writing(Backbone):
     def forward(self, images, mask=None):
         raise NotImplementedError
 
-    def save(self, folder, statistics=None):
+    def save(self, folder, preprocessing=None):
         (folder / "weights").write_text(self.word)
         if self.breaks:
             raise OSError("no space left")
@@ -136,7 +136,7 @@ def test_what_a_kill_left_half_exchanged_is_exchanged_by_the_next(folder):
 
 def test_a_full_disk_is_the_systems_error_whoever_meets_it(folder):
     class Full(Writing):
-        def save(self, folder, statistics=None):
+        def save(self, folder, preprocessing=None):
             raise SafetensorError("No space left on device")
 
     folder.path.mkdir(parents=True)

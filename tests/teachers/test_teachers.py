@@ -6,7 +6,7 @@ from sslkit.clock import Clock
 from sslkit.errors import RecipeError
 from sslkit.schedules import Cosine
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.teachers.matched_parameters import paired_parameters
+from sslkit.teachers.matched_parameters import matched_parameters
 
 
 def network(dtype=torch.float64):
@@ -128,7 +128,7 @@ def test_copy_shares_weights_and_the_others_do_not():
 def test_pairs_are_namesakes_and_the_student_may_have_more():
     student, teacher = network(), network()
     student.add_module("predictor", nn.Linear(2, 2))
-    teachers, students = paired_parameters(student, teacher)
+    teachers, students = matched_parameters(student, teacher)
     assert len(teachers) == len(students) == 6
     for mine, (name, parameter) in zip(students, teacher.named_parameters(), strict=True):
         assert mine is student.get_parameter(name)

@@ -54,7 +54,7 @@ def unit(rows):
     return rows / rows.square().sum(-1, keepdim=True).sqrt()
 
 
-def statistics(module):
+def preprocessing(module):
     return {name: buffer.clone() for name, buffer in module.named_buffers() if ".running_" in name}
 
 
@@ -100,7 +100,7 @@ def assert_same_statistics(model, seen, count):
     for branch, running in zip((model.student, model.teacher), seen, strict=True):
         assert bool(running) == bool(count)
         if running:
-            assert relative_difference(statistics(branch), running) < 1e-11
+            assert relative_difference(preprocessing(branch), running) < 1e-11
         counters = [buffer.item() for name, buffer in branch.named_buffers() if name.endswith("num_batches_tracked")]
         assert {*counters} <= {count}
 
@@ -147,7 +147,7 @@ def slow_byol(online, target, seen, batches, lr, decay):
 def test_byol_is_the_published_loop(tiny, batch_norm):
     model, kind = byol(tiny, batch_norm)
     batches = [tiny.views(batch=5, num_local=0) for _ in range(3)]
-    seen = [statistics(model.student), statistics(model.teacher)]
+    seen = [preprocessing(model.student), preprocessing(model.teacher)]
     online, target, losses = slow_byol(values(model.student), values(model.teacher), seen, batches, 0.3, 0.01)
     optimizer = optimizer_of(kind, model)
     set_rates(optimizer, 0.3, 0.01)
@@ -197,7 +197,7 @@ def slow_moco(query, queue, seen, batches, lr, decay):
 def test_moco_is_the_published_loop(tiny, batch_norm):
     model, kind = moco(tiny, batch_norm=batch_norm)
     batches = [tiny.views(batch=4, num_local=0) for _ in range(4)]
-    seen, queue = [statistics(model.student), statistics(model.teacher)], model.collapse.queue.double()
+    seen, queue = [preprocessing(model.student), preprocessing(model.teacher)], model.collapse.queue.double()
     query, key, queue, losses = slow_moco(values(model.student), queue, seen, batches, 0.3, 0.01)
     optimizer = optimizer_of(kind, model)
     set_rates(optimizer, 0.3, 0.01)

@@ -585,7 +585,7 @@ def test_each_batch_norm_is_the_one_that_the_recipe_asks_for(place, whole, tmp_p
     assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in tensors(whole).items()}
     assert not torch.equal(found[CONV], tensors(whole)[CONV])
     measured = evaluation_data(
-        split.parts.data.train, split.parts.data.test, split.statistics, 8, torch.device("cpu"), 0, 16
+        split.parts.data.train, split.parts.data.test, split.preprocessing, 8, torch.device("cpu"), 0, 16
     )
     saved = load_model(str(split.folder.path)).backbone
     images = next(iter(measured.test.batches()))[0]
@@ -706,7 +706,7 @@ def test_a_run_without_a_recipe(place, tmp_path):
 
 def test_the_saved_teacher_measures_what_the_run_measured(whole):
     parts, loaded = load(whole / "recipe.yaml").build(), load_model(str(whole))
-    images = evaluation_data(parts.data.train, parts.data.test, loaded.statistics, batch_size=5)
+    images = evaluation_data(parts.data.train, parts.data.test, loaded.preprocessing, batch_size=5)
     [again] = evaluate(loaded.backbone, parts.evaluation.evaluators, images, network="teacher", step=STEPS)
     [row] = [row for row in read_results(whole / "results.json") if (row["step"], row["network"]) == (8, "teacher")]
     assert again == {**row, "metrics": pytest.approx(row["metrics"])}
