@@ -35,18 +35,18 @@ def declared(project: Path, *, extras: bool = False, groups: bool = False) -> se
 def imports(files: Iterable[Path], *, at_once: bool = False) -> Iterator[tuple[str, Path]]:
     """Each module from outside that files import, or import at once when they are imported, by its first name."""
     for file in files:
-        for spec in walk(ast.parse(file.read_text(encoding="utf-8")), into_functions=not at_once):
-            names = [alias.name for alias in spec.names] if isinstance(spec, ast.Import) else []
-            if isinstance(spec, ast.ImportFrom) and not spec.level:
-                names = [spec.module]
+        for node in walk(ast.parse(file.read_text(encoding="utf-8")), into_functions=not at_once):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module]
             for name in {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
                 yield name, file
 
 
-def walk(spec: ast.AST, into_functions: bool) -> Iterator[ast.AST]:
-    yield spec
-    if into_functions or not isinstance(spec, ast.FunctionDef | ast.AsyncFunctionDef):
-        for child in ast.iter_child_nodes(spec):
+def walk(node: ast.AST, into_functions: bool) -> Iterator[ast.AST]:
+    yield node
+    if into_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        for child in ast.iter_child_nodes(node):
             yield from walk(child, into_functions)
 
 
@@ -94,7 +94,7 @@ def test_a_plugin_declares_what_it_imports(project):
 def test_an_undeclared_import_is_found_wherever_it_stands(tmp_path):
     file = tmp_path / "module.py"
     file.write_text(
-        "import os.path\nfrom . import near\ntry:\n    from yaml.nodes import ComponentSpec\nexcept ImportError: pass\n"
+        "import os.path\nfrom . import near\ntry:\n    from yaml.nodes import Node\nexcept ImportError: pass\n"
         "class C:\n    def f(self):\n        import PIL.Image as i, none_such\n"
     )
     found = list(imports([file]))

@@ -64,8 +64,8 @@ def _images(source: Source) -> str:
     }
     if getattr(source.backbone, "positions", "timm") != "timm":
         rows["positions"] = (
-            f"stored for {preprocessing.size} px; for other sizes timm resamples them by its own rule, the run by that of "
-            "DINO's code, so that features differ"
+            f"stored for {preprocessing.size} px; for other sizes timm resamples them by its own rule, the run by that "
+            "of DINO's code, so that features differ"
         )
     return "## Images\n\n" + "\n".join(f"- {name}: {value}" for name, value in rows.items())
 

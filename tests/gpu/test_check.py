@@ -216,7 +216,7 @@ def test_waits_are_counted_by_the_line_that_waits(module, tmp_path):
     # Not the first two, nor the last, which is logged.
     assert run.watched == 2
     ((place, count),) = run.places.items()
-    assert place.startswith("loop.py:")
+    assert place.startswith("trainer.py:")
     assert ".make(" in place
     assert count == 2
 

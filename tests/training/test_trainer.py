@@ -225,7 +225,7 @@ def test_fp16_goes_on_with_its_scale_and_when_to_raise_it(place, tmp_path, monke
     def start(device, precision):
         accelerator = start_accelerator(device, "fp32")
         accelerator.state._mixed_precision, accelerator.native_amp = "fp16", True
-        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**9, growth_interval=2)
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**11, growth_interval=2)
         return accelerator
 
     monkeypatch.setattr(trainer, "start_accelerator", start)
