@@ -79,8 +79,16 @@ def labelled(
         labels = None
     images = _Images(source, view, indices, labels)
     signals = outlive_interruption if num_workers else None
-    loader = DataLoader(images, batch_size, num_workers=num_workers, collate_fn=_collate, worker_init_fn=signals)
-    passes = _Passes(source.name, loader, torch.device(device))
+    device = torch.device(device)
+    loader = DataLoader(
+        images,
+        batch_size,
+        num_workers=num_workers,
+        collate_fn=_collate,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=signals,
+    )
+    passes = _Passes(source.name, loader, device)
     return LabelledImages(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 
 
@@ -123,7 +131,8 @@ class _Passes:
                 left_out.append(str(error))
             if images is not None:
                 found += len(images)
-                yield images.to(self.device, non_blocking=True), None if labels is None else labels.to(self.device)
+                images = images.to(self.device, non_blocking=True)
+                yield images, None if labels is None else labels.to(self.device, non_blocking=True)
         self._report(left_out, found)
 
     def _report(self, left_out: list[str], found: int) -> None:
