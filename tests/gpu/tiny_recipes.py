@@ -9,7 +9,8 @@ from pathlib import Path
 import part
 from rich.console import Console
 
-from sslkit.recipe import Recipe, load, train
+from sslkit.launch import train
+from sslkit.recipe import Recipe, load
 from sslkit.training.trainer import Trainer
 
 RECIPES = ("dino", "byol", "moco-v2", "swav")

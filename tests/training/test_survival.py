@@ -24,7 +24,7 @@ from sslkit.cli.main import main
 from sslkit.errors import RunError
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.run_folder import metrics_log
+from sslkit.run_folder import metrics_log, results
 from sslkit.run_folder.lock import LOCK, alone_in
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
@@ -353,7 +353,7 @@ def test_rows_wait_for_room_and_no_checkpoint_is_ahead_of_them(place, whole, tmp
 
 
 def test_results_wait_for_room(place, whole, tmp_path, monkeypatch, caplog):
-    write, failures = metrics_log.write_text, []
+    write, failures = results.write_text, []
 
     def write_text(path, text):
         if path.name == "results.json" and len(failures) < 3 and '"step": 5' in text:
@@ -361,7 +361,7 @@ def test_results_wait_for_room(place, whole, tmp_path, monkeypatch, caplog):
             raise no_room()
         write(path, text)
 
-    monkeypatch.setattr(metrics_log, "write_text", write_text)
+    monkeypatch.setattr(results, "write_text", write_text)
     run = go(place, tmp_path / "run")
     assert [record.message.split(" ")[0] for record in caplog.records] == [
         *[str(tmp_path / "run/results.json")] * 2,
