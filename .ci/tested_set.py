@@ -35,7 +35,7 @@ def renew() -> None:
         universal = ["--universal", "--python-version", PYTHONS[0], *options]
         build_pins = _uv("pip", "compile", *universal, "-", cwd=copy, text="\n".join(build)).splitlines()
         for python in PYTHONS:
-            wheels = ["--no-deps", "--only-binary", ":all:", "--python-version", python]
+            wheels = ["--no-deps", "--only-binary", ":all:", "--python-platform", "linux", "--python-version", python]
             _uv("pip", "compile", *wheels, *options, "-", cwd=copy, text="\n".join(pins + build_pins))
     block = _array("constraint-dependencies", pins) + _array("build-constraint-dependencies", build_pins)
     file = ROOT / "pyproject.toml"
