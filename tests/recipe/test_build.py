@@ -1,0 +1,38 @@
+"""Components built and linked."""
+
+import pytest
+
+from sslkit.errors import DataError, RecipeError
+from sslkit.recipe.sections import BuiltRecipe
+from sslkit.schedules import Cosine
+
+
+def test_parts_are_built_and_linked(base):
+    parts = base().build()
+    assert isinstance(parts, BuiltRecipe)
+    assert parts.method.head.projector.in_features == 6
+    assert parts.method.collapse.num_prototypes == 16
+    assert isinstance(parts.method.teacher.momentum, Cosine)
+    assert (parts.data.train.split, parts.data.test.split) == ("train", "test")
+    assert parts.data.test.path == "somewhere"
+    assert list(parts.views.mean) == [0.485, 0.456, 0.406]
+    assert parts.method.predictor is None
+    assert parts.runtime.callbacks == []
+
+
+def test_an_open_class_takes_what_it_is_given(base):
+    evaluator = base("--evaluation.evaluators", "[{TinyEvaluator: {word: [1, two]}}, TinyEvaluator]").build().evaluation
+    assert [e.words for e in evaluator.evaluators] == [{"word": [1, "two"]}, {}]
+
+
+def test_another_class_forgets_the_arguments(base):
+    parts = base("--method.teacher", "OtherTeacher", "--method.teacher.patience", "3").build()
+    assert type(parts.method.teacher).__name__ == "OtherTeacher"
+    assert parts.method.teacher.patience == 3
+
+
+def test_a_refusal_in_a_constructor_names_the_key(base):
+    with pytest.raises(RecipeError, match=r"^method\.backbone: width is at least 1, not 0$"):
+        base("--method.backbone.width", "0").build()
+    with pytest.raises(DataError, match=r"^data\.train: there are no images in nowhere$"):
+        base("--data", "nowhere").build()

@@ -1,0 +1,25 @@
+"""Arguments of a class and of its parents."""
+
+from sslkit.recipe.signature import parameters, takes_anything
+
+
+def test_arguments_are_followed_to_the_parents():
+    class Parent:
+        """A.
+
+        Args:
+            a: the first.
+        """
+
+        def __init__(self, a: int, b: str = "b") -> None: ...
+
+    class Child(Parent):
+        def __init__(self, c: float = 1.0, **others: object) -> None: ...
+
+    class Open:
+        def __init__(self, **anything: object) -> None: ...
+
+    assert [(p.name, p.hint) for p in parameters(Child).values()] == [("c", float), ("a", int), ("b", str)]
+    assert parameters(Child)["a"].doc == "the first."
+    assert not takes_anything(Child)
+    assert takes_anything(Open)
