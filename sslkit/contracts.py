@@ -202,7 +202,7 @@ class CollapseOperator(nn.Module, Component, ABC):
             batch_size: images in a step, in this process.
 
         Raises:
-            RecipeError: naming the argument, and the override that mends it.
+            RecipeError: naming the argument, and the override that resolves it.
         """
 
     def metrics(self, clock: Clock) -> Mapping[str, float | Tensor]:
@@ -364,7 +364,7 @@ class ViewMaker(Component, ABC):
 
 
 class Evaluator(ABC):
-    """A frozen backbone and data to numbers. It has never heard of training.
+    """A frozen backbone and data to numbers. It imports nothing of training.
 
     Attributes:
         command: its name on the command line.

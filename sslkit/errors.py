@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and the one sentence that helps."""
+"""Errors that a user can resolve, and the one sentence that helps."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ DEBUG = "SSLKIT_DEBUG"
 
 
 class SSLKitError(Exception):
-    """Base of every error that is the user's to mend: one message, no traceback.
+    """Base of every error that the user can resolve: one message, no traceback.
 
     It pickles whatever its ``__init__`` takes, so that it survives the way back from a loader worker.
     """

@@ -13,7 +13,7 @@ from sslkit.clock import Clock, Duration
 FailureMode = Literal[
     "one-dimension collapse", "uniform collapse", "constant embeddings", "dimensional collapse", "not learning"
 ]
-"""What a run can suffer from; `sslkit.health.verdict` says how each is told."""
+"""How a run can fail; `sslkit.health.symptoms` has the symptom of each."""
 
 SEVERAL_MOMENTS = 100
 """Moments of a run at which a schedule is looked at."""
@@ -119,7 +119,7 @@ class Component:
         return ()
 
     def recommend(self, context: RunContext) -> Iterable[Recommendation]:
-        """Yield what speaks against it in a run; ``context.clock`` is the first step."""
+        """Yield recommendations for a run; ``context.clock`` is the first step."""
         return ()
 
 
@@ -145,7 +145,7 @@ def power_of_two(limit: float) -> int:
 
 
 def too_long(key: str, duration: Duration, context: RunContext) -> Iterable[Recommendation]:
-    """Yield what speaks against a beginning of this length (a warm-up, frozen parts).
+    """Yield a recommendation where a warm-up, or a time of frozen parts, takes much of the run.
 
     Published ones take up to a third of their run: DINO 10 (learning rate) and 30 epochs (temperature) of 100 to 300,
     BYOL 10 of 40 to 1000.

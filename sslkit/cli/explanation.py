@@ -39,7 +39,7 @@ class ExplainOptions:
 
 
 def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> None:
-    """Print a recipe's parts, its course, what speaks against it, and what would settle that.
+    """Print a recipe's components, its schedules, warnings, and proposals.
 
     Images are neither read nor needed where their number is known.
 
@@ -65,14 +65,14 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
     screen.columns(component_rows(recipe))
     screen.gap()
     context = run_context(builder, num_images, options.processes) if num_images is not None else None
-    told = component_descriptions(builder, context) if context is not None else {}
-    constant = ((name.capitalize(), phrases[0]) for name, phrases in told.items() if len({*phrases}) == 1)
+    descriptions = component_descriptions(builder, context) if context is not None else {}
+    constant = ((name.capitalize(), phrases[0]) for name, phrases in descriptions.items() if len({*phrases}) == 1)
     time, costs = time_rows(builder, num_images, counted, options.processes), cost_rows(builder, options.processes)
     screen.columns([*network_rows(builder), *time, *constant, *costs], styles=("bold", ""))
     if context is not None:
         screen.gap()
         header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)
-        screen.columns([header, *schedule_rows(builder, context.clock, told)], styles=("cyan", "", "", ""))
+        screen.columns([header, *schedule_rows(builder, context.clock, descriptions)], styles=("cyan", "", "", ""))
         _show_durations(screen, duration_rows(recipe, context.clock))
         _advise(screen, recipe, builder, words, context, options.apply)
 
@@ -80,7 +80,7 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
 def _advise(
     screen: Screen, recipe: Recipe, builder: Builder, words: Sequence[str], context: RunContext, file: Path | None
 ) -> None:
-    """Print what speaks against the recipe and what would settle it, and write the latter where a file is named."""
+    """Print warnings and proposals, and write the latter where a file is named."""
     found = recommendations(recipe, builder, context)
     _show_warnings(screen, found)
     settled, mended = propose(recipe, context.num_images, context.processes)

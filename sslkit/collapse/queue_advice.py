@@ -29,7 +29,7 @@ def describe_queue(batches: int, start: Duration, context: RunContext) -> Iterat
 
 
 def recommend_queue(size: int, start: Duration, context: RunContext) -> Iterator[Recommendation]:
-    """Yield what speaks against a queue.
+    """Yield recommendations for a queue.
 
     Args:
         size: images a view.

@@ -1,1 +1,1 @@
-"""What a recipe will do and cost, and what speaks against it, without running it."""
+"""What a recipe will do and cost, and what is recommended to change, without running it."""

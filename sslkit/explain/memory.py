@@ -49,8 +49,8 @@ def estimate_memory(
 ) -> Memory:
     """Count the tensors of one training step on tensors that have a shape and no content.
 
-    The step is the real one, the first of a run, with the CPU's kernels; a part that asks for a number in a tensor is
-    told 0. What is no tensor is left out: the scratch space of kernels, what the allocator keeps, gradients in exchange
+    The step is the real one, the first of a run, with the CPU's kernels; a part that asks for a number in a tensor
+    gets 0. What is no tensor is left out: the scratch space of kernels, what the allocator keeps, gradients in exchange
     between processes, loaded libraries. docs/speed.md compares with measured peaks.
 
     Args:
@@ -81,7 +81,7 @@ def estimate_memory(
 
 
 class _Count(TorchDispatchMode):
-    """Counts the bytes of all tensors that exist, each storage once; whoever asks for a number is told 0."""
+    """Counts the bytes of all tensors that exist, each storage once; whoever asks for a number gets 0."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Changes that would settle what speaks against a recipe, and a recipe file that makes them."""
+"""The changes that recommendations propose, and a recipe file that makes them."""
 
 import os
 import shlex

@@ -19,24 +19,22 @@ DURATION = re.compile(r"[\d.]+ (epoch|step)s?")
 
 
 def component_descriptions(builder: Builder, context: RunContext) -> dict[str, list[str]]:
-    """Return what the parts tell of themselves at the three moments, by name."""
-    told: dict[str, list[str]] = {}
+    """Return the descriptions that components give of themselves at `MOMENTS`, by name."""
+    descriptions: dict[str, list[str]] = {}
     for moment in _moments(context.clock):
         for section in ("optimization", "method", "views"):
             for _, part in builder.components(section):
                 if isinstance(part, Component):
                     for name, phrase in part.describe(replace(context, clock=moment)):
-                        told.setdefault(name, []).append(phrase)
-    return told
+                        descriptions.setdefault(name, []).append(phrase)
+    return descriptions
 
 
-def schedule_rows(builder: Builder, clock: Clock, told: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """Return the name and the value at each of `MOMENTS` of the scheduled numbers, and of what the parts told of
-    themselves that which changes.
-    """
+def schedule_rows(builder: Builder, clock: Clock, descriptions: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return name and values at `MOMENTS` of the scheduled numbers, and of the descriptions that change."""
     courses = [_numbers(builder, moment) for moment in _moments(clock)]
     rows = [[name, *(f"{course[name]:.4g}" for course in courses)] for name in courses[0]]
-    return rows + [[name, *phrases] for name, phrases in told.items() if len({*phrases}) > 1]
+    return rows + [[name, *phrases] for name, phrases in descriptions.items() if len({*phrases}) > 1]
 
 
 def duration_rows(recipe: Recipe, clock: Clock) -> list[list[str]]:

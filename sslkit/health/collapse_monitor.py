@@ -1,4 +1,4 @@
-"""A run that falls ill says so at once, and stops where its recipe wants it."""
+"""Detect collapse during training; warn, or stop where the recipe says so."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ NO_CAUSE = (
 
 
 class CollapseMonitor(Callback):
-    """Judges a run at each row, and tells each new ailment with its probable cause; every run watches itself so.
+    """Diagnoses a run at each logged step and reports each new failure mode with its probable cause. Every run has one.
 
     Args:
-        policy: whether a run that is ill goes on with a warning, stops, or goes on unjudged.
-        recommendations: what speaks against the recipe, of which the causes are taken.
+        policy: whether a failing run goes on with a warning, stops, or is not diagnosed.
+        recommendations: for the recipe; those that explain a failure mode are reported as its causes.
     """
 
     def __init__(self, policy: OnCollapse, recommendations: Sequence[Recommendation]) -> None:
@@ -35,7 +35,7 @@ class CollapseMonitor(Callback):
         self.recommendations = recommendations
         self.rows: list[Mapping[str, float]] = []
         self.results: Sequence[Mapping[str, Any]] = ()
-        self.name = self.told = ""
+        self.name = self.message = ""
 
     def on_run_start(self, run: Any) -> None:
         if run.is_main:
@@ -49,22 +49,22 @@ class CollapseMonitor(Callback):
             return
         if run.is_main:
             self.rows = [*self.rows, metrics][-MEMORY:]
-            self._tell(judge(self.rows, self.results, run.clock.total_steps))
+            self._report(judge(self.rows, self.results, run.clock.total_steps))
         # The evaluations are the main process's alone, and all have to stop together.
-        if self.policy == "stop" and (told := from_main(self.told)):
+        if self.policy == "stop" and (message := from_main(self.message)):
             raise RunError(
-                f"{told}\nThe run stops because of runtime.on_collapse; checkpoints from before are in "
+                f"{message}\nThe run stops because of runtime.on_collapse; checkpoints from before are in "
                 f"{run.folder.checkpoints}, `sslkit doctor {run.folder.path}` tells and draws its course"
             )
 
-    def _tell(self, verdict: Verdict) -> None:
-        """Keep and log what is to be said, once an ailment."""
+    def _report(self, verdict: Verdict) -> None:
+        """Log a failure mode once, and keep the message for the processes that stop together."""
         name = verdict.name if verdict.is_failure else ""
         if name == self.name:
             return
-        self.name, self.told = name, self._words(verdict) if name else ""
+        self.name, self.message = name, self._words(verdict) if name else ""
         if self.policy == "warn":
-            logger.warning(self.told or f"step {verdict.step}: no longer ill")
+            logger.warning(self.message or f"step {verdict.step}: no longer ill")
 
     def _words(self, verdict: Verdict) -> str:
         found = causes(verdict, self.recommendations)

@@ -1,4 +1,4 @@
-"""What became of a run, told from what it left: a verdict, its probable cause, and figure 7 of the DINO paper."""
+"""Diagnose a run from its folder: the verdict over time, its probable causes, and figure 7 of the DINO paper."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -91,7 +91,7 @@ def _course(rows: Sequence[Mapping[str, float]], results: Sequence[Mapping[str, 
 
 
 def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Recommendation], int]:
-    """Return what speaks against a run's recipe, and its steps; the images need not be there any more."""
+    """Return the recommendations for a run's recipe, and its steps; the images need not be there any more."""
     recipe = load(str(path), [])
     builder = recipe.builder()
     plan = builder.part("optimization")

@@ -52,7 +52,7 @@ def save(found: Sequence[Diagnosis], path: Path) -> Path:
 
 
 def draw(found: Sequence[Diagnosis]) -> Figure:
-    """Return the figure of one run or several, a curve a run; a dotted line is where an ailment was told.
+    """Return the figure of one run or several, a curve a run; a dotted line is where a failure mode was found.
 
     Where a run has no prototypes there is no entropy, and the spread of embeddings is drawn for all of them instead.
     """

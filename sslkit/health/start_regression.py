@@ -19,10 +19,10 @@ REMEDY = (
 
 
 class StartRegression(Callback):
-    """Warns where networks fall below the weights that they started from; a run with ``init_from`` watches itself so.
+    """Warns where networks fall below the weights that they started from. Every run with ``init_from`` has one.
 
-    Each evaluator's first metric is compared with its value at step 0, and told at each new low; the effective rank of
-    the teacher's features, which needs no labels, with that of the first step, whose half is called a fall, once.
+    Each evaluator's first metric is compared with its value at step 0, and reported at each new low. The effective rank
+    of the teacher's features, which needs no labels, is reported once, where it falls below half of its first value.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What tells an ailment by the numbers of a row: each sign gives the numbers that speak for it, or nothing.
+"""Symptoms of failure modes in logged metrics: each returns the numbers that show it, or an empty text.
 
 The bounds lie well between what healthy and deliberately broken runs showed; docs/doctor.md has both.
 """
@@ -79,7 +79,7 @@ SYMPTOMS: Mapping[FailureMode, Callable[[Row], str]] = {
     "constant embeddings": _one_embedding,
     "dimensional collapse": _one_direction,
 }
-"""What tells an ailment by averaged rows: the numbers that say so, or nothing. The first that speaks is believed."""
+"""The symptom of each failure mode, by averaged rows. The first that is found is reported."""
 
 LATE_SYMPTOMS = (_near_chance, _unpredicted)
 """What tells that a run does not learn, once it should have."""

@@ -1,4 +1,4 @@
-"""Whether a run is healthy, told from its rows and evaluations alone: during a run and after it alike."""
+"""Diagnose a run from its logged metrics and evaluations alone, during training and afterwards alike."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,10 +9,10 @@ from sslkit.health.symptoms import LATE_SYMPTOMS, SYMPTOMS, Row
 from sslkit.recommendation import FailureMode, Recommendation
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
-"""Steps, and share of the run, before which nothing is said: networks begin with answers that hardly differ."""
+"""Steps, and share of the run, before which nothing is diagnosed: the outputs of new networks hardly differ."""
 
 LASTING_STEPS, LASTING_ROWS = 50, 3
-"""Steps back, and rows at least, over which every number is averaged: a batch may look ill by chance."""
+"""Steps back, and rows at least, over which every number is averaged: one batch may show a symptom by chance."""
 
 TRIED_STEPS, TRIED_SHARE = 200, 0.1
 """Steps, and share of the run, after which it should have learned something."""
@@ -23,12 +23,12 @@ NOISE = 2.0
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a run stands.
+    """The diagnosis of a run at one step.
 
     Args:
-        name: an ailment, ``healthy``, or ``too early to say``.
-        reason: the numbers that say so; empty where there is nothing to say.
-        step: at which it was first told.
+        name: a failure mode, ``healthy``, or ``too early to say``.
+        reason: the numbers that show it; empty where there are none.
+        step: at which it was first found.
     """
 
     name: FailureMode | Literal["healthy", "too early to say"]
@@ -37,7 +37,7 @@ class Verdict:
 
     @property
     def is_failure(self) -> bool:
-        """Whether it is an ailment."""
+        """Whether it is a failure mode."""
         return self.name in get_args(FailureMode)
 
     def __str__(self) -> str:

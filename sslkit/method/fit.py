@@ -31,7 +31,7 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
     """Refuse parts that cannot work together.
 
     Raises:
-        RecipeError: naming the parts, and the overrides or the size that mend it.
+        RecipeError: naming the parts, and the overrides or the size that resolve it.
     """
     operator = "a method without collapse operator" if collapse is None else type(collapse).__name__
     loss_name, head_name = type(loss).__name__, type(head).__name__

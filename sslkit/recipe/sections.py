@@ -194,7 +194,7 @@ class Runtime:
         accumulation: micro-batches that a step is cut into to save memory.
         log_every: steps between two rows of metrics.jsonl.
         rank_every: steps between two rows that say the effective rank, for which singular values are computed.
-        on_collapse: whether a run that falls ill (docs/doctor.md) goes on with a warning, stops, or goes on unjudged.
+        on_collapse: whether a run that fails (docs/doctor.md) goes on with a warning, stops, or is not diagnosed.
         checkpoint_every: time between two checkpoints.
         keep_checkpoints: how many of the newest checkpoints stay.
         compile: whether to compile the networks.
@@ -205,7 +205,7 @@ class Runtime:
         roll_backs: how often it goes on instead from the checkpoint before them, leaving their images out.
         threads: CPU threads of torch; null leaves torch's own choice.
         callbacks: watchers of the run.
-        trackers: accelerate's trackers that are told the run's numbers besides metrics.jsonl, by name, or with
+        trackers: accelerate's trackers that get the run's metrics besides metrics.jsonl, by name, or with
             arguments as {wandb: {project: mine}}.
     """
 
