@@ -161,10 +161,10 @@ class TeacherUpdate(Component, ABC):
 
 
 class CollapseOperator(nn.Module, Component, ABC):
-    """Teacher outputs to targets that a constant answer cannot satisfy.
+    """Teacher outputs to targets that a constant output cannot satisfy.
 
     State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
-    answers the same.
+    returns the same.
 
     Attributes:
         num_prototypes: K of its state, if that has one; a head of another K is refused.
@@ -231,7 +231,7 @@ class Loss(nn.Module, Component, ABC):
         return None
 
     def chance(self, student: Projection, targets: Targets) -> float | None:
-        """Return the loss of a student whose answers say nothing of the images, for the log, or None."""
+        """Return the loss of a student whose outputs do not depend on the images, for the log, or None."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""What the parts hand to one another.
+"""What components pass to one another.
 
 Letters, here and everywhere: B images · V views · S/T student/teacher views · F features · D embedding ·
 K prototypes · Q queue · C, H, W channels, height, width · P patches.
@@ -85,7 +85,7 @@ class Views:
 
     @property
     def view_ids(self) -> tuple[int, ...]:
-        """The ids in the order in which a branch answers them."""
+        """The ids in the order of a branch's outputs."""
         return tuple(view_id for group in self.groups for view_id in group.view_ids)
 
     @property
@@ -115,7 +115,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Features:
-    """What a backbone sees: cls (N, F), one vector an image, and patches (N, P, F) where it has them."""
+    """Features of a backbone: cls (N, F), one vector an image, and patches (N, P, F) where it has them."""
 
     cls: Tensor
     patches: Tensor | None = None
@@ -130,7 +130,7 @@ class Projection:
         projection: (V, B, D) of the projector, before predictor and normalisation.
         embedding: (V, B, D), l2-normalised where the head normalises.
         logits: (V, B, K) scores of the prototypes, or None without prototypes.
-        view_ids: the view that each entry of the first axis answers.
+        view_ids: the view of each entry of the first axis.
         score: (..., D) embeddings to (..., K) logits with this branch's current prototypes, without gradient;
             None without prototypes.
     """
@@ -150,15 +150,15 @@ class Projection:
         view_ids: Sequence[int] | None = None,
         score: Callable[[Tensor], Tensor] | None = None,
     ) -> "Projection":
-        """Return the answers of a network that is no `Branch`, for a loss or a collapse operator used by itself.
+        """Return the outputs of a network that is no `Branch`, for a loss or a collapse operator used by itself.
 
         What is not given is empty: (V, B, 0), or None for logits.
 
         Args:
             embedding: (V, B, D), which `MSE`, `InfoNCE` and `NegativeQueue` read.
             logits: (V, B, K), which the others read.
-            view_ids: the view that each entry of the first axis answers; None numbers them from 0.
-            score: the prototypes, which the queue of `SinkhornKnopp` asks.
+            view_ids: the view of each entry of the first axis; None numbers them from 0.
+            score: scores embeddings with the prototypes; the queue of `SinkhornKnopp` needs it.
 
         Raises:
             ValueError: neither is given, one has not three axes, or there is not an id a view.
@@ -178,14 +178,14 @@ class Projection:
         return Projection(empty, empty, empty if embedding is None else embedding, logits, ids, score)
 
     def select(self, view_ids: Sequence[int]) -> "Projection":
-        """Return the answers to these views, in this order."""
+        """Return the outputs for these views, in this order."""
         if tuple(view_ids) == self.view_ids:
             return self
         rows = [self.view_ids.index(view_id) for view_id in view_ids]
         return self._each(lambda tensor: entries(tensor, rows), tuple(view_ids))
 
     def detach(self) -> "Projection":
-        """Return the same answers without gradient."""
+        """Return the same outputs without gradient."""
         return self._each(Tensor.detach, self.view_ids)
 
     def _each(self, change: Callable[[Tensor], Tensor], view_ids: tuple[int, ...]) -> "Projection":
@@ -311,7 +311,7 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """What an evaluator may look at: ``train`` to learn or remember from, ``test`` to be judged on."""
+    """The images of an evaluator: ``train`` to fit or to store, ``test`` to measure on."""
 
     train: LabelledImages
     test: LabelledImages

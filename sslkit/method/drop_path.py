@@ -52,7 +52,7 @@ class BatchInvariantDropPath(DropPath):
 
 
 class DropPathSeeding:
-    """Seeds what the layers of a network draw, and tells them which images it sees.
+    """Seeds the random layers of a network, and gives them the batch positions of its images.
 
     timm's drop path, if nothing else draws, depends on (seed, step, place in the batch of all processes) alone. A
     network with dropout draws from (seed, step, first image of the micro-batch) instead: its masks would have to be

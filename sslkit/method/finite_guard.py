@@ -1,4 +1,4 @@
-"""A step whose numbers are not finite moves nothing; decided on the device, which nobody waits for."""
+"""A step with a number that is not finite leaves everything as it was, decided on the device without a wait for it."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +11,7 @@ from sslkit.snapshot import TensorSnapshot, is_read_at_once
 from sslkit.types import Projection
 
 CHECKED = ("loss", "teacher's answers", "gradients")
-"""What `nonfinite_flags` looks at, in this order."""
+"""What `nonfinite_flags` checks, in this order, as skipped.jsonl names it."""
 
 
 class FiniteGuard:
@@ -27,10 +27,10 @@ class FiniteGuard:
         self._statistics = TensorSnapshot(lambda: batch_statistics(model))
 
     def apply(self, update: Callable[[], None], loss: Tensor, teacher: Projection) -> Tensor:
-        """Run ``update`` and return `nonfinite_flags`; where one of them is 1, nothing has moved.
+        """Run ``update`` and return `nonfinite_flags`; where one of them is 1, nothing has changed.
 
         Args:
-            update: takes the optimizer's step and moves what follows it.
+            update: takes the optimizer's step and updates what follows it.
             loss: the step's, ().
             teacher: its outputs.
         """
@@ -47,8 +47,8 @@ def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Op
 
     Args:
         loss: the step's.
-        teacher: its answers, of which collapse operators make their state; one-hot targets would hide a flaw in them.
-        optimizer: sees the gradients.
+        teacher: its outputs, of which collapse operators make their state; one-hot targets would hide such a number.
+        optimizer: over the parameters whose gradients are checked.
     """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     outputs = [teacher.embedding] if teacher.logits is None else [teacher.embedding, teacher.logits]
@@ -60,10 +60,10 @@ def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Op
 def apply_if_finite(
     flags: Tensor,
     optimizer: torch.optim.Optimizer,
-    move: Callable[[], None],
+    update: Callable[[], None],
     written: Callable[[], Iterable[Tensor]],
 ) -> None:
-    """Make a move that counts only where no flaw is 1.
+    """Run an update that counts only where no flag is 1.
 
     A flag that would have to be waited for stays on the device: the optimizer skips its step by torch's ``found_inf``
     (torch's fused optimizers know it, and those that recipes name), and what else was written is put back. An optimizer
@@ -71,19 +71,19 @@ def apply_if_finite(
 
     Args:
         flags: of `nonfinite_flags`.
-        optimizer: takes its step inside ``move``.
-        move: writes.
-        written: gives the tensors that ``move`` writes besides the optimizer's.
+        optimizer: takes its step inside ``update``.
+        update: writes.
+        written: gives the tensors that ``update`` writes besides the optimizer's.
     """
     skipped = flags.amax()
     if is_read_at_once(flags) or not getattr(optimizer, "_step_supports_amp_scaling", False):
         if not skipped:
-            move()
+            update()
         return
     kept = TensorSnapshot(written)
     optimizer.found_inf = skipped  # type: ignore[attr-defined]
     try:
-        move()
+        update()
     finally:
         # A scaler that takes the step has removed its own.
         vars(optimizer).pop("found_inf", None)

@@ -38,7 +38,7 @@ class StudentPass:
         self._forward: Projection | None = None
 
     def teacher_outputs(self, views: Views) -> Projection:
-        """Return what the teacher says of its views (T, B, C, H, W), without gradient."""
+        """Return the teacher's outputs (T, B, .) for its views (T, B, C, H, W), without gradient."""
         model, shared = self.model, self.model.shares_forward(self.views, views)
         self._set_batch_slice(0, self.views.batch_size)
         with self.executor.autocast():

@@ -65,7 +65,7 @@ class Branch(nn.Module):
         """See every view: one backbone pass a resolution, then the head once on all of them; or each view by itself.
 
         Args:
-            views: the views to see; the answers come in the order of ``views.view_ids``.
+            views: the input; outputs are in the order of ``views.view_ids``.
             predict: whether the predictor, if there is one, is applied.
         """
         features = torch.cat([self.backbone(images).cls for images in self._passes(views)])
@@ -117,7 +117,7 @@ class Branch(nn.Module):
 
     @torch.no_grad()
     def as_targets(self, outputs: Projection) -> Projection:
-        """Return what this branch, which gave ``outputs``, says without its predictor and without gradient."""
+        """Return the outputs of this branch without its predictor and without gradient, given those with them."""
         if self.predictor is None:
             return outputs.detach()
         shape = outputs.projection.shape
@@ -167,7 +167,7 @@ class StudentTeacher(nn.Module):
     Args:
         student: the branch that learns.
         teacher_update: how the teacher follows.
-        collapse: makes targets of the teacher's outputs; None hands the teacher's embeddings on as they are.
+        collapse: makes targets of the teacher's outputs; None takes the teacher's embeddings as they are.
         loss: what the student minimises.
         teacher: another branch to start the teacher from (BYOL initialises it independently); None copies the
             student. Ignored by a rule that shares the student's weights.
@@ -203,7 +203,7 @@ class StudentTeacher(nn.Module):
         """Return the views that the student sees and those that the teacher sees.
 
         Raises:
-            TypeError: the views are crops that nobody numbered.
+            TypeError: the views are crops without view ids.
             RecipeError: a view is asked for that is not made, or no two different views would be compared.
         """
         if not isinstance(views, Views):
@@ -215,17 +215,17 @@ class StudentTeacher(nn.Module):
         return views.select(student), views.select(teacher)
 
     def shares_forward(self, student_views: Views, teacher_views: Views) -> bool:
-        """Whether the student's own forward already holds the teacher's answers."""
+        """Whether the student's own forward already holds the teacher's outputs."""
         return self.teacher is self.student and {*teacher_views.view_ids} <= {*student_views.view_ids}
 
     @torch.no_grad()
     def teacher_forward(self, teacher_views: Views) -> Projection:
-        """Return the teacher's answers, without gradient."""
+        """Return the teacher's outputs, without gradient."""
         return self.teacher(teacher_views, predict=False)
 
     @torch.no_grad()
     def targets(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Return what the student must predict, given the teacher's answers for this process's whole batch."""
+        """Return what the student must predict, given the teacher's outputs for this process's whole batch."""
         if self.collapse is None:
             return Targets(teacher.embedding, "embedding", teacher.view_ids)
         return self.collapse(teacher, clock)
