@@ -36,28 +36,28 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     folder = run_dir or fresh_folder(Path("runs") / recipe.name)
     RunFolder(folder).check_free(resume)
     builder = recipe.builder()
-    parts = recipe.build(builder)
+    built = recipe.build(builder)
     teacher = None
-    if parts.method.init == "independent":
-        teacher = Branch(*recipe.build_networks(parts.seed + 1), separate_views=parts.method.separate_views)
-    untrained = None if parts.method.init_from is None else copy.deepcopy(parts.method.backbone)
-    start = _begin(recipe, parts, folder, teacher)
-    sources = [source for source in (parts.data.train, parts.data.test) if source is not None]
+    if built.method.init == "independent":
+        teacher = Branch(*recipe.build_networks(built.seed + 1), separate_views=built.method.separate_views)
+    untrained = None if built.method.init_from is None else copy.deepcopy(built.method.backbone)
+    start = _begin(recipe, built, folder, teacher)
+    sources = [source for source in (built.data.train, built.data.test) if source is not None]
     record = Record(
         name=recipe.name,
         recipe=recipe.to_yaml(),
         identity=recipe.identity_in(folder, [source.fingerprint() for source in sources]),
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
-    run = Trainer(parts, record, folder, teacher, console, untrained)
+    run = Trainer(built, record, folder, teacher, console, untrained)
     # Only now is it known how many processes there are.
-    found = recommendations(recipe, builder, run_context(builder, len(parts.data.train), world_size()))
-    parts.runtime.callbacks.append(CollapseMonitor(parts.runtime.on_collapse, found))
+    found = recommendations(recipe, builder, run_context(builder, len(built.data.train), world_size()))
+    built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found))
     if run.is_main:
         if reason := why_alone():
             hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
             run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
-        for line in start.report(parts.data) if start else ():
+        for line in start.report(built.data) if start else ():
             run.console.print(Text(line), soft_wrap=True)
         for recommendation in found:
             if recommendation.is_warning:
@@ -66,23 +66,23 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     return run
 
 
-def _begin(recipe: Recipe, parts: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:
+def _begin(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:
     """Give the networks of a new run the weights that its recipe names, and let the recipe say which these are.
 
     Returns:
         What they took; None where the recipe names none, or the run goes on from a checkpoint.
     """
-    section = parts.method.init_from
+    section = built.method.init_from
     goes_on = any(RunFolder(folder).checkpoints.glob("step-*"))
     if section is not None:
-        parts.runtime.callbacks.append(StartRegression())
+        built.runtime.callbacks.append(StartRegression())
     if section is None or (goes_on and section.fingerprint):
         return None
-    start = read_start(section, parts.method, parts.views.sizes)
+    start = read_start(section, built.method, built.views.sizes)
     recipe.root.at("method.init_from").given["fingerprint"] = start.fingerprint
     if goes_on:
         return None
-    start.give(parts.method.backbone, parts.method.head, parts.method.predictor)
+    start.give(built.method.backbone, built.method.head, built.method.predictor)
     if teacher is not None:
         start.give(teacher.backbone, teacher.head)
     return start

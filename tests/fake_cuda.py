@@ -122,7 +122,7 @@ def on_cuda(module, mode):
 def step(recipe, *overrides, images=64):
     """Return the traffic of an unlogged step of a recipe, and of the diagnostics of a logged one."""
     builder, mode = load(recipe, overrides).builder(), FakeTensorMode()
-    method, plan, maker = (builder.part(part) for part in ("method", "optimization", "views"))
+    method, plan, maker = (builder.build(part) for part in ("method", "optimization", "views"))
     model = on_cuda(build_model(method, None, torch.device("cpu")), mode)
     with mode:
         optimizer = build_optimizer(plan, model.student)
@@ -141,7 +141,7 @@ def step(recipe, *overrides, images=64):
 
 def views(recipe, *overrides, images=16):
     """Return the traffic of making the views of a batch whose images are on the device already."""
-    maker, mode = load(recipe, overrides).builder().part("views"), FakeTensorMode()
+    maker, mode = load(recipe, overrides).builder().build("views"), FakeTensorMode()
     picture = torch.randint(0, 256, (maker.channels, 300, 400), dtype=torch.uint8)
     prepared = maker.prepare(Sample(picture, 5), 0, 0)
     with mode:

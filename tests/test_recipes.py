@@ -98,7 +98,7 @@ def test_every_recipe_resolves_builds_and_takes_a_step(path, tmp_path):
     assert run.clock.step == 1
     [row] = read_metrics(run.folder.metrics)
     assert row["loss"] > 0
-    evaluators = run.parts.evaluation.evaluators
+    evaluators = run.built.evaluation.evaluators
     assert [row["network"] for row in run.results] == ["teacher"] * len(evaluators)
     assert (run.folder.path / "teacher" / "model.safetensors").exists()
 
@@ -148,7 +148,7 @@ TIMES = {
 def test_times_and_rates_are_the_published_ones(name):
     recipe = load(name)
     builder = recipe.builder()
-    plan, teacher = builder.part("optimization"), builder.part("method.teacher")
+    plan, teacher = builder.build("optimization"), builder.build("method.teacher")
     clock = plan.clock(recipe.root.at("data.num_images"))
     starts = [clock.at(step) for step in range(0, clock.total_steps, clock.steps_per_epoch)]
     rates = [plan.learning_rate(start) for start in starts]
@@ -167,7 +167,7 @@ def test_times_and_rates_are_the_published_ones(name):
 def number_of_pairs(recipe):
     chosen = {f"{network}_views": recipe.root.at(f"method.{network}_views") for network in ("student", "teacher")}
     method = Method(None, None, None, None, None, **chosen)
-    student, teacher = chosen_views(method, recipe.builder().part("views"))
+    student, teacher = chosen_views(method, recipe.builder().build("views"))
     return len(matching_pairs(teacher, student))
 
 
@@ -256,7 +256,7 @@ def test_parts_and_views_are_told_what_was_published(name):
 @pytest.mark.parametrize("name", ["moco-v2-resnet50", "dino-cifar10-resnet18"])
 def test_rates_that_were_held_for_an_epoch_are_held(name):
     recipe = load(name)
-    plan = recipe.builder().part("optimization")
+    plan = recipe.builder().build("optimization")
     clock = plan.clock(recipe.root.at("data.num_images"))
     of_epoch, next_epoch = plan.learning_rate(clock), plan.learning_rate(clock.at(clock.steps_per_epoch))
     assert plan.learning_rate(clock.at(clock.steps_per_epoch - 1)) == of_epoch > next_epoch
@@ -265,7 +265,7 @@ def test_rates_that_were_held_for_an_epoch_are_held(name):
 def row(path):
     """Return a recipe's line of the table in docs/recipes.md."""
     recipe = load(path)
-    root, maker = recipe.root, recipe.builder().part("views")
+    root, maker = recipe.root, recipe.builder().build("views")
     sizes = [f"{maker.sizes.count(size)} x {size}" for size in sorted({*maker.sizes}, reverse=True)]
     train_on = root.at("data.train")
     images = train_on.given["path"].rpartition("/")[2] if "path" in train_on.given else train_on.name.lower()

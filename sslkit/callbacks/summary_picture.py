@@ -49,13 +49,13 @@ def draw(run: Any, metric: str) -> Figure:
     top, bottom = halves
     left, right = top.subfigures(1, 2, wspace=0.04)
     _draw_views(left, run)
-    if run.parts.data.test is not None:
+    if run.built.data.test is not None:
         _draw_neighbours(right, run)
     loss, entropy, results = bottom.subplots(1, 3, width_ratios=[1, 1, 1.15])
     rows = run.metrics
     _draw_curve(loss, rows, "loss", BLUE)
     _draw_curve(entropy, rows, "target_entropy", ORANGE)
-    _draw_ceiling(entropy, run.parts.method.head.num_prototypes)
+    _draw_ceiling(entropy, run.built.method.head.num_prototypes)
     _draw_results(results, run.results, metric)
     return figure
 

@@ -135,7 +135,7 @@ def _make_evaluator(name: str, words: Sequence[str]) -> "Evaluator":
     given: dict[str, Any] = merge_layers(read_overrides(words))
     for key, value in given.items():
         given[key] = _as_list(value) if get_origin(known[key].hint) in (list, tuple, Sequence) else value
-    evaluator: Evaluator = Builder(fill(found, given, "", registry, entry.name), registry).part("")
+    evaluator: Evaluator = Builder(fill(found, given, "", registry, entry.name), registry).build("")
     return evaluator
 
 

@@ -92,19 +92,19 @@ def _advise(
 
 def _check(recipe: Recipe, builder: Builder, options: ExplainOptions) -> None:
     """Refuse what training would refuse before it reads an image."""
-    check_sizes(builder.part("views"), builder.part("method.backbone"), recipe.root.at("views"))
-    part = builder.part
-    validate(part("method"), part("views"), part("optimization"), part("runtime"), options.processes)
+    check_sizes(builder.build("views"), builder.build("method.backbone"), recipe.root.at("views"))
+    build = builder.build
+    validate(build("method"), build("views"), build("optimization"), build("runtime"), options.processes)
 
 
 def _num_images(builder: Builder, options: ExplainOptions) -> tuple[int | None, str]:
     """Return how many images an epoch has and who says so, or None and why nobody can."""
     if options.num_images is not None:
         return options.num_images, "--num-images"
-    if (number := builder.part("data.num_images")) is not None:
+    if (number := builder.build("data.num_images")) is not None:
         return number, "data.num_images"
     try:
-        return len(builder.part("data.train")), "data.train"
+        return len(builder.build("data.train")), "data.train"
     except SSLKitError as error:
         return None, str(error)
 

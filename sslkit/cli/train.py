@@ -80,7 +80,7 @@ def _report(done: "Trainer") -> int:
         words = ["sslkit", "train", str(path / "recipe.yaml"), "--run-dir", str(path), "--resume", *plugin_words()]
         console.print(f"  {shlex.join(words)}", soft_wrap=True, markup=False)
         return 130
-    test = done.parts.data.test
+    test = done.built.data.test
     labels = None if test is None else test.labels
     show_results(done.results, None if labels is None else len(labels.unique()), console)
     console.print(f"Run folder: {path}", soft_wrap=True)

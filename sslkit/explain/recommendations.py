@@ -26,14 +26,14 @@ def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunCon
         num_images: training images.
         processes: that share each batch.
     """
-    method, plan = builder.part("method"), builder.part("optimization")
-    student, teacher = chosen_views(method, builder.part("views"))
+    method, plan = builder.build("method"), builder.build("optimization")
+    student, teacher = chosen_views(method, builder.build("views"))
     context = RunContext(
         num_images=num_images,
         batch_size=plan.batch_size,
         clock=plan.clock(num_images),
         processes=processes,
-        micro_batches=builder.part("runtime.accumulation"),
+        micro_batches=builder.build("runtime.accumulation"),
         student_views=len(student),
         teacher_views=len(teacher),
         num_prototypes=method.head.num_prototypes,
@@ -52,7 +52,7 @@ def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> li
         builder: of the recipe, which makes the parts that it has not made yet.
         context: from `run_context`.
     """
-    method, plan = builder.part("method"), builder.part("optimization")
+    method, plan = builder.build("method"), builder.build("optimization")
     intentions = _Intentions(recipe, plan, context)
     found = [*_of_batch(context), *_of_batch_norm(method, context), *_of_freezing(plan, context)]
     found += _of_unscaled_rate(plan, context, intentions.of("optimization.lr"))

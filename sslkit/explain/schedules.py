@@ -47,7 +47,7 @@ def _moments(clock: Clock) -> list[Clock]:
 
 
 def _numbers(builder: Builder, clock: Clock) -> dict[str, float]:
-    method, plan = builder.part("method"), builder.part("optimization")
+    method, plan = builder.build("method"), builder.build("optimization")
     numbers = {"learning_rate": plan.learning_rate(clock), "weight_decay": value_at(plan.weight_decay, clock)}
     for part in (method.teacher, method.collapse):
         metrics = part.metrics(clock) if part else {}

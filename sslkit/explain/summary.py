@@ -23,8 +23,8 @@ RATE = 1000
 
 def network_rows(builder: Builder) -> Iterator[Row]:
     """Yield dimensions, parameters and views."""
-    method, maker = builder.part("method"), builder.part("views")
-    channels, size, head = builder.part("data.channels"), maker.sizes[0], method.head
+    method, maker = builder.build("method"), builder.build("views")
+    channels, size, head = builder.build("data.channels"), maker.sizes[0], method.head
     steps = [
         f"image {channels} x {size} x {size}",
         f"features {method.backbone.embed_dim}",
@@ -59,7 +59,7 @@ def _millions(count: int) -> str:
 
 def time_rows(builder: Builder, num_images: int | None, counted: str, processes: int) -> Iterator[Row]:
     """Yield how images make a step, and steps a run; ``counted`` says where their number is from, or why nowhere."""
-    plan, micro_batches = builder.part("optimization"), builder.part("runtime.accumulation")
+    plan, micro_batches = builder.build("optimization"), builder.build("runtime.accumulation")
     share = f", {processes} processes of {plan.batch_size // processes:,}" if processes > 1 else ""
     cut = f", each in {micro_batches} micro-batches" if micro_batches > 1 else ""
     yield "Batch", f"{plan.batch_size:,} images a step{share}{cut}"
@@ -73,7 +73,7 @@ def time_rows(builder: Builder, num_images: int | None, counted: str, processes:
 
 def cost_rows(builder: Builder, processes: int) -> Iterator[Row]:
     """Yield what a step takes of memory, and of whatever decodes the images."""
-    maker, plan = builder.part("views"), builder.part("optimization")
+    maker, plan = builder.build("views"), builder.build("optimization")
     images = plan.batch_size // processes
     yield "Memory", _memory(builder, images)
     black = torch.zeros(maker.channels, max(maker.sizes), max(maker.sizes), dtype=torch.uint8)
@@ -88,11 +88,11 @@ def cost_rows(builder: Builder, processes: int) -> Iterator[Row]:
 
 def _memory(builder: Builder, images: int) -> str:
     precision = _precision(builder)
-    again = builder.part("runtime.checkpoint_activations")
-    model = build_model(builder.part("method"), None, torch.device("cpu"), again)
-    plan, accumulation = builder.part("optimization"), builder.part("runtime.accumulation")
+    again = builder.build("runtime.checkpoint_activations")
+    model = build_model(builder.build("method"), None, torch.device("cpu"), again)
+    plan, accumulation = builder.build("optimization"), builder.build("runtime.accumulation")
     try:
-        memory = estimate_memory(model, builder.part("views"), plan.optimizer, images, accumulation, precision)
+        memory = estimate_memory(model, builder.build("views"), plan.optimizer, images, accumulation, precision)
     except NotSupported as error:
         return f"unknown: {error}"
     return (
@@ -102,9 +102,9 @@ def _memory(builder: Builder, images: int) -> str:
 
 
 def _precision(builder: Builder) -> str:
-    name: str = builder.part("precision")
+    name: str = builder.build("precision")
     try:
-        device = choose_device(builder.part("runtime.device"))
+        device = choose_device(builder.build("runtime.device"))
     except RecipeError:
         device = torch.device("cpu")
     return choose_precision(name, device) if name == "auto" else name

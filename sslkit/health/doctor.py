@@ -94,7 +94,7 @@ def _ask_recipe(path: Path, row: Mapping[str, float]) -> tuple[list[Recommendati
     """Return the recommendations for a run's recipe, and its steps; the images need not be there any more."""
     recipe = load(str(path), [])
     builder = recipe.builder()
-    plan = builder.part("optimization")
+    plan = builder.build("optimization")
     num_images = round(row["step"] / row["epoch"]) * plan.batch_size
     context = run_context(builder, num_images)
     return recommendations(recipe, builder, context), context.clock.total_steps

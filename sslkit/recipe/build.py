@@ -19,7 +19,7 @@ TEST_SPLITS = ("test", "validation", "val")
 
 
 class Builder:
-    """Makes the parts of one recipe, handing each its linked values; a part is made once.
+    """Builds the components of one recipe, each once, and passes linked values.
 
     Args:
         root: the whole recipe.
@@ -34,8 +34,8 @@ class Builder:
         self.open_test = open_test
         self._made: dict[str, Any] = {}
 
-    def part(self, key: str) -> Any:
-        """Return the part under a dotted key: an object, a section, a plain value or None."""
+    def build(self, key: str) -> Any:
+        """Return what stands under a dotted key, built: a component, a section, a plain value or None."""
         return self._value(self.root.at(key) if key else self.root)
 
     def components(self, section: str) -> Iterator[tuple[str, Any]]:

@@ -126,23 +126,23 @@ class Recipe:
         with seeded(int(self.root.at("seed"))):
             # Networks first, by themselves: their weights depend on the seed and not on what else is built.
             for network in ("backbone", "head", "predictor"):
-                builder.part(f"method.{network}")
-            check_sizes(builder.part("views"), builder.part("method.backbone"), self.root.at("views"))
-            part = builder.part
-            validate(part("method"), part("views"), part("optimization"), part("runtime"))
-            parts: BuiltRecipe = builder.part("")
-        for key, source in (("data.train", parts.data.train), ("data.test", parts.data.test)):
+                builder.build(f"method.{network}")
+            check_sizes(builder.build("views"), builder.build("method.backbone"), self.root.at("views"))
+            build = builder.build
+            validate(build("method"), build("views"), build("optimization"), build("runtime"))
+            built: BuiltRecipe = builder.build("")
+        for key, source in (("data.train", built.data.train), ("data.test", built.data.test)):
             if source is not None:
-                check_channels(source, key, parts.data.channels)
-        if parts.data.test is not None:
-            labels_as_in_training(parts.data.train, parts.data.test)
-        return parts
+                check_channels(source, key, built.data.channels)
+        if built.data.test is not None:
+            labels_as_in_training(built.data.train, built.data.test)
+        return built
 
     def build_networks(self, seed: int) -> tuple[Backbone, Head]:
         """Make another backbone and head, their first weights drawn from ``seed``."""
         builder = self.builder()
         with seeded(seed):
-            return builder.part("method.backbone"), builder.part("method.head")
+            return builder.build("method.backbone"), builder.build("method.head")
 
     def builder(self) -> Builder:
         """Return what makes single parts of this recipe; each call starts anew."""
@@ -194,7 +194,7 @@ def load_data(name: str | Path) -> Data:
     registry = plugins.active().registry
     given = merge_layers(read_layers(name)).get("data", {})
     root = ComponentSpec(BuiltRecipe, given={"data": fill(Data, given, "data", registry)})
-    data: Data = Builder(root, registry).part("data")
+    data: Data = Builder(root, registry).build("data")
     return data
 
 

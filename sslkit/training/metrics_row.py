@@ -15,16 +15,16 @@ from sslkit.schedules import value_at
 from sslkit.training.intervals import has_rank
 
 
-def step_row(parts: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
+def step_row(built: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
     """Return the numbers of the step just taken; reading them is a run's only wait for the device.
 
     Args:
-        parts: the filled recipe.
+        built: the built recipe.
         clock: of this step.
         output: what it left.
         skipped: steps so far that moved nothing.
     """
-    method, plan = parts.method, parts.optimization
+    method, plan = built.method, built.optimization
     return as_numbers(
         {
             "step": clock.step + 1,
@@ -35,7 +35,7 @@ def step_row(parts: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int)
             "weight_decay": value_at(plan.weight_decay, clock),
             **method.teacher.metrics(clock),
             **(method.collapse.metrics(clock) if method.collapse is not None else {}),
-            **diagnose(output, method.loss, has_rank(clock, parts.runtime.log_every, parts.runtime.rank_every)),
+            **diagnose(output, method.loss, has_rank(clock, built.runtime.log_every, built.runtime.rank_every)),
         }
     )
 

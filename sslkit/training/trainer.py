@@ -48,7 +48,7 @@ class Trainer:
     """One execution of a recipe; callbacks see this object.
 
     Args:
-        parts: the filled recipe.
+        built: the built recipe.
         record: what the folder says about it.
         folder: where it lives; nothing is written before `execute`.
         teacher: a branch to start the teacher from; None copies the student.
@@ -56,57 +56,57 @@ class Trainer:
         untrained: the backbone before it took its first weights from elsewhere; None where it did not.
 
     Raises:
-        RecipeError: the parts do not fit one another, the batch or the machine.
+        RecipeError: the components do not fit one another, the batch or the machine.
     """
 
     def __init__(
         self,
-        parts: BuiltRecipe,
+        built: BuiltRecipe,
         record: Record,
         folder: Path,
         teacher: Branch | None = None,
         console: Console | None = None,
         untrained: Backbone | None = None,
     ) -> None:
-        self.parts = parts
+        self.built = built
         self.untrained = untrained
         self.console = console or Console(stderr=True)
-        self.device = choose_device(parts.runtime.device)
-        if parts.runtime.threads is not None:
-            torch.set_num_threads(parts.runtime.threads)
-        precision = choose_precision(parts.precision, self.device)
+        self.device = choose_device(built.runtime.device)
+        if built.runtime.threads is not None:
+            torch.set_num_threads(built.runtime.threads)
+        precision = choose_precision(built.precision, self.device)
         self.record = replace(record, device=str(self.device), precision=precision)
         # Before anything asks how many processes there are.
         self.accelerator = start_accelerator(self.device, precision)
         # Processes start at different moments, so that a folder named after the time is the main one's to choose.
         self.folder = RunFolder(from_main(folder))
-        self.trackers = Trackers(parts.runtime.trackers, record.name, self.folder.path)
-        self.clock = start_clock(parts)
-        self.model = build_model(parts.method, teacher, self.device, parts.runtime.checkpoint_activations)
-        if parts.runtime.compile:
+        self.trackers = Trackers(built.runtime.trackers, record.name, self.folder.path)
+        self.clock = start_clock(built)
+        self.model = build_model(built.method, teacher, self.device, built.runtime.checkpoint_activations)
+        if built.runtime.compile:
             for branch in self.branches().values():
                 branch.backbone.compile(options=COMPILE_OPTIONS)
         self.executor = AccelerateExecutor(self.accelerator, self.model.student)
-        self.optimizer = build_optimizer(parts.optimization, self.model.student)
-        self.preprocessing = preprocessing_of(parts)
-        workers = parts.runtime.num_workers
-        self.num_workers = default_workers(parts.data.train, world_size(), parts.views) if workers is None else workers
+        self.optimizer = build_optimizer(built.optimization, self.model.student)
+        self.preprocessing = preprocessing_of(built)
+        workers = built.runtime.num_workers
+        self.num_workers = default_workers(built.data.train, world_size(), built.views) if workers is None else workers
         self.interruption = Interruption(self._answer_signal)
         self.evaluation_runner = EvaluationRunner(
-            parts.evaluation,
-            parts.data,
+            built.evaluation,
+            built.data,
             self.preprocessing,
             self.device,
             self.folder.results,
             self.num_workers,
             lambda: self.interruption.meet(self.device),
         )
-        self.unreadable = UnreadableLog(len(parts.data.train), parts.runtime.unreadable_limit)
-        keep = parts.runtime.keep_checkpoints
+        self.unreadable = UnreadableLog(len(built.data.train), built.runtime.unreadable_limit)
+        keep = built.runtime.keep_checkpoints
         self.checkpoint_manager = CheckpointManager(
             self.folder, self.model, self.optimizer, self.executor, record.identity, keep
         )
-        validate(parts.method, parts.views, parts.optimization, parts.runtime, world_size())
+        validate(built.method, built.views, built.optimization, built.runtime, world_size())
 
     @property
     def is_main(self) -> bool:
@@ -172,7 +172,7 @@ class Trainer:
 
     def _tell(self, hook: str, *words: Any) -> None:
         """Fire a hook of every callback; one that has no room for what it writes costs a warning."""
-        for callback in self.parts.runtime.callbacks:
+        for callback in self.built.runtime.callbacks:
             try:
                 getattr(callback, hook)(self, *words)
             except OSError as error:
@@ -187,7 +187,7 @@ class Trainer:
     def visualization(self) -> VisualizationData:
         """Images, views and features for pictures."""
         return VisualizationData(
-            self.parts,
+            self.built,
             self.preprocessing,
             self.device,
             self.model.teacher.backbone,
@@ -216,7 +216,7 @@ class Trainer:
         output = self._step(batch)
         self.skipped.note(self.clock.step + 1, batch.keys, output.flags)
         display.step(self.clock)
-        if is_logged(self.clock, self.parts.runtime.log_every):
+        if is_logged(self.clock, self.built.runtime.log_every):
             self._log(output, stopwatch, display)
         self.clock = self.clock.at(self.clock.step + 1)
 
@@ -228,7 +228,7 @@ class Trainer:
 
     def _is_asked_to_stop(self) -> bool:
         """Whether the run stops here; several processes agree only where they wait for one another anyway."""
-        runtime, evaluation = self.parts.runtime, self.parts.evaluation
+        runtime, evaluation = self.built.runtime, self.built.evaluation
         meets = self.clock.step % runtime.log_every == 0 or any(
             is_due(every, self.clock) for every in (runtime.checkpoint_every, evaluation.every)
         )
@@ -236,20 +236,20 @@ class Trainer:
 
     def _log(self, output: StepOutput, stopwatch: Stopwatch, display: ProgressDisplay) -> None:
         self.skipped.read()
-        row = step_row(self.parts, self.clock, output, self.skipped.count)
-        row |= stopwatch.read(self.clock.step + 1, self.parts.optimization.batch_size)
+        row = step_row(self.built, self.clock, output, self.skipped.count)
+        row |= stopwatch.read(self.clock.step + 1, self.built.optimization.batch_size)
         self.rows.write(row)
         self.trackers.log(row)
         display.show(self.clock, row)
         self._tell("on_step_end", row)
-        runtime = self.parts.runtime
+        runtime = self.built.runtime
         if len(self.skipped.streak) >= runtime.skip_limit:
             step, precision = self.clock.step + 1, self.record.precision
             display.say(self.checkpoint_manager.go_back(self.skipped, step, runtime.roll_backs, precision))
 
     def _step(self, batch: Batch) -> StepOutput:
-        plan, clock = self.parts.optimization, self.clock
-        self.executor.start_step(self.parts.seed, clock.step)
+        plan, clock = self.built.optimization, self.clock
+        self.executor.start_step(self.built.seed, clock.step)
         set_rates(self.optimizer, plan.learning_rate(clock), value_at(plan.weight_decay, clock))
         return train_step(
             self.model,
@@ -258,23 +258,23 @@ class Trainer:
             clock,
             clip=None if plan.clip_grad_norm is None else Clip(plan.clip_grad_norm, plan.clip_per),
             frozen=[part for part, duration in plan.freezes.items() if clock.step < duration.steps(clock)],
-            accumulation=self.parts.runtime.accumulation,
+            accumulation=self.built.runtime.accumulation,
             executor=self.executor,
         )
 
     def make_views(self, batch: Batch, epoch: int) -> Views:
         """Return the views of a batch on the run's device."""
         prepared = [tensor.to(self.device, non_blocking=True) for tensor in batch.prepared]
-        return self.parts.views.make(prepared, batch.keys, epoch, self.parts.seed)
+        return self.built.views.make(prepared, batch.keys, epoch, self.built.seed)
 
     def batches(self) -> StepBatches:
         """Return this process's batch of each step."""
         return StepBatches(
-            self.parts.data.train,
-            self.parts.views,
+            self.built.data.train,
+            self.built.views,
             self.clock,
-            self.parts.optimization.batch_size,
-            self.parts.seed,
+            self.built.optimization.batch_size,
+            self.built.seed,
             rank(),
             world_size(),
         )
@@ -285,7 +285,7 @@ class Trainer:
     def _at_cadence(self, display: ProgressDisplay) -> None:
         """Save and evaluate between steps where it is time."""
         stops = self._is_asked_to_stop()
-        if is_due(self.parts.runtime.checkpoint_every, self.clock):
+        if is_due(self.built.runtime.checkpoint_every, self.clock):
             self.skipped.read()
             if not stops and self.checkpoint_manager.has_news(self.skipped):
                 self.save()
@@ -293,7 +293,7 @@ class Trainer:
             self._evaluate_at_cadence(display)
 
     def _evaluate_at_cadence(self, display: ProgressDisplay) -> None:
-        if is_due(self.parts.evaluation.every, self.clock):
+        if is_due(self.built.evaluation.every, self.clock):
             for row in self.evaluate():
                 display.say_result(self.clock, row)
 
@@ -331,7 +331,7 @@ class Trainer:
 
     def _measure(self) -> Sequence[Mapping[str, Any]]:
         rows: list[Mapping[str, Any]] = []
-        for name in self.parts.evaluation.networks:
+        for name in self.built.evaluation.networks:
             found = self.evaluation_runner.measure(self.branches()[name].backbone, name, self.clock.step)
             self.trackers.evaluated(found)
             rows += found

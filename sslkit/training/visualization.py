@@ -33,7 +33,7 @@ class VisualizationData:
     """Images, views and features of a run, for pictures.
 
     Args:
-        parts: the filled recipe.
+        built: the built recipe.
         preprocessing: how evaluators see the images.
         device: where the backbone is.
         backbone: the teacher's.
@@ -42,13 +42,13 @@ class VisualizationData:
 
     def __init__(
         self,
-        parts: BuiltRecipe,
+        built: BuiltRecipe,
         preprocessing: Preprocessing,
         device: torch.device,
         backbone: Backbone,
         first_views: Callable[[], Views],
     ) -> None:
-        self.parts, self.preprocessing, self.device = parts, preprocessing, device
+        self.built, self.preprocessing, self.device = built, preprocessing, device
         self.backbone, self.first_views = backbone, first_views
 
     def sample_views(self, count: int) -> Views:
@@ -58,8 +58,8 @@ class VisualizationData:
 
     def image_features(self, part: Literal["train", "test"], limit: int) -> ImageFeatures:
         """Return at most ``limit`` images of that part of the data, always the same ones."""
-        train, test = self.parts.data.train, self.parts.data.test or self.parts.data.train
-        batch_size = self.parts.evaluation.batch_size
+        train, test = self.built.data.train, self.built.data.test or self.built.data.train
+        batch_size = self.built.evaluation.batch_size
         data = evaluation_data(train, test, self.preprocessing, batch_size, self.device, limit=limit)
         seen = []
         with frozen(self.backbone):

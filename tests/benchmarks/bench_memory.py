@@ -41,13 +41,13 @@ def resident(key: str) -> int:
 
 def model_of(builder: Builder) -> StudentTeacher:
     """Build the networks as a run on the CPU does."""
-    again = builder.part("runtime.checkpoint_activations")
-    return build_model(builder.part("method"), None, torch.device("cpu"), again)
+    again = builder.build("runtime.checkpoint_activations")
+    return build_model(builder.build("method"), None, torch.device("cpu"), again)
 
 
 def take_steps(builder: Builder, batch_size: int, precision: str) -> None:
     """Take two steps on noise."""
-    maker, optimizer = builder.part("views"), builder.part("optimization").optimizer
+    maker, optimizer = builder.build("views"), builder.build("optimization").optimizer
     model = model_of(builder)
     stepper = optimizer.build(parameter_groups(model.student, optimizer.decays_vectors))
     set_rates(stepper, 1e-4, 0.04)
@@ -71,8 +71,8 @@ def estimated(name: str, batch_size: int, precision: str, overrides: list[str]) 
     """Return what `sslkit explain` would say."""
     builder = load(name, overrides).builder()
     model = model_of(builder)
-    optimizer = builder.part("optimization").optimizer
-    return estimate_memory(model, builder.part("views"), optimizer, batch_size, precision=precision).peak
+    optimizer = builder.build("optimization").optimizer
+    return estimate_memory(model, builder.build("views"), optimizer, batch_size, precision=precision).peak
 
 
 def main(words: list[str]) -> None:

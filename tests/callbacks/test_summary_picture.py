@@ -42,7 +42,7 @@ def run(tmp_path):
         folder=SimpleNamespace(path=tmp_path),
         record=SimpleNamespace(name="some-recipe"),
         clock=SimpleNamespace(step=8, total_steps=16),
-        parts=SimpleNamespace(
+        built=SimpleNamespace(
             data=SimpleNamespace(test=object()), method=SimpleNamespace(head=SimpleNamespace(num_prototypes=32))
         ),
         metrics=[row(1), row(4), row(8)],
@@ -131,7 +131,7 @@ def test_unlabelled_neighbours_have_no_frame(run):
 
 
 def test_without_test_images_there_are_no_neighbours(run):
-    run.parts.data.test = None
+    run.built.data.test = None
     assert panels(draw(run, METRIC))[1] == []
 
 
@@ -148,7 +148,7 @@ def test_curves_are_the_rows(run):
 
 def test_a_method_without_prototypes_has_no_entropy(run):
     run.metrics = [{"step": 1, "epoch": 0.25, "loss": 1.0}]
-    run.parts.method.head.num_prototypes = None
+    run.built.method.head.num_prototypes = None
     _, entropy, _ = panels(draw(run, METRIC))[2]
     assert [text.get_text() for text in entropy.texts] == ["not defined for this method"]
 

@@ -55,7 +55,7 @@ def found(name, *words, images=None, processes=1):
     """Return the recommendations of a recipe; its weights are not made."""
     recipe = load(name, words)
     builder = recipe.builder()
-    images = images or recipe.root.at("data.num_images") or len(builder.part("data.train"))
+    images = images or recipe.root.at("data.num_images") or len(builder.build("data.train"))
     with torch.device("meta"):
         return recommendations(recipe, builder, run_context(builder, images, processes))
 
@@ -225,7 +225,7 @@ def test_a_learning_rate_is_scaled_as_training_scales_it(write):
     file, larger = write(SMALL.replace("lr: 1e-3", f"lr: {schedule}")), {"optimization.batch_size": 60}
     settled, mended = propose(changed(load(file), larger), 4000)
     assert {"optimization.lr_reference_batch": 40} in [recommendation.changes for recommendation in settled]
-    rate = mended.builder().part("optimization").learning_rate
+    rate = mended.builder().build("optimization").learning_rate
     assert (rate.start, rate.end, rate.warmup_from) == pytest.approx((0.0015, 1e-4, 0.00075))
 
 

@@ -73,7 +73,7 @@ class Watched(Unsaved):
         self.watched = 0
 
     def _advance(self, *words: Any) -> None:
-        if self.clock.step < WARMUP or is_logged(self.clock, self.parts.runtime.log_every):
+        if self.clock.step < WARMUP or is_logged(self.clock, self.built.runtime.log_every):
             return super()._advance(*words)
         self.watched += 1
         with noticed(self.places, self.device):

@@ -205,13 +205,13 @@ def test_waits_are_counted_by_the_line_that_waits(module, tmp_path):
     waits, part = module("synchronization"), module("part")
     words = [*part.unmeasured("cpu", 16, 5), "--optimization.batch_size", "8", "--runtime.log_every", "100"]
     run = module("bench_gpu").build_run(waits.Watched, "dino-cifar10-tiny", words, tmp_path / "run")
-    make = run.parts.views.make
+    make = run.built.views.make
 
     def waiting(*words):
         warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
         return make(*words)
 
-    run.parts.views.make = waiting
+    run.built.views.make = waiting
     run.execute()
     # Not the first two, nor the last, which is logged.
     assert run.watched == 2
@@ -252,7 +252,7 @@ def test_what_a_recipe_must_show(module, precision, change, exact, moved, passes
         after.load_state_dict(before.state_dict())
     recipe = SimpleNamespace(build_networks=lambda seed: (before, None))
     branch, record = SimpleNamespace(backbone=after), SimpleNamespace(precision=precision)
-    run = SimpleNamespace(parts=SimpleNamespace(seed=0), model=SimpleNamespace(student=branch), record=record)
+    run = SimpleNamespace(built=SimpleNamespace(seed=0), model=SimpleNamespace(student=branch), record=record)
     rows = [*ROWS[:-1], ROWS[-1] | change]
     assert module("tiny_recipes").judge(recipe, run, rows, exact)[0] is passes
 

@@ -33,7 +33,7 @@ def train_for(steps: int, method: str, precision: str, device: str, batch_size: 
 
 def judge(recipe: Recipe, run: Trainer, rows: Sequence[Mapping[str, float]], exact: float) -> tuple[bool, str]:
     """Return whether losses are finite and start as in fp32, steps count once a scale is found, and weights move."""
-    drawn, _ = recipe.build_networks(run.parts.seed)
+    drawn, _ = recipe.build_networks(run.built.seed)
     pairs = zip(drawn.parameters(), run.model.student.backbone.parameters(), strict=True)
     moved = sum(float((after.detach().cpu() - before.detach()).abs().sum()) for before, after in pairs)
     losses = [math.nan if row["loss"] is None else row["loss"] for row in rows]

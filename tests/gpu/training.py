@@ -64,7 +64,7 @@ def main() -> None:
         before = ["--evaluation.baselines", "[untrained]", "--evaluation.networks", "[]"]
         run = run_for(probe, [*words, *before, "--runtime.log_every", str(probe // 2)], Path(place) / "probe")
         report.figure("k-NN before", top1(run, "untrained"), "%", "of the untrained network")
-        rate = run.metrics[-1]["images_per_second"] / run.parts.optimization.batch_size
+        rate = run.metrics[-1]["images_per_second"] / run.built.optimization.batch_size
         took = time.monotonic() - begin
         # The run proper, too, opens the images, measures once and saves once.
         left = options.seconds - took - 1.3 * (took - probe / rate)

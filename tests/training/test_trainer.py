@@ -567,7 +567,7 @@ def test_what_a_base_freezes_can_be_undone(place, tmp_path):
     prototypes = load(place / "tiny.yaml").build().method.head.prototypes.state_dict()
     recipe = load(place / "undone.yaml", stop(step=2))
     run = train(recipe, tmp_path / "run", console=Console(file=StringIO()))
-    assert run.parts.optimization.freezes == {}
+    assert run.built.optimization.freezes == {}
     now = run.model.student.head.prototypes.state_dict()
     assert any(not torch.equal(now[name], value) for name, value in prototypes.items())
 
@@ -585,7 +585,7 @@ def test_each_batch_norm_is_the_one_that_the_recipe_asks_for(place, whole, tmp_p
     assert {name: value.shape for name, value in found.items()} == {n: v.shape for n, v in tensors(whole).items()}
     assert not torch.equal(found[CONV], tensors(whole)[CONV])
     measured = evaluation_data(
-        split.parts.data.train, split.parts.data.test, split.preprocessing, 8, torch.device("cpu"), 0, 16
+        split.built.data.train, split.built.data.test, split.preprocessing, 8, torch.device("cpu"), 0, 16
     )
     saved = load_model(str(split.folder.path)).backbone
     images = next(iter(measured.test.batches()))[0]
@@ -629,7 +629,7 @@ def test_hooks_fire_in_order(place, tmp_path):
 
     words = ["--optimization.steps", "2", "--runtime.checkpoint_every", "1 steps", "--evaluation.every", "1 steps"]
     run = go(place, tmp_path / "run", *words, *stop(step=-1))
-    seen = sys.modules[type(run.parts.runtime.callbacks[0]).__module__].SEEN
+    seen = sys.modules[type(run.built.runtime.callbacks[0]).__module__].SEEN
     assert seen[-8:] == [
         ("on_run_start", 0),
         ("on_step_end", 1),
