@@ -106,8 +106,9 @@ def test_compiled_it_loses_the_same_paths_and_is_one_graph(images, monkeypatch):
     draws = DropPathSeeding(net)
     compiled = torch.compile(net, fullgraph=True, options=COMPILE_OPTIONS)
     first = seen(draws, compiled, images.float(), (0, 3))
-    monkeypatch.setattr(torch._dynamo.config, "error_on_recompile", True)
-    both = torch.cat([first, seen(draws, compiled, images.float(), (3, 6))], 1)
+    # Not monkeypatch, whose way of putting an attribute back leaves torch's configuration without it.
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        both = torch.cat([first, seen(draws, compiled, images.float(), (3, 6))], 1)
     torch.testing.assert_close(both, expected, rtol=1e-4, atol=1e-4)
 
 
