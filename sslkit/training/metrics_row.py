@@ -1,7 +1,6 @@
 """What metrics.jsonl says of a step."""
 
 from collections.abc import Mapping
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -46,7 +45,8 @@ def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:
     read: dict[str, float] = {}
     for device in {tensor.device for tensor in tensors.values()}:
         there = {name: tensor for name, tensor in tensors.items() if tensor.device == device}
-        widest = reduce(torch.promote_types, (tensor.dtype for tensor in there.values()))
+        # Holds the numbers of every other dtype, counts too.
+        widest = torch.float32 if device.type == "mps" else torch.float64
         numbers = torch.stack([tensor.reshape(()).to(widest) for tensor in there.values()]).cpu().tolist()
         read |= {name: float(number) for name, number in zip(there, numbers)}
     return {name: read[name] if name in read else float(value) for name, value in values.items()}
