@@ -12,7 +12,7 @@ _PLACES = {
     "AdamW": "sslkit.optimizers.adamw",
     "Backbone": "sslkit.contracts",
     "BatchSoftmax": "sslkit.collapse.batch_softmax",
-    "Branch": "sslkit.method.student_teacher",
+    "Branch": "sslkit.method.branch",
     "Callback": "sslkit.contracts",
     "Centering": "sslkit.collapse.centering",
     "Clip": "sslkit.method.gradients",

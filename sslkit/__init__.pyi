@@ -32,10 +32,10 @@ from sslkit.losses.cross_entropy import CrossEntropy as CrossEntropy
 from sslkit.losses.info_nce import InfoNCE as InfoNCE
 from sslkit.losses.mse import MSE as MSE
 from sslkit.method.batch_norm import split_batch_norm as split_batch_norm
+from sslkit.method.branch import Branch as Branch
 from sslkit.method.executor import Executor as Executor
 from sslkit.method.gradients import Clip as Clip
 from sslkit.method.step import train_step as train_step
-from sslkit.method.student_teacher import Branch as Branch
 from sslkit.method.student_teacher import StudentTeacher as StudentTeacher
 from sslkit.optimizers.adamw import AdamW as AdamW
 from sslkit.optimizers.larc import LARC as LARC

@@ -13,7 +13,7 @@ from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseMonitor
 from sslkit.health.start_regression import StartRegression
-from sslkit.method.student_teacher import Branch
+from sslkit.method.branch import Branch
 from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe

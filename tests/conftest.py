@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit.contracts import Backbone, Head
-from sslkit.method.student_teacher import Branch
+from sslkit.method.branch import Branch
 from sslkit.types import Features, ViewGroup, Views
 
 torch.set_num_threads(1)

@@ -12,10 +12,11 @@ from sslkit.collapse import Centering, NegativeQueue, SinkhornKnopp, sinkhorn_kn
 from sslkit.heads.dino_head import DINOHead
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE, cross_entropy
+from sslkit.method.branch import Branch
 from sslkit.method.executor import Executor
 from sslkit.method.gradients import Clip
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.larc import LARC
 from sslkit.optimizers.lars import LARS

@@ -8,8 +8,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslkit.distributed import world_size
 from sslkit.errors import RecipeError
+from sslkit.method.branch import Branch
 from sslkit.method.split_batch_norm import SplitBatchNorm
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 
 BatchNormImages = Literal["synchronized", "local"] | int
 """The images that a batch norm takes its statistics from; a number is a whole number of images, 2 or more."""

@@ -8,7 +8,7 @@ from timm.layers.drop import drop_path
 from torch import Tensor, nn
 
 from sslkit.distributed import rank, world_size
-from sslkit.method.student_teacher import drop_rates
+from sslkit.method.branch import drop_rates
 
 
 class BatchPositions:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sslkit.errors import RecipeError, UnknownName
-from sslkit.method.student_teacher import Branch
+from sslkit.method.branch import Branch
 
 ClipPer = Literal["parameter", "all"]
 """What is bound to the norm: each parameter by itself, or all together."""

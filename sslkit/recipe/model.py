@@ -5,7 +5,8 @@ import torch
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported
 from sslkit.method.batch_norm import set_batch_norm
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.branch import Branch
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.parameter_groups import parameter_groups
 from sslkit.recipe.sections import Method, Optimization
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from sslkit.contracts import Backbone, ImageSource, ViewMaker
 from sslkit.errors import RecipeError
 from sslkit.method.batch_norm import check_groups
+from sslkit.method.branch import Branch
 from sslkit.method.fit import check_fit
 from sslkit.method.student_pass import check_accumulation
-from sslkit.method.student_teacher import Branch, compared_views
+from sslkit.method.student_teacher import compared_views
 from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.specification import ComponentSpec

@@ -15,9 +15,9 @@ from sslkit.contracts import Backbone
 from sslkit.data.substitution import UnreadableLog
 from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
+from sslkit.method.branch import Branch
 from sslkit.method.gradients import Clip
 from sslkit.method.step import StepOutput, train_step
-from sslkit.method.student_teacher import Branch
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import BuiltRecipe

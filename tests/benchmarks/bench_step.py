@@ -19,10 +19,11 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.collapse import Centering
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
+from sslkit.method.branch import Branch
 from sslkit.method.executor import Executor
 from sslkit.method.gradients import Clip
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.teachers import EMA

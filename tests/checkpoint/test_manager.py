@@ -14,8 +14,9 @@ from sslkit.collapse import Centering
 from sslkit.errors import RunError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
+from sslkit.method.branch import Branch
 from sslkit.method.executor import Executor
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.run_folder.folder import RunFolder
 from sslkit.run_folder.skipped_steps import SkippedSteps
 from sslkit.teachers import EMA

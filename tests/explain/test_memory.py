@@ -15,9 +15,9 @@ from sslkit.contracts import Backbone, CollapseOperator
 from sslkit.errors import NotSupported
 from sslkit.explain.memory import estimate_memory
 from sslkit.losses import InfoNCE
+from sslkit.method.branch import Branch
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.types import Targets, Views
 

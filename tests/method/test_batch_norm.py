@@ -16,8 +16,9 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.losses import MSE
 from sslkit.method import batch_norm
 from sslkit.method.batch_norm import check_groups, set_batch_norm, split_batch_norm, synchronize_batch_norm
+from sslkit.method.branch import Branch
 from sslkit.method.split_batch_norm import SplitBatchNorm
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.recipe.sections import Method
 from sslkit.teachers import EMA, Copy
 

@@ -13,9 +13,10 @@ from sslkit.collapse import Centering
 from sslkit.device import COMPILE_OPTIONS
 from sslkit.losses import CrossEntropy
 from sslkit.method import drop_path
+from sslkit.method.branch import Branch
 from sslkit.method.drop_path import BatchInvariantDropPath, DropPathSeeding, seed_step
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import Copy
 from sslkit.training.accelerated import AccelerateExecutor
 

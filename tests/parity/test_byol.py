@@ -6,8 +6,9 @@ from torch import nn
 from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.losses import MSE
+from sslkit.method.branch import Branch
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA
 from sslkit.types import Projection, Targets, Views
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sslkit.heads.dino_head import DINOHead
-from sslkit.method.student_teacher import Branch
+from sslkit.method.branch import Branch
 
 TRACE = "b_dino_head"
 CASES = {

@@ -7,8 +7,9 @@ from torch import nn
 from sslkit.collapse import NegativeQueue
 from sslkit.heads.mlp_head import MLPHead
 from sslkit.losses import InfoNCE
+from sslkit.method.branch import Branch
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA
 
 TRACE = "d_moco"

@@ -7,7 +7,7 @@ import pytest
 
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.heads.dino_head import DINOHead
-from sslkit.method.student_teacher import Branch
+from sslkit.method.branch import Branch
 from sslkit.optimizers.parameter_groups import parameter_groups
 
 CASES = {

@@ -9,8 +9,9 @@ from sslkit.collapse import SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import CrossEntropy
+from sslkit.method.branch import Branch
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import Copy
 
 TRACE = "c_swav"

@@ -16,7 +16,8 @@ from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.branch import Branch
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.run_folder.atomic_write import sync, writable, write_text
 from sslkit.run_folder.folder import RunFolder
 from sslkit.run_folder.lock import alone_in

@@ -13,9 +13,10 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
+from sslkit.method.branch import Branch
 from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
 from sslkit.optimizers.sgd import SGD
 from sslkit.teachers import EMA, Copy

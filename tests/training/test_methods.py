@@ -14,8 +14,9 @@ from sslkit.heads.mlp_head import MLPHead
 from sslkit.heads.mlp_predictor import MLPPredictor
 from sslkit.heads.swav_head import SwAVHead
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
+from sslkit.method.branch import Branch
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.larc import LARC
 from sslkit.optimizers.lars import LARS

@@ -15,8 +15,9 @@ from sslkit.cli.main import main
 from sslkit.clock import Clock
 from sslkit.contracts import Backbone, Head
 from sslkit.losses import CrossEntropy
+from sslkit.method.branch import Branch
 from sslkit.method.step import train_step
-from sslkit.method.student_teacher import Branch, StudentTeacher
+from sslkit.method.student_teacher import StudentTeacher
 from sslkit.schedules import Warmup
 from sslkit.teachers import EMA
 from sslkit.types import Features, Projection, ViewGroup, Views
