@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sslkit.clock import Clock
-from sslkit.collapse.partition import balanced_together, is_too_few, too_few
+from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
 from sslkit.recommendation import Recommendation, RunContext

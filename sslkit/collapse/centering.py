@@ -6,17 +6,12 @@ import torch
 from torch import Tensor
 
 from sslkit.clock import Clock
+from sslkit.collapse.centering_advice import recommend_centering
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
 from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, levels_of, value_at
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
-
-FIRST, WARMEST = 0.06, 0.07
-"""The highest teacher temperature that did not collapse (DINO appendix D): held, and warmed up to from 0.04."""
-
-SLOWEST = 0.999
-"""The center's momentum at which DINO collapsed (appendix D); 0.99 did not."""
 
 
 class Centering(CollapseOperator):
@@ -82,34 +77,4 @@ class Centering(CollapseOperator):
         return numbers
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
-        if context.shares_weights:
-            yield Recommendation(
-                "centering does not keep a student that is its own teacher from collapse: k-NN 0.1 %",
-                "DINO table 15 row 4",
-                leads_to=("not learning", "dimensional collapse", "one-dimension collapse", "uniform collapse"),
-                remedy={"method.teacher": "EMA"},
-            )
-        if self.momentum >= SLOWEST:
-            yield Recommendation(
-                f"a center with momentum {self.momentum:g} follows too slowly: 0.999 collapsed, 0.9 is the default",
-                "DINO appendix D",
-                {"momentum": 0.9},
-                leads_to=("one-dimension collapse",),
-            )
-        if self.temperature is not None:
-            yield from self._too_warm(context)
-
-    def _too_warm(self, context: RunContext) -> Iterator[Recommendation]:
-        assert self.temperature is not None
-        temperatures = [value_at(self.temperature, moment) for moment in context.moments()]
-        if temperatures[0] <= FIRST and max(temperatures) <= WARMEST:
-            return
-        over, cool = context.share(0.1), 0.04
-        warm = {"start": cool, "end": WARMEST, "over": str(over), "every": over.unit.removesuffix("s")}
-        yield Recommendation(
-            f"the teacher's temperature starts at {temperatures[0]:g} and peaks at {max(temperatures):g}: held from "
-            "the start, 0.06 learned and 0.08 collapsed; warmed up from 0.04, 0.07 learned",
-            "DINO appendix D",
-            {"temperature": {"Warmup": warm} if over.amount else cool},
-            leads_to=("uniform collapse",),
-        )
+        return recommend_centering(self.momentum, self.temperature, context)

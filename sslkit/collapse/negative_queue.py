@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 
 from sslkit.clock import Clock
+from sslkit.collapse.negative_queue_advice import describe_negatives, recommend_negatives
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
 from sslkit.recommendation import Recommendation, RunContext
 from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
-
-PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
-"""Images in the queue over images: MoCo's on ImageNet, and a little more than in its CIFAR-10 demo (8 %)."""
 
 
 class NegativeQueue(CollapseOperator):
@@ -71,28 +69,7 @@ class NegativeQueue(CollapseOperator):
         self.pointer.add_(len(new)).remainder_(size)
 
     def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
-        share, steps = self._share(context), len(self.queue) / context.batch_size / context.teacher_views
-        yield "negative queue", f"{len(self.queue):,} embeddings, of {share:.1%} of the images"
-        yield "negatives stay", context.span(steps)
+        return describe_negatives(len(self.queue), context)
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
-        size, share, new = len(self.queue), self._share(context), context.batch_size * context.teacher_views
-        fitting = new * max(1, int(PUBLISHED_SHARE * context.num_images * context.teacher_views / new))
-        changes = {"size": fitting} if fitting < size else {}
-        if share >= 1:
-            yield Recommendation(
-                f"{size:,} negatives hold all {context.num_images:,} images, so that each meets itself among them",
-                "moco#146",
-                changes,
-            )
-        elif share > LARGEST_SHARE and changes:
-            yield Recommendation(
-                f"the negatives are {share:.0%} of the images, which will often meet themselves; MoCo's are 5 %",
-                "MoCo: 65536 of 1.28 M; 4096 of 50000 in its CIFAR-10 demo",
-                changes,
-                is_warning=False,
-            )
-
-    def _share(self, context: RunContext) -> float:
-        """Return the images in the queue over all images."""
-        return len(self.queue) / context.teacher_views / context.num_images
+        return recommend_negatives(len(self.queue), context)

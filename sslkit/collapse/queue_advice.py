@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sslkit.clock import Duration
-from sslkit.collapse.partition import enough
+from sslkit.collapse.partition_advice import enough
 from sslkit.recommendation import Recommendation, RunContext
 
 BATCHES, BEGINNING = 15, 0.075

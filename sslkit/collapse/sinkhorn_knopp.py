@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslkit.clock import Clock, Duration
-from sslkit.collapse.partition import balanced_together, is_too_few, too_few
+from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few
 from sslkit.collapse.queue_advice import describe_queue, queue_for, recommend_queue
 from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sslkit.contracts import Head
 from sslkit.errors import RecipeError
-from sslkit.heads.prototype_use import few_images, images_a_prototype
+from sslkit.heads.prototype_advice import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
 from sslkit.heads.widths import check_widths
 from sslkit.recommendation import Recommendation, RunContext

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from sslkit.contracts import Head
-from sslkit.heads.prototype_use import few_images, images_a_prototype
+from sslkit.heads.prototype_advice import few_images, images_a_prototype
 from sslkit.heads.widths import check_widths
 from sslkit.recommendation import Recommendation, RunContext
 

@@ -29,7 +29,7 @@ from sslkit import (
     SwAVHead,
     Warmup,
 )
-from sslkit.teachers.ema import half_life
+from sslkit.teachers.ema_advice import half_life
 
 IMAGENET = 1_281_167
 
