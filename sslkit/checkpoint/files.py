@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sslkit.checkpoint.state_dict import flatten, misfit, moved, restore
+from sslkit.checkpoint.state_dict import flatten, mismatched_names, unflatten
 from sslkit.distributed import rank
 from sslkit.errors import SSLKitError
 from sslkit.method.executor import Executor
@@ -44,15 +44,19 @@ class Progress:
 
 def save_checkpoint(
     folder: Path,
-    model: StudentTeacher,
-    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
     progress: Progress,
     keep: int,
-    executor: Executor | None = None,
 ) -> Path:
     """Write ``folder/step-N`` under a temporary name, rename it, and remove all but the newest ``keep``.
 
-    A run that wrote this step before has nothing new to say: what is there stays.
+    Where this step was written before, the same would be written again: what is there stays.
+
+    Args:
+        folder: of checkpoints.
+        state: of `Executor.state_dict`.
+        progress: where the run stands.
+        keep: checkpoints that stay.
 
     Raises:
         OSError: it cannot be written; the checkpoints before it stay, and what was written of it is removed.
@@ -65,15 +69,15 @@ def save_checkpoint(
     temporary = _temporary(final)
     temporary.mkdir(parents=True)
     try:
-        tensors, numbers = flatten(model, optimizer)
-        said = {
+        tensors, numbers = flatten(state)
+        metadata = {
             "step": progress.step,
             "identity": progress.identity,
-            "executor": executor.state() if executor is not None else {},
-            "parameters": moved(model, optimizer),
+            "executor": state["executor"],
+            "parameters": state["parameters"],
             "optimizer": numbers,
         }
-        _write(temporary, tensors, said)
+        _write(temporary, tensors, metadata)
         temporary.rename(final)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -103,28 +107,29 @@ def load_newest(
         model: to set.
         optimizer: to set.
         identity: of the recipe.
-        executor: to set; None leaves it out.
+        executor: to set; None is one process in the precision of its tensors.
         before: only checkpoints of fewer steps than this are taken; None takes any.
 
     Raises:
         SSLKitError: the newest whole checkpoint belongs to another recipe; or there are checkpoints and none can be
             used.
     """
+    executor = executor or Executor()
+    current = executor.state_dict(model, optimizer)
     damaged: dict[Path, Exception] = {}
     for path in sorted(folder.glob("step-*"), reverse=True):
         if before is not None and path.name >= f"step-{before:09d}":
             continue
         try:
-            tensors, said = _read(path, identity, model, optimizer)
+            tensors, metadata = _read(path, identity, current)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             logger.warning("checkpoint %s is damaged (%s)", path, error)
             damaged[path] = error
             continue
-        restore(tensors, said["optimizer"], model, optimizer)
-        if executor is not None:
-            executor.restore(said.get("executor", {}))
+        state = unflatten(tensors, metadata["optimizer"], current)
+        executor.load(model, optimizer, {**state, "executor": metadata.get("executor", {})})
         _set_aside(list(damaged))
-        step: int = said["step"]
+        step: int = metadata["step"]
         return step
     if damaged:
         each = "; ".join(f"{path.name}: {error}" for path, error in damaged.items())
@@ -132,32 +137,30 @@ def load_newest(
     return None
 
 
-def _write(folder: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
+def _write(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    (folder / NUMBERS).write_text(json.dumps({**said, "sha256": _checksum(folder / TENSORS)}, indent=1))
+    (folder / NUMBERS).write_text(json.dumps({**metadata, "sha256": _checksum(folder / TENSORS)}, indent=1))
     for path in (folder / TENSORS, folder / NUMBERS, folder):
         sync(path)
 
 
-def _read(
-    path: Path, identity: str, model: StudentTeacher, optimizer: torch.optim.Optimizer
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a checkpoint's tensors and its JSON, of which nothing is missing, foreign or of another shape."""
-    said = json.loads((path / NUMBERS).read_text())
-    if said["identity"] != identity:
+def _read(path: Path, identity: str, current: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a checkpoint's tensors and its JSON, which have the names and shapes of the ``current`` state."""
+    metadata = json.loads((path / NUMBERS).read_text())
+    if metadata["identity"] != identity:
         raise SSLKitError(f"{path} was written by {OTHER_RECIPE}")
     # Runs of earlier versions wrote no checksum and no names of parameters.
-    if said.get("parameters") not in (None, moved(model, optimizer)):
+    if metadata.get("parameters") not in (None, current["parameters"]):
         raise ValueError("its moments are those of other parameters, or of the same in another order")
-    if said.get("sha256") not in (None, _checksum(path / TENSORS)):
+    if metadata.get("sha256") not in (None, _checksum(path / TENSORS)):
         raise ValueError(f"{TENSORS} is not what was written")
     tensors = load_file(path / TENSORS)
-    if names := misfit(tensors, said["optimizer"], model, optimizer):
+    if names := mismatched_names(tensors, metadata["optimizer"], current):
         raise ValueError(f"it does not fit the model: {', '.join(names[:5])}")
-    return tensors, said | {"step": int(said["step"])}
+    return tensors, metadata | {"step": int(metadata["step"])}
 
 
 def _checksum(path: Path) -> str:

@@ -78,13 +78,15 @@ class CheckpointManager:
         Returns:
             The checkpoint, or None where there is none: ``failure`` and a warning say why.
         """
+        # Every process, before what can fail on the main one alone: an executor that shards gathers the shards here.
+        state = self.executor.state_dict(self.model, self.optimizer)
         if rank() != 0:
             return None
         progress, keep = Progress(step, self.identity), self.keep + bool(skipped.streak)
         try:
             for each in rows:
                 each.sync()
-            path = save_checkpoint(self.folder.checkpoints, self.model, self.optimizer, progress, keep, self.executor)
+            path = save_checkpoint(self.folder.checkpoints, state, progress, keep)
             self.folder.save_backbones({"teacher": self.model.teacher.backbone, "student": self.model.student.backbone})
         except OSError as error:
             self.failure = error

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sslkit.distributed import max_over_processes
+from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.snapshot import TensorSnapshot, is_read_at_once
 from sslkit.types import Projection
@@ -20,10 +21,13 @@ class FiniteGuard:
     Args:
         model: before its forward passes, which write batch statistics.
         optimizer: over the student.
+        executor: of the step, which knows the norms of gradients; None is one process.
     """
 
-    def __init__(self, model: StudentTeacher, optimizer: torch.optim.Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(
+        self, model: StudentTeacher, optimizer: torch.optim.Optimizer, executor: Executor | None = None
+    ) -> None:
+        self.model, self.optimizer, self.executor = model, optimizer, executor
         self._statistics = TensorSnapshot(lambda: batch_statistics(model))
 
     def apply(self, update: Callable[[], None], loss: Tensor, teacher: Projection) -> Tensor:
@@ -34,13 +38,15 @@ class FiniteGuard:
             loss: the step's, ().
             teacher: its outputs.
         """
-        flags = nonfinite_flags(loss, teacher, self.optimizer)
+        flags = nonfinite_flags(loss, teacher, self.optimizer, self.executor)
         apply_if_finite(flags, self.optimizer, update, lambda: teacher_state(self.model))
         self._statistics.restore_if(flags)
         return flags
 
 
-def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer) -> Tensor:
+def nonfinite_flags(
+    loss: Tensor, teacher: Projection, optimizer: torch.optim.Optimizer, executor: Executor | None = None
+) -> Tensor:
     """Return (3,) float32 on the device, 1 where one of `CHECKED` holds a number that is not finite in any process.
 
     Numbers whose squares overflow count as well: as gradients, Adam would make them its second moment.
@@ -49,10 +55,12 @@ def nonfinite_flags(loss: Tensor, teacher: Projection, optimizer: torch.optim.Op
         loss: the step's.
         teacher: its outputs, of which collapse operators make their state; one-hot targets would hide such a number.
         optimizer: over the parameters whose gradients are checked.
+        executor: knows the norms of gradients; None is one process.
     """
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     outputs = [teacher.embedding] if teacher.logits is None else [teacher.embedding, teacher.logits]
-    finite = torch.stack(torch._foreach_norm([loss, *outputs, *gradients])).isfinite()
+    norms = [*torch._foreach_norm([loss, *outputs]), *(executor or Executor()).gradient_norms(gradients)]
+    finite = torch.stack(norms).isfinite()
     parts = finite.split([1, len(outputs), len(gradients)])
     return max_over_processes(1 - torch.stack([part.all() for part in parts]).float())
 

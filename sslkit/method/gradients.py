@@ -9,6 +9,7 @@ from torch import nn
 
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.method.branch import Branch
+from sslkit.method.executor import Executor
 
 ClipPer = Literal["parameter", "all"]
 """What is bound to the norm: each parameter by itself, or all together."""
@@ -36,7 +37,7 @@ class Clip:
         if self.per not in get_args(ClipPer):
             raise UnknownName("per of Clip", self.per, get_args(ClipPer))
 
-    def __call__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __call__(self, parameters: Iterable[nn.Parameter], executor: Executor | None = None) -> None:
         """Scale the gradients in place by norm / (their norm + 1e-6) where that is below 1.
 
         Gradients whose norm is not finite become not a number, not 0: such a step must not count.
@@ -44,14 +45,16 @@ class Clip:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if not gradients:
             return
-        norms = list(torch._foreach_norm(gradients))
+        norms = (executor or Executor()).gradient_norms(gradients)
         if self.per == "all":
             norms = [torch.stack(norms).norm()] * len(norms)
         # 0 * infinity is not a number.
         torch._foreach_mul_(gradients, [(self.norm / (norm + 1e-6)).clamp_max(1.0) + 0 * norm for norm in norms])
 
 
-def clip_and_freeze(student: Branch, clip: Clip | None, frozen: Iterable[str]) -> None:
+def clip_and_freeze(
+    student: Branch, clip: Clip | None, frozen: Iterable[str], executor: Executor | None = None
+) -> None:
     """Clip the student's gradients, then take away those of frozen parts.
 
     The order is that of DINO's published code, in which the last layer counts in nobody's norm but its own.
@@ -60,12 +63,13 @@ def clip_and_freeze(student: Branch, clip: Clip | None, frozen: Iterable[str]) -
         student: after its backward pass.
         clip: the bound, or None.
         frozen: names of ``Branch.parts`` whose gradients become None, so that neither moments nor weight decay act.
+        executor: of the step, which knows the norms of gradients; None is one process.
 
     Raises:
         UnknownName: a part that the student does not have.
     """
     if clip is not None:
-        clip(student.parameters())
+        clip(student.parameters(), executor)
     for part in frozen:
         for parameter in student.part(part).parameters():
             parameter.grad = None

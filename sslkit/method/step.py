@@ -65,7 +65,7 @@ def train_step(
     student_views, teacher_views = model.assign(views)  # (S, B, C, H, W), (T, B, C, H, W)
     student_pass = StudentPass(model, student_views, accumulation, run)
     optimizer.zero_grad(set_to_none=True)
-    guard = FiniteGuard(model, optimizer)
+    guard = FiniteGuard(model, optimizer, run)
     with torch.no_grad():
         model.student.head.before_step()
 
@@ -74,7 +74,7 @@ def train_step(
     loss, student = student_pass.backward(targets)  # (), (S, B, .)
 
     run.unscale(optimizer)
-    clip_and_freeze(model.student, clip, frozen)
+    clip_and_freeze(model.student, clip, frozen, run)
 
     def update() -> None:
         model.teacher_update.before_step(model.student, model.teacher, clock)

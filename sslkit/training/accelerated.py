@@ -40,19 +40,22 @@ class AccelerateExecutor(Executor):
 
     Args:
         accelerator: made with the run's mixed precision.
-        student: the branch that learns, on its device.
-
-    Raises:
-        RecipeError: that is not the device of this process.
     """
 
-    def __init__(self, accelerator: Accelerator, student: nn.Module) -> None:
+    def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
+
+    def prepare(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Wrap the student for the exchange of gradients.
+
+        Raises:
+            RecipeError: it is not on the device of this process.
+        """
         self._draws = DropPathSeeding(student)
         self._wrapped = student
-        if accelerator.num_processes > 1:
-            _check_device(student, accelerator)
-            device_ids = [accelerator.device] if accelerator.device.type == "cuda" else None
+        if self.accelerator.num_processes > 1:
+            _check_device(student, self.accelerator)
+            device_ids = [self.accelerator.device] if self.accelerator.device.type == "cuda" else None
             with warnings.catch_warnings():
                 # torch is renaming broadcast_buffers; the new name is unknown to the oldest torch that is supported.
                 warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
@@ -87,10 +90,10 @@ class AccelerateExecutor(Executor):
     def scale(self) -> float | None:
         return None if self.accelerator.scaler is None else self.accelerator.scaler.get_scale()
 
-    def state(self) -> dict[str, Any]:
+    def own_state(self) -> dict[str, Any]:
         return {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict()
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_own_state(self, state: Mapping[str, Any]) -> None:
         if self.accelerator.scaler is not None and state:
             self.accelerator.scaler.load_state_dict(dict(state))
 

@@ -86,7 +86,8 @@ class Trainer:
         if built.runtime.compile:
             for branch in self.branches().values():
                 branch.backbone.compile(options=COMPILE_OPTIONS)
-        self.executor = AccelerateExecutor(self.accelerator, self.model.student)
+        self.executor = AccelerateExecutor(self.accelerator)
+        self.executor.prepare(self.model.student, self.model.teacher)
         self.optimizer = build_optimizer(built.optimization, self.model.student)
         self.preprocessing = preprocessing_of(built)
         workers = built.runtime.num_workers

@@ -17,6 +17,7 @@ from sslkit.clock import Clock
 from sslkit.collapse import Centering
 from sslkit.errors import SSLKitError
 from sslkit.losses import CrossEntropy
+from sslkit.method.executor import Executor
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.adamw import AdamW
@@ -41,6 +42,10 @@ def make(tiny):
         return model, torch.optim.SGD(groups, lr=0.1, momentum=0.9)
 
     return make
+
+
+def state_dict(model, optimizer):
+    return Executor().state_dict(model, optimizer)
 
 
 def steps(model, optimizer, tiny, first, last, frozen=()):
@@ -68,7 +73,7 @@ def assert_same(a, b):
 def test_what_is_restored_goes_on_bit_for_bit(make, tiny, tmp_path, rule, optimizer):
     model, optim = make(rule, optimizer=optimizer)
     steps(model, optim, tiny, 0, 2)
-    save_checkpoint(tmp_path, model, optim, Progress(2, "me"), keep=1)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(2, "me"), keep=1)
     saved = {name: value.clone() for name, value in state_of(model, optim).items()}
     steps(model, optim, tiny, 2, 5)
 
@@ -84,7 +89,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(make, tiny, tmp_path):
     """torch's fused AdamW on a CPU walks moments and parameters as flat memory, whatever their strides."""
     model, optim = make()
     steps(model, optim, tiny, 0, 1)
-    save_checkpoint(tmp_path, model, optim, Progress(1, ""), keep=1)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(1, ""), keep=1)
     other, of_other = make(seed=1)
     load_newest(tmp_path, other, of_other, "")
     weight = other.student.backbone.conv.weight
@@ -95,7 +100,7 @@ def test_moments_lie_in_memory_as_their_parameters_do(make, tiny, tmp_path):
 def test_parameters_that_never_moved_have_no_moments(make, tiny, tmp_path):
     model, optim = make()
     steps(model, optim, tiny, 0, 2, frozen=["prototypes"])
-    path = save_checkpoint(tmp_path, model, optim, Progress(2, ""), keep=1)
+    path = save_checkpoint(tmp_path, state_dict(model, optim), Progress(2, ""), keep=1)
     other, of_other = make(seed=1)
     load_newest(tmp_path, other, of_other, "")
     assert_same(state_of(other, of_other), state_of(model, optim))
@@ -106,7 +111,7 @@ def test_parameters_that_never_moved_have_no_moments(make, tiny, tmp_path):
 def test_the_newest_are_kept(make, tmp_path):
     model, optim = make()
     for step in (1, 5, 30, 200):
-        save_checkpoint(tmp_path, model, optim, Progress(step, ""), keep=2)
+        save_checkpoint(tmp_path, state_dict(model, optim), Progress(step, ""), keep=2)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000030", "step-000000200"]
     assert load_newest(tmp_path, model, optim, "") == 200
 
@@ -117,10 +122,10 @@ def test_no_checkpoint_is_no_error(make, tmp_path):
 
 def test_what_a_crash_left_is_never_read_and_goes_with_the_next(make, tmp_path):
     model, optim = make()
-    newest = save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=2)
+    newest = save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=2)
     shutil.copytree(newest, tmp_path / ".step-000000009.tmp")
     assert load_newest(tmp_path, model, optim, "") == 3
-    save_checkpoint(tmp_path, model, optim, Progress(4, ""), keep=2)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(4, ""), keep=2)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000003", "step-000000004"]
 
 
@@ -172,29 +177,29 @@ def say(path, **changes):
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_is_reported_and_the_one_before_is_taken(make, tmp_path, caplog, damage):
     model, optim = make()
-    save_checkpoint(tmp_path, model, optim, Progress(3, "me"), keep=2)
-    DAMAGES[damage](save_checkpoint(tmp_path, model, optim, Progress(6, "me"), keep=2))
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, "me"), keep=2)
+    DAMAGES[damage](save_checkpoint(tmp_path, state_dict(model, optim), Progress(6, "me"), keep=2))
     other, of_other = make(seed=1)
     assert load_newest(tmp_path, other, of_other, "me") == 3
     assert_same(state_of(other, of_other), state_of(model, optim))
     [warning] = caplog.records
     assert "step-000000006 is damaged" in warning.message
     # A damaged one must not push a whole one out.
-    save_checkpoint(tmp_path, other, of_other, Progress(4, "me"), keep=1)
+    save_checkpoint(tmp_path, state_dict(other, of_other), Progress(4, "me"), keep=1)
     assert load_newest(tmp_path, other, of_other, "me") == 4
     assert "damaged-step-000000006" in {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_run_does_not_start_over_because_all_are_damaged(make, tmp_path):
     model, optim = make()
-    truncate(save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=2) / TENSORS)
+    truncate(save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=2) / TENSORS)
     for _ in range(2):
         with pytest.raises(SSLKitError, match="none of 1 checkpoints is whole"):
             load_newest(tmp_path, model, optim, "")
 
 
 def test_another_recipes_checkpoint_is_refused_and_nothing_loaded(make, tmp_path):
-    save_checkpoint(tmp_path, *make(), Progress(3, "me"), keep=2)
+    save_checkpoint(tmp_path, state_dict(*make()), Progress(3, "me"), keep=2)
     other, of_other = make(seed=1)
     before = {name: value.clone() for name, value in state_of(other, of_other).items()}
     with pytest.raises(SSLKitError, match="written by another recipe"):
@@ -203,7 +208,7 @@ def test_another_recipes_checkpoint_is_refused_and_nothing_loaded(make, tmp_path
 
 
 def test_another_model_is_refused_by_name_and_nothing_loaded(make, tmp_path):
-    save_checkpoint(tmp_path, *make(), Progress(3, ""), keep=2)
+    save_checkpoint(tmp_path, state_dict(*make()), Progress(3, ""), keep=2)
     other, of_other = make(num_prototypes=12, seed=1)
     before = {name: value.clone() for name, value in state_of(other, of_other).items()}
     with pytest.raises(SSLKitError, match=r"does not fit the model: model\.collapse\.center, model\.student\.head\."):
@@ -214,7 +219,7 @@ def test_another_model_is_refused_by_name_and_nothing_loaded(make, tmp_path):
 def test_a_checkpoint_is_plain_safetensors_and_json(make, tiny, tmp_path):
     model, optim = make()
     steps(model, optim, tiny, 0, 1)
-    path = save_checkpoint(tmp_path, model, optim, Progress(1, "me"), keep=1)
+    path = save_checkpoint(tmp_path, state_dict(model, optim), Progress(1, "me"), keep=1)
     numbers = json.loads((path / NUMBERS).read_text())
     assert (numbers["step"], numbers["identity"]) == (1, "me")
     assert (path / TENSORS).read_bytes()[8:9] == b"{"
@@ -223,7 +228,7 @@ def test_a_checkpoint_is_plain_safetensors_and_json(make, tiny, tmp_path):
 def test_checkpoints_without_a_checksum_are_read(make, tmp_path):
     """Those of earlier versions."""
     model, optim = make()
-    path = save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=2)
+    path = save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=2)
     said = json.loads((path / NUMBERS).read_text())
     (path / NUMBERS).write_text(json.dumps({name: said[name] for name in ("step", "identity", "optimizer")}))
     assert load_newest(tmp_path, *make(seed=1), "") == 3
@@ -237,7 +242,7 @@ def test_a_checkpoint_has_its_name_only_once_it_is_on_the_disk(make, tmp_path, m
     model, optim = make()
     for step in (3, 6):
         done.clear()
-        save_checkpoint(tmp_path, model, optim, Progress(step, ""), keep=1)
+        save_checkpoint(tmp_path, state_dict(model, optim), Progress(step, ""), keep=1)
     temporary = ".step-000000006.tmp"
     assert sorted(done[:2]) == [("sync", NUMBERS), ("sync", TENSORS)]
     assert done[2:] == [
@@ -250,7 +255,8 @@ def test_a_checkpoint_has_its_name_only_once_it_is_on_the_disk(make, tmp_path, m
 
 def test_the_optimizers_parameters_are_named(make, tmp_path):
     model, optim = make()
-    said = json.loads((save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=1) / NUMBERS).read_text())
+    folder = save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=1)
+    said = json.loads((folder / NUMBERS).read_text())
     named = dict(model.named_parameters())
     assert [named[name] for name in said["parameters"]] == [p for group in optim.param_groups for p in group["params"]]
 
@@ -258,14 +264,14 @@ def test_the_optimizers_parameters_are_named(make, tmp_path):
 def test_older_ones_can_be_asked_for(make, tmp_path):
     model, optim = make()
     for step in (3, 6, 20):
-        save_checkpoint(tmp_path, model, optim, Progress(step, ""), keep=9)
+        save_checkpoint(tmp_path, state_dict(model, optim), Progress(step, ""), keep=9)
     found = [load_newest(tmp_path, model, optim, "", before=before) for before in (None, 20, 7, 6, 3, 0)]
     assert found == [20, 6, 6, 3, None, None]
 
 
 def test_what_finds_no_room_leaves_the_others_and_nothing_of_itself(make, tmp_path, monkeypatch):
     model, optim = make()
-    save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=1)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=1)
 
     def half(tensors, path):
         path.write_bytes(b"half")
@@ -273,14 +279,14 @@ def test_what_finds_no_room_leaves_the_others_and_nothing_of_itself(make, tmp_pa
 
     monkeypatch.setattr(files, "save_file", half)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, model, optim, Progress(6, ""), keep=1)
+        save_checkpoint(tmp_path, state_dict(model, optim), Progress(6, ""), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000003"]
     assert load_newest(tmp_path, model, optim, "") == 3
 
 
 def test_a_kill_while_an_old_one_is_removed_leaves_nothing_that_looks_damaged(make, tmp_path, monkeypatch, caplog):
     model, optim = make()
-    save_checkpoint(tmp_path, model, optim, Progress(3, ""), keep=1)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=1)
 
     def killed(path):
         (path / NUMBERS).unlink()
@@ -288,10 +294,10 @@ def test_a_kill_while_an_old_one_is_removed_leaves_nothing_that_looks_damaged(ma
 
     monkeypatch.setattr(files.shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(tmp_path, model, optim, Progress(6, ""), keep=1)
+        save_checkpoint(tmp_path, state_dict(model, optim), Progress(6, ""), keep=1)
     monkeypatch.undo()
     assert [path.name for path in tmp_path.glob("step-*")] == ["step-000000006"]
-    save_checkpoint(tmp_path, model, optim, Progress(9, ""), keep=5)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(9, ""), keep=5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000006", "step-000000009"]
     assert caplog.records == []
 
@@ -300,14 +306,14 @@ def test_the_scale_of_fp16_is_resumed(make, tmp_path):
     def scaled(scale):
         scaler = torch.amp.GradScaler("cpu", init_scale=scale)
         scaler.scale(torch.ones(()))
-        return AccelerateExecutor(SimpleNamespace(num_processes=1, scaler=scaler), torch.nn.Identity())
+        return AccelerateExecutor(SimpleNamespace(num_processes=1, scaler=scaler))
 
     model, optim = make()
-    save_checkpoint(tmp_path, model, optim, Progress(3, ""), 1, scaled(32.0))
+    save_checkpoint(tmp_path, scaled(32.0).state_dict(model, optim), Progress(3, ""), 1)
     fresh = scaled(65536.0)
     load_newest(tmp_path, model, optim, "", fresh)
     assert fresh.scale() == 32
     # A run in another precision has none to resume.
-    save_checkpoint(tmp_path, model, optim, Progress(6, ""), 1)
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(6, ""), 1)
     load_newest(tmp_path, model, optim, "", fresh)
     assert fresh.scale() == 32

@@ -53,7 +53,8 @@ def step_losses(device: torch.device, exchanges: bool) -> list[float]:
         num_processes=2, device=next(model.parameters()).device, autocast=nullcontext, scaler=None,
         backward=lambda loss: loss.backward(), unscale_gradients=lambda optimizer: None,
     )  # fmt: skip
-    executor = AccelerateExecutor(accelerator, model.student) if exchanges else Executor()
+    executor = AccelerateExecutor(accelerator) if exchanges else Executor()
+    executor.prepare(model.student, model.teacher)
     images = torch.randn(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     return [float(train_step(model, Views.of(images), optimizer, executor=executor).loss) for _ in range(2)]
 

@@ -154,7 +154,8 @@ def test_a_student_that_is_its_own_teacher_loses_the_same_paths_in_both(tiny, te
         parts = {"teacher_update": Copy(), "collapse": Centering(11), "loss": CrossEntropy()}
         model = StudentTeacher(student, **parts, teacher_views=teacher_views)
         optimizer = torch.optim.SGD(student.parameters(), lr=0.1)
-        executor = AccelerateExecutor(ONE_PROCESS, student)
+        executor = AccelerateExecutor(ONE_PROCESS)
+        executor.prepare(student, student)
         for step in range(2):
             executor.start_step(0, step)
             train_step(model, tiny.views(batch=7), optimizer, accumulation=accumulation, executor=executor)

@@ -17,6 +17,7 @@ from sslkit.errors import SSLKitError
 from sslkit.heads.dino_head import DINOHead
 from sslkit.losses import CrossEntropy
 from sslkit.method.branch import Branch
+from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.run_folder.atomic_write import sync, writable, write_text
 from sslkit.run_folder.folder import RunFolder
@@ -81,7 +82,7 @@ def fill(path):
         rows.write({"step": step, "fill": "x" * 200_000})
         try:
             rows.sync()
-            save_checkpoint(folder.checkpoints, model, optimizer, Progress(step, "me"), keep=99)
+            save_checkpoint(folder.checkpoints, Executor().state_dict(model, optimizer), Progress(step, "me"), keep=99)
             folder.save_backbones({"teacher": backbone})
             saved.append(step)
         except OSError as error:
@@ -90,7 +91,7 @@ def fill(path):
     loaded = load_newest(folder.checkpoints, model, optimizer, "me")
     whole = (folder.path / "teacher/model.safetensors").stat().st_size
     before = [row["step"] for row in read_metrics(folder.metrics)]
-    save_checkpoint(folder.checkpoints, model, optimizer, Progress(loaded, "me"), keep=1)
+    save_checkpoint(folder.checkpoints, Executor().state_dict(model, optimizer), Progress(loaded, "me"), keep=1)
     for old in sorted(folder.checkpoints.iterdir())[:-1]:
         (old / "state.safetensors").unlink()
     rows.sync()

@@ -23,14 +23,17 @@ def scaled():
     )
     model = torch.nn.Linear(2, 1)
     torch.nn.init.zeros_(model.weight)  # so that whole numbers move without rounding
-    return AccelerateExecutor(accelerator, model), model, scaler
+    executor = AccelerateExecutor(accelerator)
+    executor.prepare(model, model)
+    return executor, model, scaler
 
 
 def test_one_gpu_named_for_several_processes_is_refused():
     accelerator = SimpleNamespace(num_processes=2, device=torch.device("cuda:1"))
+    model = torch.nn.Linear(2, 1)
     message = "runtime.device: cpu is one device, but 2 processes train together, each on its own"
     with pytest.raises(RecipeError, match=message):
-        AccelerateExecutor(accelerator, torch.nn.Linear(2, 1))
+        AccelerateExecutor(accelerator).prepare(model, model)
 
 
 def step(executor, model, value):

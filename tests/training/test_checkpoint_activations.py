@@ -73,7 +73,8 @@ def trained(again, method="dino", backbone=RESNET, accumulation=1, processes=1, 
         model.student.backbone.compile()
     optimizer = AdamW().build(parameter_groups(model.student))
     set_rates(optimizer, 1e-2, weight_decay=0.1)
-    executor, losses = AccelerateExecutor(accelerator(processes), model.student), []
+    executor, losses = AccelerateExecutor(accelerator(processes)), []
+    executor.prepare(model.student, model.teacher)
     for step in range(3):
         executor.start_step(0, step)
         views = Views.of([torch.randn(4, 3, size, size, dtype=torch.float64) for size in (32, 32, 16)])

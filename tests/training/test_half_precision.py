@@ -156,7 +156,9 @@ def accelerated(student, dtype, scale=2.0**12):
         backward=lambda loss: (scaler.scale(loss) if scaler else loss).backward(),
         unscale_gradients=lambda optimizer: scaler.unscale_(optimizer) if scaler else None,
     )
-    return AccelerateExecutor(accelerator, student)
+    executor = AccelerateExecutor(accelerator)
+    executor.prepare(student, student)
+    return executor
 
 
 def stepped(tiny, method, dtype, scale=2.0**12):

@@ -138,7 +138,8 @@ def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawe
     model = StudentTeacher(student, teacher_update=rule(), collapse=operator, loss=loss)
     optimizer = AdamW().build(parameter_groups(model.student))
     set_rates(optimizer, lr, weight_decay=0.1)
-    executor = AccelerateExecutor(accelerator(), model.student) if together else Executor()
+    executor = AccelerateExecutor(accelerator()) if together else Executor()
+    executor.prepare(model.student, model.teacher)
     options = {"clip": Clip(0.1), "accumulation": accumulation, "executor": executor}
     taken = []
     if flawed and share != 0:
