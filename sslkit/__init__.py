@@ -58,6 +58,7 @@ _PLACES = {
     "SwAVHead": "sslkit.heads.swav_head",
     "Targets": "sslkit.types",
     "TeacherUpdate": "sslkit.contracts",
+    "TrainingRun": "sslkit.contracts",
     "Textures": "sslkit.data.textures",
     "TimmBackbone": "sslkit.backbones.timm_backbone",
     "ViewGroup": "sslkit.types",

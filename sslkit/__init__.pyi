@@ -17,6 +17,7 @@ from sslkit.contracts import Loss as Loss
 from sslkit.contracts import Optimizer as Optimizer
 from sslkit.contracts import Predictor as Predictor
 from sslkit.contracts import TeacherUpdate as TeacherUpdate
+from sslkit.contracts import TrainingRun as TrainingRun
 from sslkit.contracts import ViewMaker as ViewMaker
 from sslkit.data.hugging_face import HuggingFaceImages as HuggingFaceImages
 from sslkit.data.textures import Textures as Textures

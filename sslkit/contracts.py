@@ -8,7 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,17 @@ from torch import Tensor, nn
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
 from sslkit.recommendation import Component, Recommendation, RunContext
-from sslkit.types import EvaluationData, Features, Preprocessing, Projection, Sample, TargetKind, Targets, Views
+from sslkit.types import (
+    EvaluationData,
+    Features,
+    ImageFeatures,
+    Preprocessing,
+    Projection,
+    Sample,
+    TargetKind,
+    Targets,
+    Views,
+)
 
 START = Clock()
 
@@ -381,20 +391,96 @@ class Evaluator(ABC):
         """Yield metric names ("knn/top1@20") and values; accuracies are in percent."""
 
 
-class Callback(ABC):
-    """Watches a run that names it in ``runtime.callbacks``; the hooks fire in this order and return nothing."""
+class Network(Protocol):
+    """The student or the teacher of a run, as callbacks read it."""
 
-    def on_run_start(self, run: Any) -> None:
+    backbone: Backbone
+    head: Head
+    predictor: Predictor | None
+
+
+class VisualizationData(Protocol):
+    """Images, views and features of a run, for pictures."""
+
+    def sample_views(self, count: int) -> Views:
+        """Return the views of the first ``count`` images of the first epoch, on the CPU."""
+
+    def image_features(self, part: Literal["train", "test"], limit: int) -> ImageFeatures | None:
+        """Return at most ``limit`` images of that part with the teacher's features, always the same ones; None where
+        the recipe names no such images.
+        """
+
+    def as_picture(self, image: Tensor) -> Tensor:
+        """Undo the normalisation of (C, H, W): (H, W, 3) in 0..1; of more channels the first three are shown."""
+
+
+class TrainingRun(Protocol):
+    """A run in progress, as callbacks read it; ``interrupted`` alone may be set.
+
+    Attributes:
+        interrupted: whether it stops after the step that it is in, with everything saved.
+    """
+
+    interrupted: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe."""
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes; every process runs the callbacks."""
+
+    @property
+    def clock(self) -> Clock:
+        """The step about to be taken, or in ``on_step_end`` just taken, and the length of the run."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+
+    @property
+    def student(self) -> Network:
+        """The network that learns."""
+
+    @property
+    def teacher(self) -> Network:
+        """The network that follows; the student itself with `Copy`."""
+
+    @property
+    def metrics(self) -> Sequence[Mapping[str, float]]:
+        """The rows of metrics.jsonl."""
+
+    @property
+    def results(self) -> Sequence[Mapping[str, Any]]:
+        """The rows of results.json."""
+
+    @property
+    def visualization(self) -> VisualizationData:
+        """Images, views and features for pictures."""
+
+
+class Callback(ABC):
+    """Code that runs at moments of a run: a recipe names it in ``runtime.callbacks``.
+
+    The hooks fire in this order and return nothing. What a hook reads of the run is a `TrainingRun`.
+    """
+
+    def on_run_start(self, run: TrainingRun) -> None:
         """Fire once, before the first step, on every process."""
 
-    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+    def on_step_end(self, run: TrainingRun, metrics: Mapping[str, float]) -> None:
         """Fire after each logged step, with the row of metrics.jsonl."""
 
-    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    def on_evaluate_end(self, run: TrainingRun, results: Sequence[Mapping[str, Any]]) -> None:
         """Fire after an evaluation, with its rows of results.json."""
 
-    def on_checkpoint(self, run: Any, folder: Path) -> None:
+    def on_checkpoint(self, run: TrainingRun, folder: Path) -> None:
         """Fire after a checkpoint was written."""
 
-    def on_run_end(self, run: Any) -> None:
+    def on_run_end(self, run: TrainingRun) -> None:
         """Fire once, after the last step or an interruption."""

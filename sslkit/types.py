@@ -317,6 +317,21 @@ class EvaluationData:
     test: LabelledImages
 
 
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Images as evaluators see them and their features, on the CPU.
+
+    Args:
+        images: (N, C, H, W), normalised.
+        features: (N, F) of a backbone.
+        labels: (N,), or None.
+    """
+
+    images: Tensor
+    features: Tensor
+    labels: Tensor | None
+
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.nn import functional as F
 
-from sslkit.contracts import Callback
+from sslkit.contracts import Callback, TrainingRun
 
 NUM_ROWS, NUM_COLUMNS = 6, 9
 """Of each grid of images; the first column of the neighbours holds the queries."""
@@ -33,34 +33,31 @@ class SummaryPicture(Callback):
     def __init__(self, metric: str = "knn/top1@20") -> None:
         self.metric = metric
 
-    def on_run_end(self, run: Any) -> None:
+    def on_run_end(self, run: TrainingRun) -> None:
         if run.is_main:
-            draw(run, self.metric).savefig(run.folder.path / "summary.png", dpi=110)
+            draw(run, self.metric).savefig(run.run_dir / "summary.png", dpi=110)
 
 
-def draw(run: Any, metric: str) -> Figure:
+def draw(run: TrainingRun, metric: str) -> Figure:
     """Return the picture of a run."""
     figure = Figure(figsize=(15, 9.5), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(
-        f"{run.record.name} · step {run.clock.step} of {run.clock.total_steps}", fontsize=15, x=0.02, ha="left"
-    )
+    figure.suptitle(f"{run.name} · step {run.clock.step} of {run.clock.total_steps}", fontsize=15, x=0.02, ha="left")
     halves: Any = figure.subfigures(2, 1, height_ratios=[1.55, 1], hspace=0.04)
     top, bottom = halves
     left, right = top.subfigures(1, 2, wspace=0.04)
     _draw_views(left, run)
-    if run.built.data.test is not None:
-        _draw_neighbours(right, run)
+    _draw_neighbours(right, run)
     loss, entropy, results = bottom.subplots(1, 3, width_ratios=[1, 1, 1.15])
     rows = run.metrics
     _draw_curve(loss, rows, "loss", BLUE)
     _draw_curve(entropy, rows, "target_entropy", ORANGE)
-    _draw_ceiling(entropy, run.built.method.head.num_prototypes)
+    _draw_ceiling(entropy, run.student.head.num_prototypes)
     _draw_results(results, run.results, metric)
     return figure
 
 
-def _draw_views(figure: SubFigure, run: Any) -> None:
+def _draw_views(figure: SubFigure, run: TrainingRun) -> None:
     figure.suptitle("Views that student and teacher compare, a column an image", fontsize=12)
     views = run.visualization.sample_views(NUM_ROWS * NUM_COLUMNS)
     by_view = [images for group in views.groups for images in group.images][:NUM_ROWS]
@@ -74,9 +71,11 @@ def _draw_views(figure: SubFigure, run: Any) -> None:
             _show(axis, run.visualization.as_picture(image))
 
 
-def _draw_neighbours(figure: SubFigure, run: Any) -> None:
-    figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
+def _draw_neighbours(figure: SubFigure, run: TrainingRun) -> None:
     bank, queries = run.visualization.image_features("train", 5000), run.visualization.image_features("test", 5000)
+    if bank is None or queries is None:
+        return
+    figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
     chosen = _spread(queries.labels, len(queries.images))
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
     nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sslkit.contracts import Callback
+from sslkit.contracts import Callback, TrainingRun
 from sslkit.distributed import from_main
 from sslkit.errors import RunError
 from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, Verdict, causes, judge
@@ -37,14 +37,14 @@ class CollapseMonitor(Callback):
         self.results: Sequence[Mapping[str, Any]] = ()
         self.name = self.message = ""
 
-    def on_run_start(self, run: Any) -> None:
+    def on_run_start(self, run: TrainingRun) -> None:
         if run.is_main:
             self.rows, self.results = list(run.metrics)[-MEMORY:], run.results
 
-    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    def on_evaluate_end(self, run: TrainingRun, results: Sequence[Mapping[str, Any]]) -> None:
         self.results = run.results
 
-    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+    def on_step_end(self, run: TrainingRun, metrics: Mapping[str, float]) -> None:
         if self.policy == "ignore":
             return
         if run.is_main:
@@ -54,7 +54,7 @@ class CollapseMonitor(Callback):
         if self.policy == "stop" and (message := from_main(self.message)):
             raise RunError(
                 f"{message}\nThe run stops because of runtime.on_collapse; checkpoints from before are in "
-                f"{run.folder.checkpoints}, `sslkit doctor {run.folder.path}` tells and draws its course"
+                f"{run.run_dir / 'checkpoints'}, and `sslkit doctor {run.run_dir}` draws what led to it"
             )
 
     def _report(self, verdict: Verdict) -> None:

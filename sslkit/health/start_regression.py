@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sslkit.contracts import Callback
+from sslkit.contracts import Callback, TrainingRun
 from sslkit.run_folder.results import INIT_FROM
 
 logger = logging.getLogger("sslkit.training")
@@ -30,7 +30,7 @@ class StartRegression(Callback):
         self.first_rank: float | None = None
         self.has_fallen = False
 
-    def on_step_end(self, run: Any, metrics: Mapping[str, float]) -> None:
+    def on_step_end(self, run: TrainingRun, metrics: Mapping[str, float]) -> None:
         rank = metrics.get("effective_rank")
         if not run.is_main or self.has_fallen or rank is None:
             return
@@ -48,7 +48,7 @@ class StartRegression(Callback):
                 REMEDY,
             )
 
-    def on_evaluate_end(self, run: Any, results: Sequence[Mapping[str, Any]]) -> None:
+    def on_evaluate_end(self, run: TrainingRun, results: Sequence[Mapping[str, Any]]) -> None:
         before = {row["protocol"]: row["metrics"] for row in run.results if row["network"] == INIT_FROM}
         for row in results:
             metric = next(iter(row["metrics"]), "")

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from sslkit.checkpoint.manager import CheckpointManager
-from sslkit.contracts import Backbone
+from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
@@ -115,6 +115,26 @@ class Trainer:
         return rank() == 0
 
     @property
+    def name(self) -> str:
+        """The name of the recipe."""
+        return self.record.name
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def student(self) -> Branch:
+        """The network that learns."""
+        return self.model.student
+
+    @property
+    def teacher(self) -> Branch:
+        """The network that follows."""
+        return self.model.teacher
+
+    @property
     def interrupted(self) -> bool:
         """Whether the run is asked to stop after the step that it is in, with everything saved; may be set."""
         return self.interruption.asked
@@ -142,14 +162,14 @@ class Trainer:
         """
         with self.folder.held(self.record, resume) if self.is_main else nullcontext(), closing(self.trackers):
             self._start(resume)
-            self._tell("on_run_start")
+            self._fire("on_run_start")
             if self.clock.step == 0:
                 self._measure_start()
                 wait_for_all()
             with ProgressDisplay(self.clock, self.clock.step, self.console) as display, self.interruption.by_signals():
                 self._train(display)
                 self._finish()
-            self._tell("on_run_end")
+            self._fire("on_run_end")
         # A launcher ends all processes as soon as one ends with a code other than 0.
         wait_for_all()
 
@@ -171,11 +191,12 @@ class Trainer:
             self.skipped = SkippedSteps(self.folder.skipped, first, self.is_main, self.executor.scale)
         self.clock = self.clock.at(first)
 
-    def _tell(self, hook: str, *words: Any) -> None:
+    def _fire(self, hook: str, *arguments: Any) -> None:
         """Fire a hook of every callback; one that has no room for what it writes costs a warning."""
+        run: TrainingRun = self
         for callback in self.built.runtime.callbacks:
             try:
-                getattr(callback, hook)(self, *words)
+                getattr(callback, hook)(run, *arguments)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
@@ -242,7 +263,7 @@ class Trainer:
         self.rows.write(row)
         self.trackers.log(row)
         display.show(self.clock, row)
-        self._tell("on_step_end", row)
+        self._fire("on_step_end", row)
         runtime = self.built.runtime
         if len(self.skipped.streak) >= runtime.skip_limit:
             step, precision = self.clock.step + 1, self.record.precision
@@ -313,7 +334,7 @@ class Trainer:
         rows = (self.rows, self.skipped.rows, self.evaluation_runner)
         path = self.checkpoint_manager.save(self.clock.step, rows, self.skipped)
         if path is not None:
-            self._tell("on_checkpoint", path)
+            self._fire("on_checkpoint", path)
 
     def branches(self) -> dict[str, Branch]:
         """Return both networks by name."""
@@ -327,7 +348,7 @@ class Trainer:
         rows = self.interruption.attempt(self._measure) or []
         self.interruption.agreed(self.device)
         if rows:
-            self._tell("on_evaluate_end", rows)
+            self._fire("on_evaluate_end", rows)
         return rows
 
     def _measure(self) -> Sequence[Mapping[str, Any]]:

@@ -1,7 +1,6 @@
 """What a person wants to see of a run."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,22 +10,7 @@ from sslkit.contracts import Backbone
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluators.features import frozen
 from sslkit.recipe.sections import BuiltRecipe
-from sslkit.types import Preprocessing, Views
-
-
-@dataclass(frozen=True)
-class ImageFeatures:
-    """Images as evaluators see them, and what the teacher sees in them, on the CPU.
-
-    Args:
-        images: (N, C, H, W), normalised.
-        features: (N, F) of the teacher's backbone.
-        labels: (N,), or None.
-    """
-
-    images: Tensor
-    features: Tensor
-    labels: Tensor | None
+from sslkit.types import ImageFeatures, Preprocessing, Views
 
 
 class VisualizationData:
@@ -56,8 +40,10 @@ class VisualizationData:
         views = self.first_views().narrow(0, count)
         return Views(tuple(group._replace(images=group.images.cpu()) for group in views.groups), views.num_globals)
 
-    def image_features(self, part: Literal["train", "test"], limit: int) -> ImageFeatures:
-        """Return at most ``limit`` images of that part of the data, always the same ones."""
+    def image_features(self, part: Literal["train", "test"], limit: int) -> ImageFeatures | None:
+        """Return at most ``limit`` images of that part of the data, always the same ones; None where there is none."""
+        if getattr(self.built.data, part) is None:
+            return None
         train, test = self.built.data.train, self.built.data.test or self.built.data.train
         batch_size = self.built.evaluation.batch_size
         data = evaluation_data(train, test, self.preprocessing, batch_size, self.device, limit=limit)

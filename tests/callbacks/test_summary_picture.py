@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sslkit.callbacks.summary_picture import BLUE, GRAY, GREEN, NUM_COLUMNS, NUM_ROWS, ORANGE, RED, SummaryPicture, draw
-from sslkit.training.visualization import ImageFeatures, VisualizationData
-from sslkit.types import Preprocessing, ViewGroup, Views
+from sslkit.training.visualization import VisualizationData
+from sslkit.types import ImageFeatures, Preprocessing, ViewGroup, Views
 
 METRIC = "knn/top1@20"
 
@@ -39,12 +39,10 @@ def run(tmp_path):
     bank, queries = image_features(30, 4), image_features(12, 4)
     return SimpleNamespace(
         is_main=True,
-        folder=SimpleNamespace(path=tmp_path),
-        record=SimpleNamespace(name="some-recipe"),
+        run_dir=tmp_path,
+        name="some-recipe",
         clock=SimpleNamespace(step=8, total_steps=16),
-        built=SimpleNamespace(
-            data=SimpleNamespace(test=object()), method=SimpleNamespace(head=SimpleNamespace(num_prototypes=32))
-        ),
+        student=SimpleNamespace(head=SimpleNamespace(num_prototypes=32)),
         metrics=[row(1), row(4), row(8)],
         results=[
             {"step": 0, "network": "untrained", "metrics": {METRIC: 20.0}},
@@ -69,10 +67,10 @@ def panels(figure):
 def test_the_picture_is_written_by_the_main_process_alone(run):
     run.is_main = False
     SummaryPicture().on_run_end(run)
-    assert not (run.folder.path / "summary.png").exists()
+    assert not (run.run_dir / "summary.png").exists()
     run.is_main = True
     SummaryPicture().on_run_end(run)
-    height, width, _ = matplotlib.image.imread(run.folder.path / "summary.png").shape
+    height, width, _ = matplotlib.image.imread(run.run_dir / "summary.png").shape
     assert width > height > 800
 
 
@@ -131,7 +129,7 @@ def test_unlabelled_neighbours_have_no_frame(run):
 
 
 def test_without_test_images_there_are_no_neighbours(run):
-    run.built.data.test = None
+    run.visualization.image_features = lambda part, limit: image_features(30) if part == "train" else None
     assert panels(draw(run, METRIC))[1] == []
 
 
@@ -148,7 +146,7 @@ def test_curves_are_the_rows(run):
 
 def test_a_method_without_prototypes_has_no_entropy(run):
     run.metrics = [{"step": 1, "epoch": 0.25, "loss": 1.0}]
-    run.built.method.head.num_prototypes = None
+    run.student.head.num_prototypes = None
     _, entropy, _ = panels(draw(run, METRIC))[2]
     assert [text.get_text() for text in entropy.texts] == ["not defined for this method"]
 

@@ -31,8 +31,9 @@ def said(caplog):
 
 
 def run_at(tmp_path, rows=(), results=()):
-    folder = SimpleNamespace(path=tmp_path, checkpoints=tmp_path / "checkpoints")
-    return SimpleNamespace(is_main=True, metrics=[*rows], results=[*results], clock=Clock(0, 1000, 10), folder=folder)
+    return SimpleNamespace(
+        is_main=True, metrics=[*rows], results=[*results], clock=Clock(0, 1000, 10), run_dir=tmp_path
+    )
 
 
 def row(step, cosine):

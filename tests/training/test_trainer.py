@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -19,6 +20,7 @@ from safetensors.torch import load_file
 from sslkit import plugins
 from sslkit.backbones.loading import load_model
 from sslkit.clock import Clock
+from sslkit.contracts import TrainingRun
 from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data
@@ -35,6 +37,8 @@ from sslkit.training.evaluation_runner import EvaluationRunner
 from sslkit.training.loader import StepBatches
 from sslkit.training.trainer import Trainer
 from sslkit.views import MultiCrop
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 RECIPE = """\
 method:
@@ -71,6 +75,7 @@ IN_BATCH_NEGATIVES += ["--method.loss", "{InfoNCE: {negatives: batch}}", "--opti
 TIMING = {"images_per_second", "data_wait_fraction"}
 
 STOP = '''\
+import json
 import os
 import signal
 import threading
@@ -110,6 +115,21 @@ class Stop(Callback):
             threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
         else:
             os.kill(os.getpid(), getattr(signal, self.how.upper()))
+
+
+class Reader(Callback):
+    """Writes down what it reads of a run."""
+
+    def on_step_end(self, run, metrics):
+        read = {
+            "name": run.name, "is_main": run.is_main, "step": run.clock.step, "device": str(run.device),
+            "rows": [row["step"] for row in run.metrics], "results": sorted({row["step"] for row in run.results}),
+            "test": len(run.visualization.image_features("test", 3).images), "predictor": run.student.predictor,
+            "student": type(run.student.head).__name__, "teacher": type(run.teacher.head).__name__,
+            "interrupted": run.interrupted,
+        }
+        with (run.run_dir / "read.jsonl").open("a") as file:
+            file.write(json.dumps(read) + "\\n")
 '''
 
 
@@ -710,6 +730,26 @@ def test_the_saved_teacher_measures_what_the_run_measured(whole):
     [again] = evaluate(loaded.backbone, parts.evaluation.evaluators, images, network="teacher", step=STEPS)
     [row] = [row for row in read_results(whole / "results.json") if (row["step"], row["network"]) == (8, "teacher")]
     assert again == {**row, "metrics": pytest.approx(row["metrics"])}
+
+
+def test_a_callback_reads_all_that_a_training_run_has(place, tmp_path):
+    run = go(place, tmp_path / "run", "--runtime.callbacks", "[Reader]", "--optimization.steps", "2")
+    (read,) = (run.run_dir / "read.jsonl").read_text().splitlines()[1:]
+    read = json.loads(read)
+    assert read == {
+        "name": "tiny", "is_main": True, "step": 1, "device": "cpu", "rows": [1, 2], "results": [0], "test": 3,
+        "student": "DINOHead", "teacher": "DINOHead", "predictor": None, "interrupted": False,
+    }  # fmt: skip
+    assert {name for name, value in vars(TrainingRun).items() if isinstance(value, property)} <= {*dir(run)}
+
+
+def test_the_callback_of_the_docs_stops_a_run(place, tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "plugins.md").read_text(encoding="utf-8"), re.S)
+    (place / "stop_at.py").write_text(next(block for block in blocks if "class StopAt" in block))
+    with plugins.using([place / "stop_at.py"]):
+        run = go(place, tmp_path / "run", "--runtime.callbacks", "[{StopAt: {loss: 100}}]")
+    assert run.clock.step == 1
+    assert [path.name for path in run.folder.checkpoints.iterdir()] == ["step-000000001"]
 
 
 def test_a_showcase_shows_what_the_networks_see(place, tmp_path):
