@@ -1,4 +1,4 @@
-"""What a run saves and takes up again: its checkpoints, and both backbones by themselves."""
+"""Save and load the checkpoints of a run, and save both backbones by themselves."""
 
 import logging
 from collections.abc import Iterable
@@ -13,28 +13,27 @@ from sslkit.errors import RunError
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.run_folder.folder import RunFolder
-from sslkit.run_folder.skipped_steps import SkippedSteps
 
 logger = logging.getLogger("sslkit.training")
 
 
 class Rows(Protocol):
-    """Rows of a file, of which some may wait for room."""
+    """A file of rows, of which some may not be written yet."""
 
     def sync(self) -> None:
-        """Have every row on the disk, or raise OSError."""
+        """Write every row to the disk, or raise OSError."""
 
 
 class CheckpointManager:
-    """A run's checkpoints; the main process writes them, every process takes them up.
+    """The checkpoints of a run; the main process writes them, every process loads them.
 
     Args:
-        folder: the run's.
-        model: what learns.
+        folder: of the run.
+        model: student and teacher.
         optimizer: over the student.
         executor: of the steps.
-        identity: of the recipe.
-        keep: checkpoints that stay.
+        identity: of the recipe; checkpoints of another recipe are refused.
+        keep: how many of the newest checkpoints stay.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class CheckpointManager:
         """What kept the run from a newer one."""
 
     def load(self, before: int | None = None) -> int | None:
-        """Take up the newest checkpoint, of fewer steps than ``before``, and return its step, or None.
+        """Load the newest checkpoint, of fewer steps than ``before``, and return its step, or None where there is none.
 
         Raises:
             SSLKitError: it is another recipe's, or none is whole.
@@ -64,7 +63,7 @@ class CheckpointManager:
         self.step = step or 0
         return step
 
-    def save(self, step: int, rows: Iterable[Rows], skipped: SkippedSteps) -> Path | None:
+    def save(self, step: int, rows: Iterable[Rows], extra: int = 0) -> Path | None:
         """Write a checkpoint, both backbones, and before them all rows, so that none is ahead of its rows.
 
         A run that has no room to save goes on: stopping would lose for certain what it learned since the last
@@ -73,7 +72,7 @@ class CheckpointManager:
         Args:
             step: optimizer steps taken.
             rows: of the run's files.
-            skipped: during a streak one checkpoint more stays: what was saved before it.
+            extra: checkpoints that stay beyond the usual number.
 
         Returns:
             The checkpoint, or None where there is none: ``failure`` and a warning say why.
@@ -82,7 +81,7 @@ class CheckpointManager:
         state = self.executor.state_dict(self.model, self.optimizer)
         if rank() != 0:
             return None
-        progress, keep = Progress(step, self.identity), self.keep + bool(skipped.streak)
+        progress, keep = Progress(step, self.identity), self.keep + extra
         try:
             for each in rows:
                 each.sync()
@@ -94,43 +93,6 @@ class CheckpointManager:
             return None
         self.failure, self.step = None, step
         return path
-
-    def has_news(self, skipped: SkippedSteps) -> bool:
-        """Whether anything has moved since the newest checkpoint; a roll-back needs what was saved before a streak."""
-        return not skipped.streak or self.step < skipped.streak[0]["step"] - 1
-
-    def go_back(self, skipped: SkippedSteps, step: int, limit: int, precision: str) -> str:
-        """Set everything but the clock back to before steps that moved nothing, so that their images are left out.
-
-        What was not finite once would not be the second time either (PaLM §5.1, arXiv:2204.02311, skips such batches).
-
-        Args:
-            skipped: what was skipped, a streak at the end.
-            step: optimizer steps taken.
-            limit: how often a run may go back.
-            precision: the run's.
-
-        Returns:
-            What happened, for the user.
-
-        Raises:
-            RunError: there is no such checkpoint, or the recipe does not want it so often.
-        """
-        # A checkpoint of the very step before them would be what is there already.
-        to = self.load(before=skipped.streak[0]["step"] - 1) if skipped.roll_backs < limit else None
-        last = skipped.rolled_back
-        if last is not None and to is not None and to < last["step"]:
-            # What was saved between the two led to the streak before; and what it went back to has led to this one.
-            to = self.load(before=last["rolled_back_to"])
-        if to is None:
-            raise RunError(
-                f"{skipped}. {skipped.hint(precision)} Their images are in {self.folder.skipped}, "
-                f"checkpoints in {self.folder.checkpoints}; --resume --runtime.roll_backs {skipped.roll_backs + 1} "
-                "goes on from one that is older than these steps, without these images"
-            )
-        said = f"{skipped}; going on from the networks of step {to}, without these images"
-        skipped.roll_back(step, to)
-        return said
 
     def check(self, step: int) -> None:
         """Refuse to end as if all were well.

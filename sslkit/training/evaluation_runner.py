@@ -1,7 +1,7 @@
 """What a run measures of its networks, and of what needs no training."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluation.shared_backbone import shared
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import INIT_FROM, append_results
+from sslkit.training.signals import Interruption
 from sslkit.types import Preprocessing
 
 logger = logging.getLogger("sslkit.training")
@@ -33,8 +34,8 @@ class EvaluationRunner:
         preprocessing: how evaluators see them.
         device: where the networks are.
         path: results.json.
+        interruption: ends an evaluation early; one is complete or leaves no rows.
         num_workers: processes that read images, of each process.
-        meet: called where several processes may leave a measurement together.
 
     Raises:
         UnknownName: a baseline that nobody knows.
@@ -47,17 +48,36 @@ class EvaluationRunner:
         preprocessing: Preprocessing,
         device: torch.device,
         path: Path,
+        interruption: Interruption,
         num_workers: int = 0,
-        meet: Callable[[], None] = lambda: None,
     ) -> None:
         for name in section.baselines:
             if name not in BASELINES:
                 raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
         self.section, self.data, self.preprocessing, self.device, self.path = section, data, preprocessing, device, path
-        self.num_workers, self.meet = num_workers, meet
+        self.num_workers, self.interruption = num_workers, interruption
         self.evaluators = list(section.evaluators)
         self.waiting: list[Mapping[str, Any]] = []
         """Rows for which there was no room yet."""
+
+    def evaluate(self, backbones: Mapping[str, Backbone], step: int) -> Sequence[Mapping[str, Any]]:
+        """Evaluate the networks that the recipe names, and return their rows, on the main process.
+
+        Args:
+            backbones: of the networks, by name.
+            step: optimizer steps taken.
+
+        Returns:
+            No rows where the run is asked to stop: an interrupted run evaluates when it goes on.
+        """
+
+        def evaluate_all() -> list[Mapping[str, Any]]:
+            return [row for name in self.section.networks for row in self.measure(backbones[name], name, step)]
+
+        rows = self.interruption.attempt(evaluate_all) or []
+        # No process goes on before all know whether to stop.
+        self.interruption.agreed(self.device)
+        return rows
 
     def measure(self, backbone: Backbone, network: str, step: int) -> Sequence[Mapping[str, Any]]:
         """Run every evaluator that the data allow; the main process adds the rows to results.json and returns them."""
@@ -69,7 +89,7 @@ class EvaluationRunner:
             return []
         batch_size, workers = self.section.batch_size, self.num_workers
         images = evaluation_data(train, test, self.preprocessing, batch_size, self.device, workers)
-        with shared(backbone, self.meet) as seen:
+        with shared(backbone, lambda: self.interruption.meet(self.device)) as seen:
             rows = evaluate(seen, self.evaluators, images, network=network, step=step)
         # One that was skipped has said so and need not say it again.
         measured = {row["evaluator"] for row in rows}

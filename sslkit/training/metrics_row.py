@@ -11,7 +11,7 @@ from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.schedules import value_at
-from sslkit.training.intervals import has_rank
+from sslkit.training.setup import intervals_of
 
 
 def step_row(built: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int) -> dict[str, float]:
@@ -34,7 +34,7 @@ def step_row(built: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int)
             "weight_decay": value_at(plan.weight_decay, clock),
             **method.teacher.metrics(clock),
             **(method.collapse.metrics(clock) if method.collapse is not None else {}),
-            **diagnose(output, method.loss, has_rank(clock, built.runtime.log_every, built.runtime.rank_every)),
+            **diagnose(output, method.loss, intervals_of(built).measures_rank(clock)),
         }
     )
 

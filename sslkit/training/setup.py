@@ -1,10 +1,39 @@
-"""When a run starts and how its evaluators see the images."""
+"""What a run derives from its recipe before it starts: device, clock, cadence, preprocessing."""
+
+from collections.abc import Iterable
+
+import torch
 
 from sslkit.clock import Clock
+from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
 from sslkit.errors import RecipeError
+from sslkit.method.branch import Branch
 from sslkit.recipe.sections import BuiltRecipe
+from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
+from sslkit.training.intervals import Intervals
 from sslkit.types import Preprocessing
 from sslkit.views.evaluation import EvaluationView
+
+
+def start_process(built: BuiltRecipe) -> tuple[torch.device, str, AccelerateExecutor]:
+    """Return this process's device, precision and executor, after it has joined the others."""
+    if built.runtime.threads is not None:
+        torch.set_num_threads(built.runtime.threads)
+    device = choose_device(built.runtime.device)
+    precision = choose_precision(built.precision, device)
+    return device, precision, AccelerateExecutor(start_accelerator(device, precision))
+
+
+def compile_backbones(branches: Iterable[Branch]) -> None:
+    """Compile the backbones of these networks, in place."""
+    for branch in branches:
+        branch.backbone.compile(options=COMPILE_OPTIONS)
+
+
+def intervals_of(built: BuiltRecipe) -> Intervals:
+    """Return when the run logs, saves and evaluates."""
+    runtime = built.runtime
+    return Intervals(runtime.log_every, runtime.rank_every, runtime.checkpoint_every, built.evaluation.every)
 
 
 def start_clock(built: BuiltRecipe) -> Clock:

@@ -31,7 +31,7 @@ from sslkit.run_folder.folder import Record
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
 from sslkit.schedules import Cosine
-from sslkit.training import trainer
+from sslkit.training import setup, trainer
 from sslkit.training.accelerated import start_accelerator
 from sslkit.training.evaluation_runner import EvaluationRunner
 from sslkit.training.loader import StepBatches
@@ -248,7 +248,7 @@ def test_fp16_goes_on_with_its_scale_and_when_to_raise_it(place, tmp_path, monke
         accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**11, growth_interval=2)
         return accelerator
 
-    monkeypatch.setattr(trainer, "start_accelerator", start)
+    monkeypatch.setattr(setup, "start_accelerator", start)
     words = [
         "--evaluation.evaluators",
         "[]",
