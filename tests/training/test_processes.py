@@ -31,6 +31,15 @@ def test_two_processes_are_one(pair, operator):
         assert_equal(state, alone)
 
 
+@pytest.mark.parametrize(("case", "flawed"), [("sharded", False), ("flawed and sharded", True)])
+def test_an_executor_that_shards_both_networks_takes_the_same_steps(pair, case, flawed):
+    """Nothing but the executor knows it."""
+    alone = pair.cases.stepped("one-hot" if flawed else "centering", flawed=flawed)
+    for state in pair.answers(case):
+        assert state["flags"].tolist() == [[0, 0, 0], [0, int(flawed), 0], [0, 0, 0]]
+        assert_equal(state, alone)
+
+
 def test_every_operator_is_tried(pair):
     assert {*pair.cases.STEPPED} == {*OPERATORS}
 

@@ -23,6 +23,9 @@ import torch
 import torch.distributed as dist
 from rich.console import Console
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslkit import distributed
@@ -125,7 +128,28 @@ def accelerator():
     )
 
 
-def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawed=False, share=None):
+class Sharding(Executor):
+    """Both networks sharded by FSDP2, half of each parameter on each process."""
+
+    def prepare(self, student, teacher):
+        mesh = init_device_mesh("cpu", (distributed.world_size(),))
+        for network in dict.fromkeys((student, teacher)):
+            # The teacher's forward has no backward pass after which it would be sharded again.
+            fully_shard(network, mesh=mesh, reshard_after_forward=True)
+
+    def gradient_norms(self, gradients):
+        return [norm.full_tensor() for norm in super().gradient_norms(gradients)]
+
+    def state_dict(self, model, optimizer):
+        state = super().state_dict(model, optimizer)
+        return {**state, "model": {name: _whole(tensor) for name, tensor in state["model"].items()}}
+
+
+def _whole(tensor):
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawed=False, share=None, sharded=False):
     """The state after 3 steps on the whole batch, or on a process's half of it.
 
     ``flawed``: in the second step the teacher's answers to the last image are not finite, which one-hot targets hide.
@@ -136,10 +160,12 @@ def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawe
     operator, loss = OPERATORS[operator.split(", ")[0]]()
     student = tiny.branch(None if operator.yields == "embedding" else 11, batch_norm)
     model = StudentTeacher(student, teacher_update=rule(), collapse=operator, loss=loss)
+    executor = AccelerateExecutor(accelerator()) if together else Executor()
+    if together and sharded:
+        executor = Sharding()
+    executor.prepare(model.student, model.teacher)
     optimizer = AdamW().build(parameter_groups(model.student))
     set_rates(optimizer, lr, weight_decay=0.1)
-    executor = AccelerateExecutor(accelerator()) if together else Executor()
-    executor.prepare(model.student, model.teacher)
     options = {"clip": Clip(0.1), "accumulation": accumulation, "executor": executor}
     taken = []
     if flawed and share != 0:
@@ -149,7 +175,7 @@ def stepped(operator, rule=EMA, accumulation=1, batch_norm=False, lr=1e-3, flawe
         mine = views if share is None else views.narrow(4 * share, 4 * share + 4)
         frozen = ["prototypes"] if step == 0 and "prototypes" in student.parts() else []
         taken.append(train_step(model, mine, optimizer, Clock(step, 3, 3), frozen=frozen, **options))
-    return model.state_dict() | {"flags": torch.stack([output.flags for output in taken])}
+    return executor.state_dict(model, optimizer)["model"] | {"flags": torch.stack([output.flags for output in taken])}
 
 
 def _spoilt(seen):
@@ -326,6 +352,8 @@ def cases(folder):
     named = {"exchanged": exchanged}
     for name, (rule, accumulation) in STEPPED.items():
         named[name] = partial(stepped, name, rule, accumulation)
+    named["sharded"] = partial(stepped, "centering", sharded=True)
+    named["flawed and sharded"] = partial(stepped, "one-hot", flawed=True, sharded=True)
     named["flawed"] = partial(stepped, "one-hot", flawed=True)
     # Nothing learns, so each process must end with the statistics of its own images.
     named["own statistics"] = partial(stepped, "centering", batch_norm=True, lr=0.0)
