@@ -1,21 +1,19 @@
 """``sslkit doctor``: what became of a run, why, and what to change."""
 
 import shlex
+from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from sslkit.cli.arguments import plugin_words, take_option
+from sslkit.cli.arguments import plugin_words
+from sslkit.cli.parser import CommandParser, path
 from sslkit.cli.screen import Screen
-from sslkit.errors import SSLKitError, UnknownName
 from sslkit.recommendation import overrides
 
 if TYPE_CHECKING:
     from sslkit.health.doctor import Diagnosis
-
-OPTIONS = {"--figure FILE": "where the figure is drawn: .png, .svg or .pdf; doctor.png in the first RUN without it"}
 
 EXAMPLES = """\
 sslkit doctor RUN_FOLDER
@@ -38,23 +36,26 @@ SHOWN = {
 """Columns of metrics.jsonl that are shown, and their headings."""
 
 
-def run(argv: Sequence[str]) -> int:
-    """Examine runs, or say what that takes."""
-    if any(word in ("-h", "--help") for word in argv):
-        _help()
-        return 0
-    places = list(argv)
-    figures = take_option(places, "--figure")
-    for word in places:
-        if word.startswith("-"):
-            raise UnknownName("option", word.partition("=")[0], ["--figure"])
-    if not places:
-        raise SSLKitError("sslkit doctor takes at least one RUN, a run folder")
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes."""
+    purpose = "whether runs, finished or not, learned, why not, and what to change"
+    parser.describe("at least one RUN, a run folder", purpose, EXAMPLES)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=path, help="run folders")
+    parser.add_options().add_argument(
+        "--figure",
+        metavar="FILE",
+        type=path,
+        help=".png, .svg or .pdf of the curves; doctor.png in the first RUN without it",
+    )
+
+
+def run(args: Namespace) -> int:
+    """Examine runs."""
     from sslkit.health.doctor import diagnose_run
     from sslkit.health.figure import check_path, save
 
-    figure = Path(figures[-1] if figures else Path(places[0]) / "doctor.png").expanduser()
-    found = [diagnose_run(Path(place)) for place in places]
+    figure = args.figure or args.runs[0] / "doctor.png"
+    found = [diagnose_run(folder) for folder in args.runs]
     check_path(figure)
     screen = Screen()
     for each in found:
@@ -104,8 +105,3 @@ def _show_causes(screen: Screen, run: "Diagnosis") -> None:
         command = shlex.join(["sslkit", "train", str(run.folder / "recipe.yaml"), *plugin_words()])
         screen.code(" \\\n    ".join([command, *dict.fromkeys(changes)]))
     screen.gap()
-
-
-def _help() -> None:
-    purpose = "what became of runs, finished or not, why, and what to change"
-    Screen().help("sslkit doctor RUN ...", purpose, ("Options", "", OPTIONS.items()), examples=EXAMPLES)

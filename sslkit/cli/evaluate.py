@@ -2,11 +2,12 @@
 
 import ast
 import os
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
-from sslkit.cli.arguments import take_option
+from sslkit.cli.parser import CommandParser, path, whole
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
@@ -15,19 +16,7 @@ from sslkit.registry import Entry, source_of
 if TYPE_CHECKING:
     from sslkit.contracts import Evaluator, ImageSource
 
-OPTIONS = {
-    "--data": "PATH: images to measure on, as a recipe's HuggingFaceImages takes them; a run's own without it",
-    "--train-split": "NAME of the part to learn from (train)",
-    "--test-split": "NAME of the part to be judged on (test)",
-    "--network": "teacher or student of a run (teacher)",
-    "--size": "PX on a side that the backbone sees; what the model says without it",
-    "--resize": "PX of the shorter side before the central crop; 8/7 of --size if that is given",
-    "--batch-size": "N images at once (256)",
-    "--limit": "N images of each part, evenly spread",
-    "--workers": "N reading processes",
-    "--device": "auto, cpu, cuda, mps (auto)",
-    "--output": "FILE: a results.json to which the rows are added",
-}
+NETWORKS = ("teacher", "student")
 
 MODELS = {
     "FOLDER": "a run, or an exported folder",
@@ -43,25 +32,63 @@ sslkit evaluate knn timm:vit_small_patch16_224.dino --data ~/imagenette --k 10,2
 sslkit evaluate knn raw-pixels --data ~/images --size 32 --output results.json"""
 
 
-def run(argv: Sequence[str]) -> int:
-    """Evaluate a model, or say what that takes."""
-    words = list(argv)
-    if any(word in ("-h", "--help") for word in words):
-        return _help([word for word in words if not word.startswith("-")])
-    options = {name: values[-1] for name in OPTIONS if (values := take_option(words, name))}
-    positional = _take_positional(words)
-    if len(positional) != 2:
-        raise SSLKitError(f"sslkit evaluate takes an EVALUATOR and a MODEL, not {' '.join(positional) or 'nothing'}")
-    evaluator = _make_evaluator(positional[0], words)
-    if "--output" in options:
-        _check_output(Path(options["--output"]))
-    rows = [row for spec in _models(positional[1]) for row in _measure(evaluator, spec, options)]
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes; an evaluator's own arguments are those of its class."""
+    parser.describe("an EVALUATOR and a MODEL", "what a frozen backbone can do", EXAMPLES, overrides=True)
+    parser.add_argument("evaluator", metavar="EVALUATOR", help="what to measure")
+    parser.add_argument("model", metavar="MODEL", help="what is measured")
+    known = "sslkit evaluate EVALUATOR --help explains one; its arguments are options too"
+    parser.add_table("Evaluators", known, _evaluators)
+    parser.add_table("Models", "", lambda: MODELS.items())
+    options = parser.add_options()
+    add = options.add_argument
+    add("--data", metavar="PATH", help="images, as HuggingFaceImages of a recipe takes them; a run's own without it")
+    add("--train-split", metavar="NAME", default="train", help="split to learn from (train)")
+    add("--test-split", metavar="NAME", default="test", help="split to measure on (test)")
+    add("--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)")
+    add("--size", metavar="PX", type=whole(1), help="side that the backbone sees; the model's own without it")
+    add("--resize", metavar="PX", type=whole(1), help="shorter side before the central crop; 8/7 of --size if given")
+    add("--batch-size", metavar="N", type=whole(1), default=256, help="images at once (256)")
+    add("--limit", metavar="N", type=whole(1), help="use N images of each split, evenly spread")
+    add("--workers", metavar="N", type=whole(0), help="processes that read images; chosen by the machine without it")
+    add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, mps (auto)")
+    add("--output", metavar="FILE", type=path, help="a results.json to which the rows are added")
+
+
+def run(args: Namespace) -> int:
+    """Evaluate a model."""
+    evaluator = _make_evaluator(args.evaluator, args.overrides, args.declared)
+    if args.output is not None:
+        _check_output(args.output)
+    rows = [row for model in _models(args.model) for row in _measure(evaluator, model, args)]
     _show(rows)
-    if "--output" in options:
+    if args.output is not None:
         from sslkit.run_folder.results import append_results
 
-        append_results(Path(options["--output"]), rows)
+        append_results(args.output, rows)
     return 0
+
+
+def show_help(parser: CommandParser, words: Sequence[str]) -> None:
+    """Print the command's help, after that of an evaluator that was named."""
+    if words:
+        from sslkit.cli.describe import describe
+        from sslkit.registry import kind_of
+
+        screen = Screen()
+        describe(screen, kind_of("evaluators"), _find(words[0]).name, active().registry)
+        screen.gap()
+    parser.print_help()
+
+
+def evaluator_names() -> list[str]:
+    """Return the names of the evaluators on the command line."""
+    return [name for name, _ in _evaluators()]
+
+
+def _evaluators() -> Iterator[tuple[str, str]]:
+    for entry in active().registry.entries("evaluators"):
+        yield command_of(entry), entry.summary
 
 
 def _check_output(path: Path) -> None:
@@ -76,22 +103,6 @@ def _check_output(path: Path) -> None:
         rows = ()
     if not isinstance(rows, list) and path.exists():
         raise SSLKitError(f"--output {path} is not a results.json, a list of rows, and stays as it is")
-
-
-def _take_positional(words: list[str]) -> list[str]:
-    """Remove and return the words that are neither an option nor its value."""
-    positional: list[str] = []
-    rest = list(words)
-    words.clear()
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            positional.append(word)
-            continue
-        words.append(word)
-        if "=" not in word and rest:
-            words.append(rest.pop(0))
-    return positional
 
 
 def command_of(entry: Entry) -> str:
@@ -118,7 +129,7 @@ def _find(name: str) -> Entry:
     return entries.get(name) or by_class[name]
 
 
-def _make_evaluator(name: str, words: Sequence[str]) -> "Evaluator":
+def _make_evaluator(name: str, words: Sequence[str], declared: Sequence[str]) -> "Evaluator":
     from sslkit.recipe.build import Builder
     from sslkit.recipe.layers import merge_layers, read_overrides
     from sslkit.recipe.signature import parameters
@@ -131,7 +142,7 @@ def _make_evaluator(name: str, words: Sequence[str]) -> "Evaluator":
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     for option in options:
         if option.removeprefix("--").partition(".")[0] not in known:
-            raise UnknownName("option", option, [*OPTIONS, *(f"--{key}" for key in known)])
+            raise UnknownName("option", option, [*declared, *(f"--{key}" for key in known)])
     given: dict[str, Any] = merge_layers(read_overrides(words))
     for key, value in given.items():
         given[key] = _as_list(value) if get_origin(known[key].hint) in (list, tuple, Sequence) else value
@@ -152,7 +163,7 @@ def _models(spec: str) -> list[str]:
     return [f"{spec}:{variant}" for variant in RawPixels.VARIANTS] if spec == "raw-pixels" else [spec]
 
 
-def _measure(evaluator: "Evaluator", spec: str, options: dict[str, str]) -> list[dict[str, Any]]:
+def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[str, Any]]:
     from dataclasses import replace
 
     from sslkit.backbones.loading import load_model
@@ -161,49 +172,39 @@ def _measure(evaluator: "Evaluator", spec: str, options: dict[str, str]) -> list
     from sslkit.evaluation.images import evaluation_data
     from sslkit.training.loader import default_workers
 
-    device = choose_device(options.get("--device", "auto"), "--device")
-    model = load_model(spec, options.get("--network", "teacher"))
-    preprocessing = model.preprocessing
-    if "--size" in options:
-        size = _number(options, "--size", 0)
-        preprocessing = replace(preprocessing, size=size, resize=round(size * 8 / 7))
-    preprocessing = replace(preprocessing, resize=_number(options, "--resize", preprocessing.resize))
-    train, test = _images(spec, options, preprocessing.channels)
-    workers = _number(options, "--workers", default_workers(test), least=0)
-    limit = _number(options, "--limit", 0) if "--limit" in options else None
-    batch_size = _number(options, "--batch-size", 256)
-    data = evaluation_data(train, test, preprocessing, batch_size, device, workers, limit)
-    rows = evaluate(model.backbone.to(device), [evaluator], data, network=model.network)
+    device = choose_device(args.device, "--device")
+    loaded = load_model(model, args.network)
+    preprocessing = loaded.preprocessing
+    if args.size is not None:
+        preprocessing = replace(preprocessing, size=args.size, resize=round(args.size * 8 / 7))
+    if args.resize is not None:
+        preprocessing = replace(preprocessing, resize=args.resize)
+    train, test = _images(model, args, preprocessing.channels)
+    workers = default_workers(test) if args.workers is None else args.workers
+    data = evaluation_data(train, test, preprocessing, args.batch_size, device, workers, args.limit)
+    rows = evaluate(loaded.backbone.to(device), [evaluator], data, network=loaded.network)
     if not rows:
         raise SSLKitError(f"{evaluator.command} needs labels: {test.name} or {train.name} has none")
     return rows
 
 
-def _images(spec: str, options: dict[str, str], channels: int) -> "tuple[ImageSource, ImageSource]":
-    if "--data" in options:
+def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, ImageSource]":
+    if args.data is not None:
         from sslkit.data.hugging_face import HuggingFaceImages
 
-        path = options["--data"]
-        parts = (options.get("--train-split", "train"), options.get("--test-split", "test"))
-        train, test = (HuggingFaceImages(path, split=split, channels=channels) for split in parts)
+        splits = (args.train_split, args.test_split)
+        train, test = (HuggingFaceImages(args.data, split=split, channels=channels) for split in splits)
         return train, test
-    here = Path(spec).expanduser()
+    here = Path(model).expanduser()
     recipe = next((file for place in (here, here.parent) if (file := place / "recipe.yaml").is_file()), None)
     if recipe is None:
-        raise SSLKitError("--data is missing: the images to measure on (only a run brings its own)")
+        raise SSLKitError("--data is missing: the images to measure on (only a run has its own)")
     from sslkit.recipe.loading import load_data
 
     data = load_data(recipe)
     if data.test is None:
-        raise SSLKitError(f"{recipe} has no data.test: say --data PATH")
+        raise SSLKitError(f"{recipe} has no data.test: add --data PATH")
     return data.train, data.test
-
-
-def _number(options: dict[str, str], name: str, default: int, least: int = 1) -> int:
-    text = options.get(name, str(default))
-    if not text.isdigit() or int(text) < least:
-        raise SSLKitError(f"{name} must be a whole number of at least {least}, not {text!r}")
-    return int(text)
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:
@@ -213,23 +214,3 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     header = ["", *(row["network"] for row in rows)]
     lines = [[name, *(f"{row['metrics'][name]:.2f}" for row in rows)] for name in names]
     screen.columns([header, *lines], styles=["cyan"] + [""] * len(rows))
-
-
-def _help(words: Sequence[str]) -> int:
-    screen = Screen()
-    if words:
-        from sslkit.cli.describe import describe
-        from sslkit.registry import kind_of
-
-        describe(screen, kind_of("evaluators"), _find(words[0]).name, active().registry)
-        screen.gap()
-    known = ((command_of(entry), entry.summary) for entry in active().registry.entries("evaluators"))
-    screen.help(
-        "sslkit evaluate EVALUATOR MODEL",
-        "what a frozen backbone can do",
-        ("Evaluators", "sslkit evaluate EVALUATOR --help says what one takes, as --NAME VALUE", known),
-        ("Models", "", MODELS.items()),
-        ("Options", "", OPTIONS.items()),
-        examples=EXAMPLES,
-    )
-    return 0

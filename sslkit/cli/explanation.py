@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
-from sslkit.cli.arguments import plugin_words, take_option
+from sslkit.cli.arguments import plugin_words
+from sslkit.cli.parser import take_option
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.explain.components import component_rows

@@ -1,12 +1,12 @@
 """``sslkit export``: hand a run's backbone to others."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sslkit.cli.arguments import take_option
+from sslkit.cli.parser import CommandParser
 from sslkit.cli.screen import Screen
-from sslkit.errors import SSLKitError, UnknownName
+from sslkit.errors import SSLKitError
 
 if TYPE_CHECKING:
     from sslkit.exporting.export import Exported
@@ -17,18 +17,7 @@ TARGETS = {
     "onnx": "model.onnx: opset 20, any batch size, the image size of the run; takes pip install 'sslkit[onnx]'",
 }
 
-OPTIONS = {
-    "--to": f"{', '.join(TARGETS)} (timm)",
-    "--network": "teacher or student of a run (teacher)",
-    "--out": "FOLDER, new or empty; RUN-NETWORK-TARGET beside the run without it",
-}
-
-HUB_OPTIONS = {
-    "--push": "OWNER/NAME on the Hub, where the folder is uploaded too; log in first: hf auth login",
-    "--license": "of the weights, for the model card: apache-2.0, cc-by-4.0, ...; open without it",
-}
-
-PRIVATE = "--private"
+NETWORKS = ("teacher", "student")
 
 EXAMPLES = """\
 sslkit export RUN_FOLDER
@@ -42,48 +31,60 @@ USES = {
 }
 
 
-def run(argv: Sequence[str]) -> int:
-    """Export a backbone, or say what that takes."""
-    if any(word in ("-h", "--help") for word in argv):
-        _help()
-        return 0
-    words = list(argv)
-    names = [*OPTIONS, *HUB_OPTIONS]
-    options = {name: values[-1] for name in names if (values := take_option(words, name))}
-    private = PRIVATE in words
-    places = [word for word in words if word != PRIVATE]
-    _check(places, options, private)
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes."""
+    purpose = "a run's backbone for other programs; RUN is a run folder, or holds a backbone"
+    parser.describe("one RUN, a run folder", purpose, EXAMPLES)
+    parser.add_argument("run", metavar="RUN", help="a run folder, or one that holds a backbone")
+    parser.add_table("Targets", "", lambda: TARGETS.items())
+    options = parser.add_options()
+    options.add_argument(
+        "--to",
+        metavar="TARGET",
+        dest="target",
+        choices=tuple(TARGETS),
+        default="timm",
+        help=f"{', '.join(TARGETS)} (timm)",
+    )
+    options.add_argument(
+        "--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)"
+    )
+    options.add_argument("--out", metavar="FOLDER", help="new or empty; RUN-NETWORK-TARGET beside the run without it")
+    hub = parser.add_options("With --to hf")
+    hub.add_argument(
+        "--push",
+        metavar="OWNER/NAME",
+        help="repository on the Hub, where the folder is uploaded too; log in first: hf auth login",
+    )
+    hub.add_argument(
+        "--license",
+        metavar="NAME",
+        help="of the weights, for the model card: apache-2.0, cc-by-4.0, ...",
+    )
+    hub.add_argument("--private", action="store_true", help="a repository that --push makes is seen by its owner alone")
+
+
+def run(args: Namespace) -> int:
+    """Export a backbone."""
+    _check_hub_options(args)
     from sslkit.exporting.export import export
     from sslkit.exporting.hub_folder import check_repository, push
 
-    target, repository = options.get("--to", "timm"), options.get("--push")
-    if repository is not None:
-        check_repository(repository)
-    done = export(
-        places[0],
-        target,
-        options.get("--network", "teacher"),
-        options.get("--out"),
-        license=options.get("--license"),
-        repository=repository,
-    )
-    _show(done, target, pushed=repository is not None)
-    if repository is not None:
-        print(f"Pushed to: {push(done.folder, repository, private)}")
+    if args.push is not None:
+        check_repository(args.push)
+    done = export(args.run, args.target, args.network, args.out, license=args.license, repository=args.push)
+    _show(done, args.target, pushed=args.push is not None)
+    if args.push is not None:
+        print(f"Pushed to: {push(done.folder, args.push, args.private)}")
     return 0
 
 
-def _check(places: Sequence[str], options: dict[str, str], private: bool) -> None:
-    for word in places:
-        if word.startswith("-"):
-            raise UnknownName("option", word.partition("=")[0], [*OPTIONS, *HUB_OPTIONS, PRIVATE])
-    if len(places) != 1:
-        raise SSLKitError(f"sslkit export takes one RUN, a run folder, not {' and '.join(places) or 'nothing'}")
-    given = [name for name in HUB_OPTIONS if name in options] + [PRIVATE] * private
-    if given and options.get("--to") != "hf":
-        raise SSLKitError(f"{given[0]} is for the Hugging Face Hub: add --to hf")
-    if private and "--push" not in options:
-        raise SSLKitError(f"{PRIVATE} is for a new repository: add --push OWNER/NAME")
+def _check_hub_options(args: Namespace) -> None:
+    given = [name for name in ("push", "license", "private") if getattr(args, name) not in (None, False)]
+    if given and args.target != "hf":
+        raise SSLKitError(f"--{given[0]} is for the Hugging Face Hub: add --to hf")
+    if args.private and args.push is None:
+        raise SSLKitError("--private is for a new repository: add --push OWNER/NAME")
 
 
 def _show(done: "Exported", target: str, pushed: bool) -> None:
@@ -105,15 +106,3 @@ def _show(done: "Exported", target: str, pushed: bool) -> None:
 def _size(file: Path) -> str:
     size = file.stat().st_size
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.1f} KiB"
-
-
-def _help() -> None:
-    private = (PRIVATE, "a repository that --push makes is seen by its owner alone")
-    Screen().help(
-        "sslkit export RUN",
-        "a run's backbone for other programs; RUN is a run folder, or holds a backbone",
-        ("Targets", "", TARGETS.items()),
-        ("Options", "", OPTIONS.items()),
-        ("With --to hf", "", [*HUB_OPTIONS.items(), private]),
-        examples=EXAMPLES,
-    )

@@ -1,10 +1,11 @@
 """``sslkit list``: the components and recipes there are. Imports no component until one is asked for by name."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 from pathlib import Path
 
 from rich.text import Text
 
+from sslkit.cli.parser import CommandParser
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS, Kind
@@ -14,33 +15,39 @@ from sslkit.registry import Entry, Registry, kind_of
 
 RECIPES = ("recipe", "recipes")
 
-USAGE = """\
-sslkit list                everything
-sslkit list KIND           one kind
-sslkit list KIND NAME      one component: what it does and takes
-
-Kinds: recipes, {kinds}"""
+EXAMPLES = """\
+sslkit list
+sslkit list collapse-operators
+sslkit list losses CrossEntropy"""
 
 
-def run(argv: Sequence[str]) -> int:
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes."""
+    parser.describe("a KIND and a NAME", "the components and recipes there are", EXAMPLES)
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="one kind instead of all")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="one component: what it does and takes")
+    parser.add_table("Arguments", "", lambda: [(str(each.metavar), each.help or "") for each in parser.positionals()])
+    parser.add_table("Kinds", "", lambda: [(name, "") for name in kind_names()])
+
+
+def kind_names() -> list[str]:
+    """Return the kinds that can be listed."""
+    return [RECIPES[-1], *(kind.command for kind in KINDS)]
+
+
+def run(args: Namespace) -> int:
     """List components by kind, one kind, or describe one component."""
     screen, registry = Screen(), active().registry
-    if argv and argv[0] in ("-h", "--help"):
-        screen.heading("sslkit list", "the components and recipes there are")
-        screen.text(USAGE.format(kinds=", ".join(kind.command for kind in KINDS)))
-        return 0
-    if len(argv) > 2:
-        raise SSLKitError(f"sslkit list takes a kind and a name, not {' '.join(argv)!r}")
-    if len(argv) == 2 and argv[0] in RECIPES:
-        raise SSLKitError(f"sslkit list says what components take; what a recipe does: sslkit explain {argv[1]}")
-    if len(argv) == 2:
+    if args.name and args.kind in RECIPES:
+        raise SSLKitError(f"sslkit list explains components; what a recipe does: sslkit explain {args.name}")
+    if args.name:
         from sslkit.cli.describe import describe
 
-        describe(screen, kind_of(argv[0]), argv[1], registry)
-    elif argv and argv[0] in RECIPES:
+        describe(screen, kind_of(args.kind), args.name, registry)
+    elif args.kind in RECIPES:
         _recipes(screen)
-    elif argv:
-        _kind(screen, kind_of(argv[0]), registry)
+    elif args.kind:
+        _kind(screen, kind_of(args.kind), registry)
     else:
         _recipes(screen)
         for kind in KINDS:

@@ -1,24 +1,26 @@
 """The program ``sslkit``: finds the command, turns a user's mistake into one message."""
 
+import argparse
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 
 from sslkit import __version__, plugins
-from sslkit.cli.arguments import take_option
-from sslkit.cli.screen import Screen
+from sslkit.cli.parser import HELP, CommandParser, take_option
 from sslkit.errors import DEBUG, SSLKitError, UnknownName
 
 COMMANDS = {
     "train": "train a recipe",
     "evaluate": "measure a frozen backbone",
-    "export": "hand a run's backbone to timm, the Hugging Face Hub or ONNX",
-    "doctor": "say what became of a run, why, and what to change",
-    "explain": "say what a recipe will do, without running it",
+    "export": "convert a run's backbone for timm, the Hugging Face Hub or ONNX",
+    "doctor": "report whether a run learned, why not, and what to change",
+    "explain": "report what a recipe will do, without running it",
     "list": "show the components and recipes there are, and what each one takes",
-    "plugins": "show who offers components, and what failed to load",
+    "plugins": "show which plugins offer components, and which failed to load",
+    "completion": "print a script that completes commands and options in a shell",
 }
 
 EXAMPLES = """\
@@ -27,8 +29,7 @@ sslkit train dino-vit-small --data ~/images --optimization.epochs 100
 sslkit list collapse-operators Centering
 sslkit evaluate knn RUN_FOLDER --network teacher"""
 
-NEED_WORDS = ("train", "evaluate", "export", "doctor", "explain")
-"""Commands that do nothing by themselves: alone they show their help."""
+PLUGIN = "--plugin"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,11 +55,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+def program() -> CommandParser:
+    """Return the parser of the program, which knows the commands by name and purpose."""
+    parser = CommandParser("sslkit")
+    purpose = "self-supervised learning for images as one student-teacher step"
+    parser.describe("a command", purpose, EXAMPLES)
+    parser.add_table("Commands", "sslkit COMMAND --help explains one", lambda: [*COMMANDS.items()])
+    options = parser.add_options("Everywhere")
+    _add_plugin_option(options)
+    options.add_argument("-V", "--version", action="store_true", help="print the version")
+    return parser
+
+
+def program_with_commands() -> CommandParser:
+    """Return the parser of the program with those of all commands below it, for completion and documentation."""
+    parser = program()
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        _declare(commands.add_parser(name, prog=f"sslkit {name}", help=purpose), name)
+    return parser
+
+
+def _declare(parser: CommandParser, command: str) -> ModuleType:
+    """Declare the arguments of a command and return its module."""
+    module = importlib.import_module(f"sslkit.cli.{command}")
+    _add_plugin_option(parser.common)
+    module.add_arguments(parser)
+    return module
+
+
+def _add_plugin_option(group: argparse._ArgumentGroup) -> None:
+    """Declare the option that every command has; `main` takes it before the command is parsed."""
+    text = "also offer the components of this Python file, for one command"
+    group.add_argument(PLUGIN, metavar="FILE", action="append", help=text)
+
+
 def _run(words: list[str]) -> int:
-    files = take_option(words, "--plugin")
+    files = take_option(words, PLUGIN)
     command, rest = (words[0], words[1:]) if words else ("", [])
-    if command in ("", "-h", "--help", "help"):
-        _help()
+    if command in ("", "help", *HELP):
+        program().print_help()
         return 0 if command else 2
     if command in ("-V", "--version"):
         print(f"sslkit {__version__}")
@@ -66,17 +102,15 @@ def _run(words: list[str]) -> int:
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
     with plugins.using(files):
-        run = importlib.import_module(f"sslkit.cli.{command}").run
-        if not rest and command in NEED_WORDS:
-            run(["--help"])
-            return 2
-        return int(run(rest))
-
-
-def _help() -> None:
-    screen = Screen()
-    purpose = "self-supervised learning for images as one student-teacher step"
-    screen.help("sslkit", purpose, ("Commands", "sslkit COMMAND --help says more", COMMANDS.items()), examples=EXAMPLES)
-    screen.gap()
-    screen.heading("Everywhere")
-    screen.columns([("--plugin FILE", "also offer the components of this Python file, for one command")])
+        parser = CommandParser(f"sslkit {command}")
+        module = _declare(parser, command)
+        needs_words = any(action.nargs != "?" for action in parser.positionals()) or parser.takes_overrides
+        args = parser.parse(rest if rest or not needs_words else HELP[-1:])
+        if not args.help:
+            return int(module.run(args))
+        show_help = getattr(module, "show_help", None)
+        if show_help is None:
+            parser.print_help()
+        else:
+            show_help(parser, args.positional)
+        return 0 if rest else 2

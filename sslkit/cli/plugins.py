@@ -1,19 +1,22 @@
 """``sslkit plugins``: who offers components, and what failed to load."""
 
-from collections.abc import Sequence
+from argparse import Namespace
 
 from rich.text import Text
 
+from sslkit.cli.parser import CommandParser
 from sslkit.cli.screen import Screen
-from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.plugins import OWN, Plugin, Plugins, active
 
 
-def run(argv: Sequence[str]) -> int:
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes."""
+    parser.describe("no argument", "plugins and what they offer, and why one failed to load", "sslkit plugins")
+
+
+def run(args: Namespace) -> int:
     """List the plugins; failing ones come with their traceback."""
-    if argv and argv[0] not in ("-h", "--help"):
-        raise SSLKitError(f"sslkit plugins takes no argument, not {argv[0]!r}")
     plugins, screen = active(), Screen()
     screen.heading("Plugins", "what they offer: sslkit list · how to write one: docs/plugins.md")
     screen.columns((plugin.name, _said(plugin, plugins)) for plugin in plugins.found)

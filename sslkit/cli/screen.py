@@ -63,7 +63,7 @@ class Screen:
             self.columns(rows)
         self.gap()
         self.heading("Examples")
-        self.text(examples)
+        self.code(examples)
 
     def gap(self) -> None:
         """Print an empty line."""

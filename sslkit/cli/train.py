@@ -1,13 +1,14 @@
 """``sslkit train``: run a recipe."""
 
 import shlex
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from sslkit.cli.arguments import plugin_words, read_recipe_arguments
+from sslkit.cli.arguments import add_recipe, plugin_words
+from sslkit.cli.parser import CommandParser, path
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.plugins import active
@@ -16,14 +17,10 @@ from sslkit.registry import class_fields
 if TYPE_CHECKING:
     from sslkit.training.trainer import Trainer
 
-OPTIONS = {
-    "--run-dir DIR": "where the run is written; runs/<recipe>/<date-time> without it",
-    "--resume": "go on with the run in --run-dir, or start it",
-    "--print_config": "print the resolved recipe and stop",
-    "--plugin FILE": "also offer the components of this Python file",
-    "--SECTION.KEY VALUE": "set any key of the recipe, as YAML; --data FOLDER sets where images are read",
-    "--SECTION.KEY.help [NAME]": "say what a key takes, or one component that fits there",
-}
+OVERRIDES = (
+    ("--SECTION.KEY VALUE", "set any key of the recipe, as YAML; --data FOLDER sets where images are read"),
+    ("--SECTION.KEY.help [NAME]", "explain what a key takes, or one component that fits there"),
+)
 
 SECTIONS = {
     "method": "Method",
@@ -43,28 +40,32 @@ sslkit train quickstart --method.collapse '{SinkhornKnopp: {num_iters: 5}}'
 sslkit train --method.collapse.help Centering"""
 
 
-def run(argv: Sequence[str]) -> int:
-    """Train a recipe, print it resolved, or say what a key takes."""
-    if any(word in ("-h", "--help") for word in argv):
-        _help()
-        return 0
-    asked = [i for i, word in enumerate(argv) if word.startswith("--") and word.endswith(".help")]
-    if asked:
-        return _key_help(argv[asked[0] :])
-    words = read_recipe_arguments(argv, "train", options=("--run-dir",), flags=("--resume", "--print-config"))
+def add_arguments(parser: CommandParser) -> None:
+    """Declare what the command takes."""
+    add_recipe(parser, "train a recipe: a name (sslkit list recipes) or a YAML file", EXAMPLES, key_help=True)
+    options = parser.add_options()
+    options.add_argument("--run-dir", metavar="DIR", type=path, help="run folder; runs/RECIPE/DATE-TIME without it")
+    options.add_argument("--resume", action="store_true", help="continue the run in --run-dir, or start it")
+    options.add_argument("--print-config", action="store_true", help="print the resolved recipe and stop")
+    parser.add_table("Recipe keys", "", lambda: OVERRIDES)
+    parser.add_table("Keys by section", "sslkit train --method.help explains those of one", _keys)
+
+
+def run(args: Namespace) -> int:
+    """Train a recipe, print it resolved, or explain what a key takes."""
+    if args.key_help:
+        return _key_help(args.key_help)
     from sslkit.recipe import load
 
-    recipe = load(words.recipe, words.overrides)
-    if "--print-config" in words.options:
+    recipe = load(args.recipe, args.overrides)
+    if args.print_config:
         print(recipe.to_yaml(), end="")
         return 0
-    if "--resume" in words.options and "--run-dir" not in words.options:
+    if args.resume and args.run_dir is None:
         raise SSLKitError("--resume needs --run-dir DIR: the folder of the run to go on with, or to start")
     from sslkit.launch import train
 
-    folder = words.options.get("--run-dir")
-    done = train(recipe, Path(folder) if folder else None, "--resume" in words.options)
-    return _report(done)
+    return _report(train(recipe, args.run_dir, args.resume))
 
 
 def _report(done: "Trainer") -> int:
@@ -101,14 +102,6 @@ def _key_help(words: Sequence[str]) -> int:
     return 0
 
 
-def _help() -> None:
-    keys = (
-        (name, " ".join(class_fields("sslkit.recipe.sections", cls)) if cls else "") for name, cls in SECTIONS.items()
-    )
-    Screen().help(
-        "sslkit train RECIPE",
-        "RECIPE is a name (sslkit list recipes) or a YAML file",
-        ("Options", "", OPTIONS.items()),
-        ("Keys", "sslkit train --method.help says what each means", keys),
-        examples=EXAMPLES,
-    )
+def _keys() -> Iterator[tuple[str, str]]:
+    for name, cls in SECTIONS.items():
+        yield name, " ".join(class_fields("sslkit.recipe.sections", cls)) if cls else ""

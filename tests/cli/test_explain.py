@@ -253,8 +253,8 @@ def test_proposals_are_applied_when_asked(dino, explained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--num-images", "many"], "--num-images is a whole number above 0, not 'many'"),
-        (["--processes", "0"], "--processes is a whole number above 0, not '0'"),
+        (["--num-images", "many"], "--num-images must be a whole number of at least 1, not 'many'"),
+        (["--processes", "0"], "--processes must be a whole number of at least 1, not '0'"),
         (["--apply", "plan.txt"], "--apply plan.txt: a recipe is a YAML file, such as plan.yaml"),
         (["--apply", "nowhere/plan.yaml"], "there is no folder nowhere"),
         (["--apply", "new.yaml", "--data", "nowhere"], "--apply: what to propose depends on the number of images"),

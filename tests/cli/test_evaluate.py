@@ -59,7 +59,7 @@ def test_a_saved_backbone(images, tmp_path, capsys):
     ("words", "message"),
     [
         (["kn", "raw-pixels", "--data", "{images}"], "unknown evaluator 'kn'. Did you mean 'knn'"),
-        (["knn"], "takes an EVALUATOR and a MODEL, not knn"),
+        (["knn"], "takes an EVALUATOR and a MODEL, not 'knn'"),
         (["knn", "raw-pixels"], "--data is missing"),
         (["knn", "raw-pixels", "--data", "{images}", "--temprature", "1"], "Did you mean '--temperature'"),
         (["knn", "raw-pixels", "--data", "{images}", "--sise", "1"], "Did you mean '--size'"),

@@ -77,7 +77,7 @@ def test_a_push_comes_after_the_export(private, run, pushed, capsys):
     ("words", "message"),
     [
         (["--to", "timm"], "takes one RUN, a run folder, not nothing"),
-        (["{run}", "b"], "takes one RUN, a run folder, not {run} and b"),
+        (["{run}", "b"], "takes one RUN, a run folder, not '{run}' and 'b'"),
         (["{run}", "--too", "hf"], "unknown option '--too'. Did you mean '--to'"),
         (["{run}", "--out"], "--out needs a value"),
         (["{run}", "--to", "onx"], "unknown target 'onx'. Did you mean 'onnx'"),
