@@ -20,6 +20,7 @@ COMMANDS = {
     "explain": "report what a recipe will do, without running it",
     "list": "show the components and recipes there are, and what each one takes",
     "plugins": "show which plugins offer components, and which failed to load",
+    "schema": "print a JSON schema of recipes, with which editors check and complete them",
     "completion": "print a script that completes commands and options in a shell",
 }
 

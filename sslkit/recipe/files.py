@@ -9,6 +9,9 @@ import yaml
 
 from sslkit.errors import RecipeError, UnknownName
 
+SCHEMA_KEY = "$schema"
+"""Where editors look for the schema of a file; it means nothing to a recipe."""
+
 NO_MERGE_KEYS = (
     "the merge key << is not read, as releases of PyYAML give it different meanings: "
     "write base: NAME to start from another recipe, or repeat the keys"
@@ -40,6 +43,9 @@ def read_layers(name: str | Path) -> list[Layer]:
             raise RecipeError(f"base: these recipes overlay one another in a circle: {circle}")
         chain.append(file)
         values = read_yaml(file)
+        schema = values.pop(SCHEMA_KEY, "")
+        if not isinstance(schema, str):
+            raise RecipeError(f"{SCHEMA_KEY} is the path or address of a JSON schema, not {schema!r} ({_shown(file)})")
         following, place = values.pop("base", None), file.parent
         layers.insert(0, Layer(_shown(file), values))
     return layers

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the parsers: ``python -m sslkit.cli.reference > docs/commands.md``."""
+"""Write docs/commands.md from the parsers: ``python tests/cli/commands_page.py > docs/commands.md``."""
 
 from collections.abc import Iterator
 
@@ -8,8 +8,8 @@ from sslkit.cli.parser import CommandParser
 INTRODUCTION = """\
 # Commands
 
-What `sslkit COMMAND --help` shows, on one page; made by `python -m sslkit.cli.reference`. `--plugin FILE`, which also
-offers the components of a Python file, may stand anywhere in any of them. A mistake ends with exit code 2 and one
+What `sslkit COMMAND --help` shows, on one page; made by `python tests/cli/commands_page.py`. `--plugin FILE`, which
+also offers the components of a Python file, may stand anywhere in any of them. A mistake ends with exit code 2 and one
 message, a run that could not go on with 1, and one that was interrupted with 130.
 
 The shell completes commands, options, recipes and folders after
