@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from sslkit.callbacks.summary_picture import BLUE, GRAY, GREEN, NUM_COLUMNS, NUM_ROWS, ORANGE, RED, SummaryPicture, draw
-from sslkit.training.visualization import VisualizationData
-from sslkit.types import ImageFeatures, Preprocessing, ViewGroup, Views
+from sslkit.types import ImageFeatures, ViewGroup, Views
 
 METRIC = "knn/top1@20"
 
@@ -164,14 +163,3 @@ def test_a_run_without_rows_and_figures_has_a_picture_too(run):
     charts = panels(draw(run, METRIC))[2]
     assert [text.get_text() for text in charts[2].texts] == ["no labelled evaluation"]
     SummaryPicture().on_run_end(run)
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 5])
-def test_normalised_images_become_pictures(channels):
-    mean, std = [0.5] * channels, [0.25] * channels
-    visualization = VisualizationData(None, Preprocessing(channels, mean, std), torch.device("cpu"), None, None)
-    image = torch.rand(channels, 4, 6)
-    picture = visualization.as_picture((image - 0.5) / 0.25)
-    bands = image[:3] if channels >= 3 else image[:1].expand(3, -1, -1)
-    torch.testing.assert_close(picture, bands.permute(1, 2, 0))
-    assert visualization.as_picture(image * 100).max() <= 1

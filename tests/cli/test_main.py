@@ -1,24 +1,15 @@
 """The program: fast where nothing is computed, one message and exit code 2 for every mistake."""
 
-import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import sslkit
-from sslkit import launch
 from sslkit.cli import main as program
-from sslkit.cli import train as train_command
 from sslkit.cli.main import COMMANDS, main
-from sslkit.hookspecs import KINDS
-from sslkit.plugins import Plugin, Plugins
 from sslkit.recipe import load
-from sslkit.recipe.files import builtin_recipes
-from sslkit.recipe.sections import BuiltRecipe, Evaluation
-from sslkit.registry import Entry, Registry
 
 TINY = str(Path(__file__).parents[1] / "tiny_parts.py")
 
@@ -54,68 +45,6 @@ def test_a_command_alone_shows_its_help(command, capsys):
     assert main([command]) == 2
     assert capsys.readouterr().out == shown
     assert f"sslkit {command} " in shown
-
-
-def test_list_at_80_columns_folds_no_word(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["list"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("recipes")
-    assert "  Centering     softmax((logits - center) / temperature)" in re.sub(r"(?<=\w) {5,}", "     ", out)
-    assert out.index("  quickstart ") < out.index("  quickstart-objects ")
-
-
-def test_plugins_at_80_columns_folds_no_name(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    entries = [Entry("losses", f"a:{'Long' * 5}{i}", "some-plugin", "a-package-of-some-name 1.0") for i in range(4)]
-    found = Plugins([Plugin("some-plugin", "a-package-of-some-name 1.0")], Registry(entries))
-    monkeypatch.setattr("sslkit.cli.plugins.active", lambda: found)
-    assert main(["plugins"]) == 0
-    out = capsys.readouterr().out
-    for word in ["a-package-of-some-name 1.0 · 4 components", *(entry.name for entry in entries)]:
-        assert word in out
-
-
-def test_list_shows_every_component_and_recipe(capsys):
-    assert main(["list", "--plugin", TINY]) == 0
-    out = capsys.readouterr().out
-    for word in [
-        *(kind.command for kind in KINDS),
-        *builtin_recipes(),
-        "CrossEntropy",
-        "TinyHead",
-        "A mean over pixels",
-    ]:
-        assert word in out, word
-    assert "tiny_parts.py" in out
-
-
-def test_list_shows_one_kind_and_one_component(capsys):
-    assert main(["list", "collapse-operators"]) == 0
-    out = capsys.readouterr().out
-    assert "SinkhornKnopp" in out
-    assert "CrossEntropy" not in out
-    assert main(["list", "backbone", "TinyBackbone", "--plugin", TINY]) == 0
-    out = capsys.readouterr().out
-    assert "F, at least 1. (a whole number)" in out
-    assert "from data.channels" in out
-    assert main(["list", "callbacks", f"--plugin={TINY}"]) == 0
-
-
-def test_plugins_shows_a_failure_with_its_traceback(tmp_path, monkeypatch, capsys):
-    info = tmp_path / "broken-3.1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 3.1\n")
-    (info / "entry_points.txt").write_text("[sslkit]\nbroken = broken_plugin\n")
-    (tmp_path / "broken_plugin.py").write_text("def early():\n    raise RuntimeError('too early')\nearly()\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert main(["plugins", "--plugin", TINY]) == 0
-    out = capsys.readouterr().out
-    for word in ["broken 3.1", "failed", "in early", "RuntimeError: too early", f"sslkit {sslkit.__version__}"]:
-        assert word in out, word
-    assert main(["list", "losses"]) == 0  # plugins found before the breakage
-    assert main(["list", "losses", "--plugin", TINY]) == 0
-    assert "not here: broken, which did not load" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -176,66 +105,6 @@ def test_a_stopped_command_says_so(monkeypatch, capsys):
     monkeypatch.setattr(program, "_run", stop)
     assert main(["list"]) == 130
     assert capsys.readouterr().err == "sslkit: stopped\n"
-
-
-def test_print_config_is_a_recipe_that_loads(recipe, tmp_path, capsys):
-    assert main(["train", recipe, "--plugin", TINY, "--seed=7", "--print_config"]) == 0
-    resolved = tmp_path / "resolved.yaml"
-    resolved.write_text(capsys.readouterr().out)
-    assert main(["train", str(resolved), "--plugin", TINY, "--print-config"]) == 0
-    assert capsys.readouterr().out == resolved.read_text()
-    assert "seed: 7" in resolved.read_text()
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--method.help"], ["teacher", "required", "one of copy, independent"]),
-        (["--method.loss.help"], ["CrossEntropy", "sslkit list losses NAME"]),
-        (["--method.loss.help", "CrossEntropy"], ["temperature", "a number", "sslkit 0"]),
-        (["--evaluation.evaluators.help"], ["KNN"]),
-        (["--seed.help"], ["a whole number"]),
-        (["--help"], ["--run-dir", "--resume", "lr_reference_batch", *(vars(Evaluation()))]),
-    ],
-)
-def test_train_explains_its_keys(words, said, capsys):
-    assert main(["train", *words]) == 0
-    out = capsys.readouterr().out
-    assert all(word in out for word in said)
-
-
-def test_train_help_shows_every_section():
-    from sslkit.cli.train import SECTIONS
-
-    assert list(SECTIONS) == [name for name in BuiltRecipe.__dataclass_fields__]
-
-
-def test_train_calls_the_loop(recipe, tmp_path, monkeypatch):
-    calls = []
-
-    def train(*arguments):
-        calls.append(arguments)
-        return SimpleNamespace(interrupted=len(calls) == 2)
-
-    monkeypatch.setattr(launch, "train", train)
-    monkeypatch.setattr(train_command, "_report", lambda done: 130 if done.interrupted else 0)
-    words = ["train", recipe, "--plugin", TINY, "--seed", "3"]
-    assert main(words) == 0
-    assert main([*words, "--run-dir", str(tmp_path / "run"), "--resume"]) == 130
-    (first, none, fresh), (_, folder, resume) = calls
-    assert (first.root.at("seed"), none, fresh) == (3, None, False)
-    assert (folder, resume) == (tmp_path / "run", True)
-
-
-def test_formulas_stand_as_they_were_written_and_backticks_are_gone(monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "80")
-    assert main(["list", "evaluators", "KNN"]) == 0
-    out = capsys.readouterr().out
-    lines = [line.rstrip() for line in out.splitlines()]
-    first = lines.index("      similarity = cosine of frozen features, eval mode, no augmentation")
-    assert lines[first + 1] == "      vote       = sum of exp(similarity / temperature) over the k nearest"
-    assert main(["list", "heads", "DINOHead"]) == 0
-    assert "`" not in out + capsys.readouterr().out
 
 
 def test_the_module_is_the_program():

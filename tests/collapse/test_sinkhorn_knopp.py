@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from sslkit.clock import Clock
 from sslkit.collapse import BatchSoftmax, SinkhornKnopp
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.schedules import Cosine, Warmup
@@ -95,17 +94,6 @@ def test_they_hold_no_state():
         operator.update(teacher(torch.randn(2, 3, 4)))
         assert torch.equal(operator(teacher(logits)).values, first)
         assert not operator.state_dict()
-
-
-def test_batch_softmax_is_a_softmax_over_images_then_rows():
-    logits = torch.randn(2, 5, 3, dtype=torch.float64)
-    operator = BatchSoftmax(Warmup(0.5, 1.0, "3 steps", every="step"))
-    for step, temperature in enumerate((0.5, 0.75, 1.0, 1.0)):
-        clock = Clock(step, 4, 4)
-        over_images = (logits / temperature).softmax(1)
-        expected = over_images / over_images.sum(2, keepdim=True)
-        torch.testing.assert_close(operator(teacher(logits), clock).values, expected, rtol=1e-12, atol=0)
-        assert operator.metrics(clock) == {"teacher_temperature": temperature}
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,6 @@ def test_codes_over_a_run(size, start, dtype, tolerance):
     assert used.index(True) == first + room
 
 
-def test_newest_rows_first_by_hand():
-    operator = SinkhornKnopp(queue_size=4, embed_dim=1, num_views=1, queue_start="0 steps")
-    for first in (1.0, 3.0, 5.0):
-        operator.update(teacher(torch.tensor([[[first], [first + 1]]]), torch.ones(2, 1)))
-    assert operator.queue.rows.flatten().tolist() == [5, 6, 3, 4]
-
-
 def test_the_queue_is_scored_with_the_prototypes_of_now():
     operator = SinkhornKnopp(queue_size=3, embed_dim=D, queue_start="0 steps")
     old, new = unit(2, 3, D), unit(2, 3, D)
@@ -111,14 +104,6 @@ def test_the_device_is_asked_until_the_queue_is_full_and_again_after_another_sta
     assert len(asked) == 3
     queue.load_state_dict(empty)
     assert not queue.is_full(3)
-
-
-def test_full_for_one_batch_size_is_not_full_for_another():
-    queue = view_queue.ViewQueue(1, 10, D)
-    for _ in range(2):
-        queue.push(torch.ones(1, 4, D))
-    assert [queue.is_full(size) for size in (4, 5, 4)] == [True, False, True]
-    assert list(queue.state_dict()) == ["rows"]
 
 
 def test_each_process_scores_what_it_put_in(monkeypatch):

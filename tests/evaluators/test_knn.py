@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Backbone
 from sslkit.errors import DataError, RecipeError
 from sslkit.evaluators.knn import KNN, vote_ranks
-from sslkit.evaluators.nearest import Nearest, largest_first
+from sslkit.evaluators.nearest import Nearest
 from sslkit.types import EvaluationData, Features, LabelledImages
 
 
@@ -121,12 +121,6 @@ def test_equal_images_are_taken_in_order_and_equal_votes_go_to_the_lower_label()
     assert run(KNN(k=(1,)), train, labels, query, zero)["knn/top1@1"] == 100
     assert run(KNN(k=(5,)), train, labels, query, torch.tensor([1]))["knn/top1@5"] == 100
     assert run(KNN(k=(5,)), train, labels, query, torch.tensor([2]))["knn/top1@5"] == 0
-
-
-@pytest.mark.parametrize("k", [1, 4, 9])
-def test_largest_first_is_a_stable_sort(k):
-    scores = torch.randint(5, (50, 9), generator=torch.Generator().manual_seed(k)).float()
-    assert torch.equal(largest_first(scores, k), scores.sort(dim=1, descending=True, stable=True).indices[:, :k])
 
 
 @pytest.mark.parametrize("query_chunk", [1, 4, 100])

@@ -6,55 +6,21 @@ from io import StringIO
 import pytest
 import timm
 import torch
-from PIL import Image
+from exports import CASES, CHANNELS_8, as_a_user, far, images_of
 from rich.console import Console
 from safetensors.torch import load_file
-from torchvision.transforms.functional import pil_to_tensor
 
-import sslkit
 from sslkit import plugins
 from sslkit.backbones.loading import load_model
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.backbones.timm_models import images_for_timm
 from sslkit.contracts import Backbone
-from sslkit.errors import NotSupported, SSLKitError, UnknownName
-from sslkit.exporting.agreement import TOLERANCE, largest_difference, trial_images
+from sslkit.errors import NotSupported, SSLKitError
 from sslkit.exporting.export import TARGETS, Target, export
 from sslkit.launch import train
 from sslkit.recipe import load
-from sslkit.types import Features, Preprocessing
-from sslkit.views.evaluation import EvaluationView
-
-CHANNELS_8 = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}
-CASES = {
-    "vit 32/4": (
-        dict(name="vit_tiny_patch16_224", model_args={"img_size": 32, "patch_size": 4, "depth": 2, "embed_dim": 48}),
-        Preprocessing(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, 32, 32),
-    ),
-    "vit at another size than its own": (
-        dict(name="test_vit", drop_path_rate=0.2),
-        Preprocessing(3, [0.5] * 3, [0.25] * 3, None, 64, 73),
-    ),
-    "resnet": (dict(name="resnet18", model_args=CHANNELS_8), Preprocessing(3, [0.4] * 3, [0.2] * 3, None, 44, 69)),
-    "five channels": (
-        dict(name="resnet18", in_chans=5, model_args=CHANNELS_8),
-        Preprocessing(5, [0.1, 0.2, 0.3, 0.4, 0.5], [0.2] * 5, [0, 10000], 33, 40),
-    ),
-    "grey": (dict(name="test_vit", in_chans=1, fused_attention=False), Preprocessing(1, [0.3], [0.2], None, 32, 36)),
-}
-
-
-def as_a_user(folder):
-    return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0).eval()
-
-
-def images_of(preprocessing, batch=3):
-    return torch.randn(batch, preprocessing.channels, preprocessing.size, preprocessing.size)
-
-
-def far(found, expected):
-    return ((found - expected).norm(dim=1) / expected.norm(dim=1)).max()
+from sslkit.types import Features
 
 
 def left_in(place):
@@ -86,32 +52,6 @@ def test_timm_loads_the_runs_backbone(arguments, preprocessing, target, make_run
     assert not {"tag", "license", "origin_url", "paper_ids", "test_input_size"} & {*config["pretrained_cfg"]}
 
 
-def test_img_size_travels(make_run):
-    arguments, preprocessing = CASES["vit 32/4"]
-    folder = export(make_run(preprocessing, teacher=TimmBackbone(**arguments))).folder
-    assert as_a_user(folder).patch_embed.img_size == (32, 32)
-    assert as_a_user(folder).patch_embed.patch_size == (4, 4)
-
-
-@pytest.mark.parametrize(("size", "resize"), [(32, 37), (44, 69), (64, 64)])
-def test_timm_prepares_pictures_as_the_run_did(size, resize, make_run):
-    preprocessing = Preprocessing(3, [0.4, 0.5, 0.6], [0.2, 0.25, 0.3], None, size, resize)
-    folder = export(make_run(preprocessing, teacher=TimmBackbone("resnet18", model_args=CHANNELS_8))).folder
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(as_a_user(folder)))
-    picture = Image.effect_noise((150, 100), 80).convert("RGB").rotate(20)
-    ours = EvaluationView(size, resize, 3, preprocessing.mean, preprocessing.std)(pil_to_tensor(picture))
-    # Pillow and torch resize bytes alike but for the last bit.
-    torch.testing.assert_close(transform(picture), ours, atol=2 / 255 / 0.2, rtol=0)
-
-
-def test_every_size_keeps_its_resize_in_timms_words():
-    for size in range(1, 300, 7):
-        for resize in range(size, 2 * size + 3):
-            crop_pct = images_for_timm(Preprocessing(3, (0,), (1,), None, size, resize))["crop_pct"]
-            assert int(size / crop_pct) == resize  # as timm computes it
-            assert crop_pct == pytest.approx(size / resize, rel=1e-12)
-
-
 COPY = """\
 method:
   backbone: {TimmBackbone: {name: vit_tiny_patch16_224, model_args:
@@ -126,6 +66,8 @@ optimization: {optimizer: AdamW, batch_size: 8, epochs: 2, lr: 0.01}
 precision: fp32
 runtime: {device: cpu, threads: 1, num_workers: 0, log_every: 1, callbacks: [StopOnce]}
 """
+
+
 STOP = '''\
 from sslkit.contracts import Callback
 
@@ -210,55 +152,6 @@ def test_a_plugins_backbone_that_knows_timm_is_taken(make_run, monkeypatch):
     assert export(run).difference < 1e-6
 
 
-def shifted(by):
-    def read(folder):
-        model = as_a_user(folder)
-        return lambda images: model(images) * (1 + by)
-
-    return read
-
-
-@pytest.mark.parametrize(
-    ("read", "said"),
-    [
-        (shifted(3 * TOLERANCE), "differ from the run's by 3.0e-04 of their length, more than 1e-04"),
-        (shifted(float("nan")), "differ from the run's by nan"),
-        (lambda folder: lambda images: as_a_user(folder)(images)[:, 1:], "by inf"),
-    ],
-    ids=["other numbers", "NaN", "another shape"],
-)
-def test_an_export_that_says_something_else_is_refused_and_leaves_nothing(read, said, make_run, tmp_path, monkeypatch):
-    monkeypatch.setitem(TARGETS, "timm", Target(TARGETS["timm"].write, read))
-    run = make_run()
-    with pytest.raises(SSLKitError, match=said):
-        export(run)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_rounding_passes(make_run, monkeypatch):
-    monkeypatch.setitem(TARGETS, "timm", Target(TARGETS["timm"].write, shifted(0.5 * TOLERANCE)))
-    assert export(make_run()).difference == pytest.approx(0.5 * TOLERANCE, rel=0.05)
-
-
-def test_the_difference_is_that_of_the_worst_image():
-    expected = [torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[0.0, 2.0]])]
-    found = iter([torch.tensor([[3.0, 4.5], [0.0, 1.0]]), torch.tensor([[0.0, 1.5]])])
-    assert largest_difference(lambda images: next(found), [torch.zeros(2), torch.zeros(1)], expected) == 0.25
-
-
-def test_trial_images_are_normalised_and_leave_the_random_state_alone():
-    torch.manual_seed(3)
-    expected = torch.rand(1)
-    torch.manual_seed(3)
-    noise, textures, one = trial_images(Preprocessing(5, [0.1, 0.5, 0.5, 0.5, 0.5], [0.2] * 5, [0, 9], 12, 17))
-    assert torch.equal(torch.rand(1), expected)
-    assert (noise.shape, textures.shape, one.shape) == ((4, 5, 12, 12), (8, 5, 12, 12), (1, 5, 12, 12))
-    # Bands 0 and 3 hold the same pixels and have other means.
-    torch.testing.assert_close(textures[:, 0] - textures[:, 3], torch.full_like(textures[:, 0], 2.0))
-    assert textures.std() > 0.3
-    assert textures.min() >= -2.5
-
-
 def test_a_run_that_diverged_is_refused(make_run, tmp_path):
     broken = TimmBackbone("test_vit", model_args={"depth": 1})
     torch.nn.init.constant_(broken.model.norm.weight, float("nan"))
@@ -311,86 +204,3 @@ def test_an_interrupted_export_leaves_nothing_and_a_crashs_remains_are_removed(m
     (tmp_path / ".run-teacher-timm.tmp" / "model.bin").write_text("half")
     assert left_in(export(run).folder) == ["config.json", "data.json", "model.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-teacher-timm"]
-
-
-def test_what_timm_cannot_load_back_is_one_message(make_run, tmp_path, monkeypatch):
-    write = TARGETS["timm"].write
-
-    def other_architecture(source, folder):
-        write(source, folder)
-        text = (folder / "config.json").read_text().replace('"depth": 1', '"depth": 2')
-        (folder / "config.json").write_text(text)
-
-    monkeypatch.setitem(TARGETS, "timm", Target(other_architecture, TARGETS["timm"].read))
-    with pytest.raises(SSLKitError, match=r"timm cannot load this backbone back: .*Missing key") as error:
-        export(make_run())
-    assert "\n" not in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_a_backbone_alone_can_be_exported(tmp_path):
-    backbone = TimmBackbone("test_vit", model_args={"depth": 1}).eval()
-    backbone.save(tmp_path / "mine")
-    done = export(tmp_path / "mine", "hf")
-    assert (done.folder.name, done.network) == ("mine-hf", "mine")
-    seen = torch.randn(2, 3, 160, 160)
-    torch.testing.assert_close(as_a_user(done.folder)(seen), backbone(seen).cls)
-
-
-def test_a_networks_folder_belongs_to_its_run(make_run, tmp_path):
-    run = make_run(recipe="name: mine\ndata: {train: Textures}\n")
-    done = export(run / "student", "hf")
-    assert (done.folder, done.network) == (tmp_path / "run-student-hf", "student")
-    assert "name: mine" in (done.folder / "README.md").read_text()
-
-
-@pytest.mark.parametrize("name", ["raw-pixels", "timm:test_vit", "run"])
-def test_a_folder_is_a_folder_whatever_its_name(name, make_run, tmp_path, monkeypatch):
-    make_run(name=name)
-    monkeypatch.chdir(tmp_path)
-    assert sslkit.export(name).folder == tmp_path / f"{name}-teacher-timm"
-
-
-@pytest.mark.parametrize(
-    ("run", "arguments", "error", "said"),
-    [
-        ("nowhere", {}, SSLKitError, "nowhere does not exist. RUN is a run folder"),
-        ("empty", {}, SSLKitError, "empty holds neither a run nor a backbone"),
-        ("young", {}, SSLKitError, "this run has not saved its networks yet"),
-        ("run", {"network": "techer"}, UnknownName, "unknown network 'techer'. Did you mean 'teacher'"),
-        ("run", {"to": "onx"}, UnknownName, "--to: unknown target 'onx'. Did you mean 'onnx'"),
-        ("damaged", {}, SSLKitError, "damaged/teacher: cannot load this backbone"),
-    ],
-)
-def test_a_bad_run_is_named(run, arguments, error, said, make_run, tmp_path):
-    make_run()
-    damaged = make_run(name="damaged") / "teacher" / "model.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:1000])
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "young").mkdir()
-    (tmp_path / "young" / "recipe.yaml").write_text("seed: 1\n")
-    with pytest.raises(error, match=said):
-        export(tmp_path / run, **arguments)
-
-
-DINO = dict(name="test_vit", positions="dino", model_args={"depth": 2, "reg_tokens": 1})
-
-
-@pytest.mark.parametrize(("size", "stored"), [(160, 160), (96, 160), (96, 64), (208, 160)])
-def test_timm_gives_dinos_positions_at_the_runs_size(size, stored, make_run):
-    preprocessing = Preprocessing(3, [0.5] * 3, [0.25] * 3, None, size, size)
-    arguments = DINO | {"model_args": DINO["model_args"] | {"img_size": stored}}
-    run = make_run(preprocessing, teacher=TimmBackbone(**arguments))
-    done = export(run)
-    model, seen, ours = as_a_user(done.folder), images_of(preprocessing), load_model(str(run)).backbone
-    again = load_model(str(done.folder)).backbone
-    assert done.difference == 0
-    assert (again.positions, model.patch_embed.img_size) == ("dino", (size, size))
-    with torch.no_grad():
-        assert torch.equal(model(seen), ours(seen).cls)
-        assert torch.equal(again(seen).cls, ours(seen).cls)
-        # Were they stored as the run has them, timm would resample them in its own way.
-        theirs = as_a_user(run / "teacher")
-        assert torch.equal(theirs(seen), ours(seen).cls) == (size == stored)
-        other = torch.randn(3, 3, 32, 32)
-        assert far(model(other), again(other).cls) > 1e-3

@@ -2,67 +2,29 @@ import math
 
 import pytest
 import torch
+from steps import Correlation, Regression, Rotate, adamw, relative_difference, values
 from torch import nn
 from torch.nn import functional as F
 
 from sslkit.clock import Clock
-from sslkit.collapse import BatchSoftmax, Centering, SinkhornKnopp
-from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
+from sslkit.collapse import Centering
+from sslkit.contracts import TeacherUpdate
 from sslkit.errors import RecipeError, UnknownName
 from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
 from sslkit.method.gradients import Clip
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.optimizers.adamw import AdamW
-from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.schedules import Cosine, Warmup
-from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.types import Targets, matching_pairs
-
-
-def adamw(model):
-    return AdamW().build(parameter_groups(model.student))
-
-
-def values(module):
-    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def relative_difference(ours, theirs):
-    """Norm of the difference over the norm, over all tensors of two dicts together."""
-    assert ours.keys() == theirs.keys()
-    difference = sum((ours[name] - theirs[name]).square().sum() for name in ours)
-    return math.sqrt(difference / sum(theirs[name].square().sum() for name in theirs))
-
-
-class LinearPredictor(Predictor):
-    def __init__(self, dim=6):
-        super().__init__()
-        self.linear = nn.Linear(dim, dim)
-
-    def forward(self, projection):
-        return self.linear(projection)
-
-
-class Regression(Loss):
-    """Squared distance of embeddings, over pairs of different views."""
-
-    accepts = frozenset({"embedding"})
-
-    def forward(self, student, targets):
-        pairs = matching_pairs(targets.view_ids, student.view_ids)
-        return sum((student.embedding[s] - targets.values[t]).square().sum(-1).mean() for t, s in pairs) / len(pairs)
-
-
-class InBatchContrast(Regression):
-    couples_batch = True
-
-
-# The published DINO step, written out: 4 steps in 2 epochs, the last layer frozen for the first, one test.
+from sslkit.teachers import EMA, PreviousEpoch, PreviousStep
 
 STEPS, EPOCH, CLIP = 4, 2, 0.3
+
+
 TEMPERATURES = [0.04, 0.04, 0.07, 0.07]
+
+
 # Batch norm takes away what these add, so their gradient is rounding noise, which Adam turns into steps.
 WITHOUT_EFFECT = {"backbone.linear.bias", "head.projector.0.bias"}
 
@@ -164,34 +126,6 @@ def test_four_steps_of_dino_are_the_published_ones(tiny):
     assert relative_difference({"": model.collapse.center}, {"": slow_center}) < 1e-11
     assert losses == pytest.approx(slow_losses, rel=1e-11)
     assert {True, False} == set(clipped), "the bound must bind for some tensors and not for others"
-
-
-# A method that nobody offers.
-
-
-class Rotate(CollapseOperator):
-    """Targets are the teacher's embeddings, turned by as many places as there were steps; counts them."""
-
-    reads = "embedding"
-    yields = "embedding"
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("turns", torch.zeros((), dtype=torch.long))
-
-    def forward(self, teacher, clock=None):
-        return Targets(teacher.embedding.roll(int(self.turns), -1), "embedding", teacher.view_ids)
-
-    def update(self, teacher, clock=None):
-        self.turns += 1
-
-
-class Correlation(Loss):
-    accepts = frozenset({"embedding"})
-
-    def forward(self, student, targets):
-        pairs = matching_pairs(targets.view_ids, student.view_ids)
-        return -sum((student.embedding[s] * targets.values[t]).sum(-1).mean() for t, s in pairs) / len(pairs)
 
 
 class EverySecondStep(TeacherUpdate):
@@ -297,126 +231,6 @@ def test_the_order_of_a_step(tiny):
     ]
 
 
-# Accumulation changes nothing.
-
-OPERATORS = {
-    "centering": lambda: (Centering(11), CrossEntropy()),
-    "argmax": lambda: (Centering(11, temperature=0), CrossEntropy()),
-    "sinkhorn": lambda: (SinkhornKnopp(), CrossEntropy()),
-    "batch softmax": lambda: (BatchSoftmax(), CrossEntropy()),
-    "none": lambda: (None, Regression()),
-    "of the test": lambda: (Rotate(), Correlation()),
-}
-
-
-def run(tiny, parts, rule, accumulation, predictor=False, batch=7, steps=3):
-    torch.manual_seed(1)
-    operator, loss = parts()
-    num_prototypes = 11 if operator is not None and operator.reads == "logits" else None
-    student = tiny.branch(num_prototypes, predictor=LinearPredictor() if predictor else None)
-    model = StudentTeacher(student, teacher_update=rule, collapse=operator, loss=loss)
-    optimizer = adamw(model)
-    outputs = []
-    for step in range(steps):
-        views = tiny.views(batch=batch, num_local=1)
-        outputs.append(
-            train_step(model, views, optimizer, Clock(step, steps, 2), clip=Clip(0.1), accumulation=accumulation)
-        )
-    return model, outputs
-
-
-@pytest.mark.parametrize("accumulation", [3, 7])
-@pytest.mark.parametrize("name", OPERATORS)
-def test_accumulation_changes_nothing_for_any_operator(tiny, name, accumulation):
-    once, whole = run(tiny, OPERATORS[name], EMA(0.5), 1)
-    again, parts = run(tiny, OPERATORS[name], EMA(0.5), accumulation)
-    assert relative_difference(values(again.student), values(once.student)) < 1e-12
-    assert relative_difference(values(again.teacher), values(once.teacher)) < 1e-12
-    if state := (once.collapse and once.collapse.state_dict()):
-        for key, value in again.collapse.state_dict().items():
-            torch.testing.assert_close(value, state[key], rtol=1e-12, atol=1e-15)
-    for mine, theirs in zip(parts, whole, strict=True):
-        torch.testing.assert_close(mine.loss, theirs.loss, rtol=1e-12, atol=0)
-        torch.testing.assert_close(mine.student.embedding, theirs.student.embedding, rtol=1e-11, atol=1e-14)
-        torch.testing.assert_close(mine.targets.values, theirs.targets.values, rtol=1e-9, atol=1e-14)
-
-
-@pytest.mark.parametrize("predictor", [False, True])
-@pytest.mark.parametrize("rule", [EMA, PreviousStep, PreviousEpoch, Copy])
-def test_accumulation_changes_nothing_for_any_rule(tiny, rule, predictor):
-    once, _ = run(tiny, OPERATORS["centering"], rule(), 1, predictor)
-    again, _ = run(tiny, OPERATORS["centering"], rule(), 3, predictor)
-    assert relative_difference(values(again.student), values(once.student)) < 1e-12
-    assert relative_difference(values(again.teacher), values(once.teacher)) < 1e-12
-
-
-@pytest.mark.parametrize("accumulation", [0, -1, 8])
-def test_micro_batches_without_images_are_refused(tiny, accumulation):
-    with pytest.raises(RecipeError, match=f"the 7 images of a process cannot be cut into {accumulation} micro-batches"):
-        run(tiny, OPERATORS["none"], EMA(), accumulation)
-
-
-def test_a_loss_that_couples_images_refuses_accumulation(tiny):
-    model = StudentTeacher(tiny.branch(None), teacher_update=EMA(), collapse=None, loss=InBatchContrast())
-    before = values(model.student)
-    with pytest.raises(RecipeError, match="InBatchContrast compares the images of a batch"):
-        train_step(model, tiny.views(), adamw(model), accumulation=2)
-    assert relative_difference(values(model.student), before) == 0
-    train_step(model, tiny.views(), adamw(model), accumulation=1)
-
-
-# Copy.
-
-
-def copying(tiny, predictor=False, **slots):
-    student = tiny.branch(predictor=LinearPredictor() if predictor else None, drop=0.3)
-    return StudentTeacher(student, teacher_update=Copy(), collapse=Centering(11), loss=CrossEntropy(), **slots)
-
-
-def test_copy_hands_on_the_students_own_outputs_and_runs_no_second_forward(tiny):
-    model = copying(tiny)
-    output = train_step(model, tiny.views(), adamw(model))
-    assert model.student.backbone.forwards == 2  # one a resolution
-    for name in ("features", "projection", "embedding", "logits"):
-        # Dropout is on, so equality means that these are the student's outputs, not like them.
-        assert torch.equal(getattr(output.teacher, name), getattr(output.student, name)[:2])
-
-
-def test_copy_with_a_predictor_targets_what_comes_before_it(tiny):
-    model = copying(tiny, predictor=True)
-    prototypes = model.student.head.prototypes.weight.detach().clone()
-    output = train_step(model, tiny.views(), adamw(model))
-    assert model.student.backbone.forwards == 2
-    embedding = F.normalize(output.student.projection[:2], dim=-1)
-    torch.testing.assert_close(output.teacher.embedding, embedding, rtol=1e-13, atol=0)
-    torch.testing.assert_close(output.teacher.logits, embedding @ prototypes.T, rtol=1e-12, atol=1e-15)
-    assert not torch.equal(output.student.embedding[:2], output.teacher.embedding)
-
-
-def test_copy_runs_a_second_forward_for_views_that_the_student_does_not_see(tiny):
-    model = copying(tiny, student_views=[0], teacher_views=[1])
-    output = train_step(model, tiny.views(num_local=0), adamw(model))
-    assert model.student.backbone.forwards == 2
-    assert (output.student.view_ids, output.teacher.view_ids) == ((0,), (1,))
-    assert not output.teacher.logits.requires_grad
-
-
-def test_copy_gives_no_gradient_to_the_targets(tiny):
-    """As if the teacher were a second network with the same weights."""
-    copy = StudentTeacher(tiny.branch(), teacher_update=Copy(), collapse=Centering(11), loss=CrossEntropy())
-    second = StudentTeacher(
-        tiny.branch(), teacher_update=PreviousStep(), collapse=Centering(11), loss=CrossEntropy(), teacher=copy.student
-    )
-    second.student.load_state_dict(copy.student.state_dict())
-    views = tiny.views()
-    train_step(copy, views, adamw(copy))
-    train_step(second, views, adamw(second))
-    assert relative_difference(values(copy.student), values(second.student)) < 1e-13
-
-
-# When the teacher is whom.
-
-
 @pytest.mark.parametrize("rule", [PreviousStep, PreviousEpoch])
 def test_whom_the_teacher_of_each_step_is(tiny, rule):
     model = StudentTeacher(tiny.branch(), teacher_update=rule(), collapse=Centering(11), loss=CrossEntropy())
@@ -447,9 +261,6 @@ def test_batch_norm_of_the_teacher_is_its_own(tiny):
         assert norms[1].num_batches_tracked.dtype == torch.long
     torch.testing.assert_close(norms[1].running_mean, mean, rtol=1e-11, atol=1e-15)
     assert not torch.allclose(norms[0].running_mean, norms[1].running_mean)
-
-
-# Frozen parts, views, the log.
 
 
 @pytest.mark.parametrize("part", ["backbone", "projector", "prototypes"])
@@ -528,50 +339,9 @@ def test_the_output_is_without_gradient_and_in_batch_order(tiny):
     assert not any(tensor.requires_grad for tensor in tensors)
 
 
-# Clipping.
-
-
 def gradients(*norms):
     parameters = [nn.Parameter(torch.zeros(3, 2, dtype=torch.float64)) for _ in norms]
     for parameter, norm in zip(parameters, norms, strict=True):
         direction = torch.randn(3, 2, dtype=torch.float64)
         parameter.grad = direction / direction.norm() * norm
     return parameters
-
-
-def test_clip_bounds_each_tensor_by_itself():
-    parameters = gradients(0.5, 3.0, 12.0)
-    before = [parameter.grad.clone() for parameter in parameters]
-    Clip(3.0)([*parameters, nn.Parameter(torch.zeros(2))])
-    for parameter, old, norm in zip(parameters, before, (0.5, 3.0, 12.0), strict=True):
-        coefficient = min(1.0, 3.0 / (norm + 1e-6))
-        torch.testing.assert_close(parameter.grad, old * coefficient, rtol=1e-13, atol=0)
-
-
-def test_clip_bounds_all_together_as_torch_does():
-    parameters = gradients(3.0, 4.0)
-    twins = [nn.Parameter(torch.zeros_like(parameter)) for parameter in parameters]
-    for twin, parameter in zip(twins, parameters, strict=True):
-        twin.grad = parameter.grad.clone()
-    Clip(2.0, per="all")(parameters)
-    nn.utils.clip_grad_norm_(twins, 2.0)
-    for twin, parameter in zip(twins, parameters, strict=True):
-        torch.testing.assert_close(parameter.grad, twin.grad, rtol=1e-13, atol=0)
-    assert math.hypot(*(float(parameter.grad.norm()) for parameter in parameters)) == pytest.approx(2.0, rel=1e-6)
-
-
-@pytest.mark.parametrize("norm", [-1, 0, float("nan")])
-def test_a_bound_that_is_no_norm_is_refused(norm):
-    with pytest.raises(RecipeError, match=f"norm of Clip is above 0, not {norm}"):
-        Clip(norm)
-
-
-def test_another_way_to_clip_is_refused():
-    with pytest.raises(UnknownName, match=r"unknown per of Clip 'global'\. Choices: all, parameter"):
-        Clip(1.0, per="global")
-
-
-def test_clip_without_gradients_does_nothing():
-    parameter = nn.Parameter(torch.zeros(2))
-    Clip(1.0)([parameter])
-    assert parameter.grad is None

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from advice import reasons, run, the_recommendation
 
 from sslkit import (
     EMA,
@@ -24,38 +25,23 @@ from sslkit import (
     NegativeQueue,
     PreviousEpoch,
     PreviousStep,
-    RunContext,
     SinkhornKnopp,
     SwAVHead,
     Warmup,
 )
-from sslkit.teachers.ema_advice import half_life
-
-IMAGENET = 1_281_167
-
-
-def run(batch=1024, epochs=300, images=IMAGENET, **more):
-    """The setting of a run; without arguments that of DINO's ViT-S/16."""
-    steps = images // batch
-    clock = Clock(0, max(1, round(epochs * steps)), max(1, steps))
-    return RunContext(images, batch, clock, **{"num_prototypes": 65536, "learning_rate": 0.002, **more})
-
-
-def reasons(part, context):
-    return [recommendation.reason for recommendation in part.recommend(context)]
-
-
-def the_recommendation(part, context):
-    [recommendation] = part.recommend(context)
-    return recommendation
-
-
-# The papers' own settings
 
 MOCO = run(256, 200, teacher_views=1, num_prototypes=None, learning_rate=0.03)
+
+
 SWAV = run(4096, 800, num_prototypes=3000, learning_rate=4.8, shares_weights=True)
+
+
 SWAV_256 = run(256, 400, num_prototypes=3000, learning_rate=0.6, shares_weights=True)
+
+
 BYOL = run(4096, 1000, num_prototypes=None, learning_rate=3.2, has_predictor=True, has_operator=False)
+
+
 CIFAR = run(256, 200, images=50_000, teacher_views=1, num_prototypes=None, learning_rate=0.06)
 
 
@@ -108,9 +94,6 @@ CIFAR = run(256, 200, images=50_000, teacher_views=1, num_prototypes=None, learn
 )
 def test_published_settings_are_free_of_concerns(part, context):
     assert reasons(part, context) == []
-
-
-# Where the papers say that it fails
 
 
 @pytest.mark.parametrize(
@@ -173,148 +156,11 @@ def test_what_fails_is_warned_of_with_its_source(part, context, said, source):
     assert recommendation.is_warning
 
 
-# Changes that settle a recommendation
-
-
-@pytest.mark.parametrize(
-    ("momentum", "proposed"),
-    [
-        (0.999, 0.946),  # 0.5 ** (8 / 100)
-        (1.0, 0.946),
-        (Cosine(0.999, 1.0), {"Cosine": {"start": 0.946, "end": 1.0}}),
-        (Cosine(0.999, 0.9999), {"Cosine": {"start": 0.946, "end": 0.9945}}),
-    ],
-)
-def test_a_teacher_that_cannot_follow_within_the_run_gets_a_half_life_of_an_eighth(momentum, proposed):
-    context = run(batch=100, epochs=1, images=10_000)
-    assert the_recommendation(EMA(momentum), context).changes == {"momentum": proposed}
-    schedule = Cosine(**proposed["Cosine"]) if isinstance(proposed, dict) else proposed
-    assert reasons(EMA(schedule), context) == []
-
-
-def test_a_long_run_gets_the_published_half_life_and_none_shorter_than_byols():
-    assert the_recommendation(EMA(1.0), run(1024, 300)).changes == {"momentum": 0.996}
-    assert the_recommendation(EMA(1.0), run(256, 200)).changes == {"momentum": 0.999}
-    assert the_recommendation(EMA(1.0), run(64, 100, 2_000)).changes == {"momentum": 0.97}
-
-
-@pytest.mark.parametrize("total", range(1, 30))
-def test_what_is_proposed_for_a_short_run_settles_it(total):
-    context = RunContext(100, 10, Clock(0, total, 10))
-    for start in (0.9999, 0.99, 0.9):
-        for recommendation in EMA(Cosine(start, 1.0)).recommend(context):
-            assert reasons(EMA(Cosine(**recommendation.changes["momentum"]["Cosine"])), context) == []
-
-
-def test_a_momentum_keeps_its_half_life_in_epochs():
-    written = run(1024, 300)
-    recommendation = the_recommendation(EMA(Cosine(0.996, 1.0)), run(256, 300, written_for=written))
-    assert not recommendation.is_warning
-    assert recommendation.source == "DINO's published code advises 0.9995 for batches of 256"
-    start = recommendation.changes["momentum"]["Cosine"]["start"]
-    assert recommendation.changes == {"momentum": {"Cosine": {"start": 0.999, "end": 1.0}}}
-    assert half_life(start) / 5004 == pytest.approx(half_life(0.996) / 1251, rel=0.01)
-    # Both ends in proportion, a constant as well; nothing faster than what has been published.
-    other = the_recommendation(EMA(Cosine(0.99, 0.999)), run(1024, 300, written_for=run(512, 300))).changes
-    assert other == {"momentum": {"Cosine": {"start": 0.98, "end": 0.998}}}
-    assert the_recommendation(EMA(0.999), run(1024, 300, 30_000, written_for=written)).changes == {"momentum": 0.97}
-
-
-@pytest.mark.parametrize("batch", [1024, 1200, 900])
-def test_a_momentum_is_left_alone_in_epochs_of_about_the_same_length(batch):
-    assert reasons(EMA(0.996), run(batch, written_for=run(1024))) == []
-    assert reasons(EMA(0.96), run(1024, images=20_000, written_for=run(1024))) == []  # already short
-    assert reasons(EMA(0.996), run(64)) == []  # not known what it was written for
-
-
-def test_half_life_by_hand():
-    assert half_life(0.5) == pytest.approx(1)
-    assert half_life(0.996) == pytest.approx(172.94, abs=0.01)
-    assert half_life(1.0) == float("inf")
-    assert 0 < half_life(0.0) < 0.01
-
-
-def test_a_temperature_is_warmed_up_as_published_where_the_run_has_room():
-    warm = the_recommendation(Centering(8, temperature=0.08), run()).changes["temperature"]
-    assert warm == {"Warmup": {"start": 0.04, "end": 0.07, "over": "30 epochs", "every": "epoch"}}
-    assert reasons(Centering(8, temperature=Warmup(**warm["Warmup"])), run()) == []
-    short = run(batch=64, epochs=2, images=640)
-    steps = the_recommendation(Centering(8, temperature=0.08), short).changes["temperature"]
-    assert steps == {"Warmup": {"start": 0.04, "end": 0.07, "over": "2 steps", "every": "step"}}
-    assert reasons(Centering(8, temperature=Warmup(**steps["Warmup"])), short) == []
-    assert the_recommendation(Centering(8, temperature=0.08), run(64, 1, 64)).changes == {"temperature": 0.04}
-
-
-def test_a_queue_makes_small_batches_large_enough():
-    recommendation = the_recommendation(SinkhornKnopp(), SWAV_256)
-    assert recommendation.changes == {"queue_size": 3840, "num_views": 2, "queue_start": "30 epochs"}
-    for batch in (1, 3, 64, 100):
-        small = replace(run(batch, 400, images=100_000), num_prototypes=3000)
-        changes = the_recommendation(SinkhornKnopp(), small).changes
-        assert changes["queue_size"] % batch == 0
-        assert reasons(SinkhornKnopp(embed_dim=2, **changes), small) == []
-    assert the_recommendation(SinkhornKnopp(), replace(run(64, 400, images=900), num_prototypes=3000)).changes == {}
-    assert the_recommendation(SinkhornKnopp(), replace(SWAV_256, clock=Clock(0, 15, 5004))).changes == {}
-    # A queue that is too short is replaced.
-    assert the_recommendation(SinkhornKnopp(queue_size=10, embed_dim=2), replace(run(10), num_prototypes=3000)).changes
-
-
-@pytest.mark.parametrize(("batch", "images", "size"), [(20, 400, 300), (50, 400, 350), (400, 400, 0)])
-def test_a_queue_of_sinkhorn_is_cut_to_fewer_than_the_images(batch, images, size):
-    context = run(batch, 200, images, num_prototypes=30)
-    recommendation = the_recommendation(SinkhornKnopp(queue_size=1200, embed_dim=2), context)
-    assert recommendation.changes == {"queue_size": size}
-    assert reasons(SinkhornKnopp(queue_size=size, embed_dim=2), context) == []
-
-
-def test_a_queue_of_a_whole_number_of_batches_and_early_enough():
-    assert the_recommendation(SinkhornKnopp(queue_size=4000, embed_dim=2), SWAV_256).changes == {"queue_size": 3840}
-    short = replace(SWAV_256, clock=Clock(0, 50_040, 5004))
-    late = the_recommendation(SinkhornKnopp(queue_size=3840, embed_dim=2), short)
-    assert late.changes == {"queue_start": "1 epochs"}
-    assert reasons(SinkhornKnopp(queue_size=3840, embed_dim=2, queue_start="1 epochs"), short) == []
-
-
-@pytest.mark.parametrize("teacher_views", [1, 2])
-@pytest.mark.parametrize("images", [300, 5_000, 50_000])
-def test_a_negative_queue_is_cut_to_the_published_share_in_whole_batches(teacher_views, images):
-    context = run(64, 200, images, teacher_views=teacher_views)
-    recommendation = the_recommendation(NegativeQueue(2, 65536), context)
-    size = recommendation.changes["size"]
-    assert size % (64 * teacher_views) == 0
-    assert size <= max(64 * teacher_views, 0.05 * images * teacher_views)
-    assert reasons(NegativeQueue(2, size), context) == []
-
-
-def test_a_large_share_of_negatives_is_no_failure():
-    recommendation = the_recommendation(NegativeQueue(2, 65536), run(256, 200, 400_000, teacher_views=1))
-    assert not recommendation.is_warning
-    assert recommendation.changes == {"size": 19968}
-
-
-def test_fewer_prototypes_for_fewer_images():
-    rare = the_recommendation(DINOHead(4, 65536, 1, 1), run(images=100_000))
-    assert not rare.is_warning
-    assert rare.changes == {"num_prototypes": 4096}
-    for images in (1_280, 5_000, 65_000, 200_000):
-        context = run(images=images, batch=2)
-        fewer = the_recommendation(DINOHead(4, 65536, 1, 1), context).changes["num_prototypes"]
-        assert 10 < images / fewer <= 40
-        assert reasons(DINOHead(4, fewer, 1, 1), context) == []
-    assert the_recommendation(DINOHead(4, 65536, 1, 1), run(images=1_000, batch=2)).changes == {"num_prototypes": 64}
-    for images in (2, 30, 100, 300):
-        assert the_recommendation(DINOHead(4, 65536, 1, 1), run(images=images, batch=2)).changes == {}
-    assert the_recommendation(DINOHead(4, 64, 1, 1), run(images=300, batch=2)).changes == {}
-
-
 @pytest.mark.parametrize("part", [Centering(8, 0.999), DINOHead(4, 8, 4, num_layers=2, l2_bottleneck=False)])
 def test_other_changes_settle_too(part):
     changes = the_recommendation(part, run()).changes
     same = Centering(8, **changes) if isinstance(part, Centering) else DINOHead(4, 8, 4, num_layers=2, **changes)
     assert reasons(same, run()) == []
-
-
-# Facts
 
 
 @pytest.mark.parametrize(
@@ -356,8 +202,3 @@ def test_other_changes_settle_too(part):
 )
 def test_facts(part, context, told):
     assert dict(part.describe(context)) == told
-
-
-def test_half_life_is_that_of_the_moment():
-    half = run().at(375_300 // 2)
-    assert dict(EMA(Cosine(0.996, 1.0)).describe(half)) == {"teacher half-life": "346 steps, 0.28 epochs"}

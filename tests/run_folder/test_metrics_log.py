@@ -5,11 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from sslkit.run_folder.metrics_log import StepRows, lines_until, read_metrics
-from sslkit.run_folder.results import append_results, drop_results, read_results
-from sslkit.training.metrics_row import as_numbers
 
 
 def test_rows_are_appended_and_read_back(tmp_path):
@@ -35,21 +32,6 @@ def test_a_row_without_its_line_end_stays_a_row(tmp_path):
     path.write_text('{"step": 1}\n{"step": 2}')
     StepRows(path, after=2).write({"step": 3})
     assert [row["step"] for row in read_metrics(path)] == [1, 2, 3]
-
-
-def test_numbers_are_plain():
-    assert as_numbers({"a": torch.tensor([0.5]), "b": 2, "c": torch.tensor(3)}) == {"a": 0.5, "b": 2.0, "c": 3.0}
-
-
-def test_results_are_appended_and_later_ones_dropped(tmp_path):
-    path = tmp_path / "results.json"
-    assert read_results(path) == []
-    drop_results(path, since=0)
-    assert not path.exists()
-    append_results(path, [{"step": 0}, {"step": None}])
-    append_results(path, [{"step": 4}, {"step": 8}])
-    drop_results(path, since=4)
-    assert read_results(path) == [{"step": 0}, {"step": None}]
 
 
 class Little:

@@ -8,7 +8,6 @@ from rich.console import Console
 from sslkit.clock import Clock
 from sslkit.training import progress as display_module
 from sslkit.training.progress import SECONDS_BETWEEN_LINES, ProgressDisplay
-from sslkit.training.stopwatch import Stopwatch
 
 ROW = {"loss": 1.2345, "images_per_second": 1234.5, "data_wait_fraction": 0.126}
 
@@ -72,16 +71,3 @@ def test_the_live_line_is_gone_after_an_error():
     with pytest.raises(ZeroDivisionError), ProgressDisplay(Clock(0, 8, 4), 0, console) as display:
         1 / 0  # noqa: B018
     assert not display.progress.live.is_started
-
-
-def test_the_stopwatch_counts_waiting_and_leaves_pauses_out(monkeypatch):
-    now = iter([0.0, 1.0, 3.0, 3.0, 13.0, 20.0, 20.0, 20.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(now))
-    watch = Stopwatch(step=5)  # 0
-    with watch.waiting():  # 1 .. 3
-        pass
-    with watch.paused():  # 3 .. 13
-        pass
-    # Ten seconds of the twenty count; two of them were spent waiting.
-    assert watch.read(step=8, batch_size=4) == {"images_per_second": 12 / 10, "data_wait_fraction": 0.2}
-    assert watch.read(step=8, batch_size=4)["data_wait_fraction"] == 0

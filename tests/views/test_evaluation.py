@@ -1,3 +1,5 @@
+"""The view of evaluators is that of the DINO paper."""
+
 import pytest
 import torch
 from torchvision.transforms import InterpolationMode

@@ -1,30 +1,14 @@
+"""The teacher is the running average of the student."""
+
 import pytest
 import torch
+from networks import differ, move, network, values
 from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.errors import RecipeError
 from sslkit.schedules import Cosine
 from sslkit.teachers import EMA, Copy, PreviousEpoch, PreviousStep
-from sslkit.teachers.matched_parameters import matched_parameters
-
-
-def network(dtype=torch.float64):
-    return nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.Linear(5, 2)).to(dtype)
-
-
-def values(module):
-    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-
-
-def differ(module, others):
-    return [name for name, parameter in module.named_parameters() if not torch.equal(parameter, others[name])]
-
-
-def move(module):
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(torch.randn_like(parameter))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-14), (torch.float32, 1e-6)])
@@ -93,50 +77,3 @@ def test_only_parameters_move(rule):
         assert buffer.dtype == buffers[name].dtype
         assert torch.equal(buffer, buffers[name])
     assert teacher[1].num_batches_tracked == 2
-
-
-def test_previous_step_is_the_student_before_the_optimizer_moves_it():
-    student, teacher, rule = network(), network(), PreviousStep()
-    for step in range(3):
-        before = values(student)
-        rule.before_step(student, teacher, Clock(step, 3, 2))
-        move(student)
-        rule.after_step(student, teacher, Clock(step, 3, 2))
-        assert not differ(teacher, before)
-        assert differ(teacher, values(student))
-
-
-def test_previous_epoch_holds_the_teacher_within_an_epoch():
-    student, teacher, rule = network(), network(), PreviousEpoch()
-    start = values(teacher)
-    for step in range(7):
-        clock = Clock(step, 7, steps_per_epoch=3)
-        rule.before_step(student, teacher, clock)
-        move(student)
-        rule.after_step(student, teacher, clock)
-        if clock.is_epoch_end:
-            start = values(student)
-        assert not differ(teacher, start)
-    assert differ(teacher, values(student))
-
-
-def test_copy_shares_weights_and_the_others_do_not():
-    assert Copy.shares_weights
-    assert not any(rule.shares_weights for rule in (EMA, PreviousEpoch, PreviousStep))
-
-
-def test_pairs_are_namesakes_and_the_student_may_have_more():
-    student, teacher = network(), network()
-    student.add_module("predictor", nn.Linear(2, 2))
-    teachers, students = matched_parameters(student, teacher)
-    assert len(teachers) == len(students) == 6
-    for mine, (name, parameter) in zip(students, teacher.named_parameters(), strict=True):
-        assert mine is student.get_parameter(name)
-        assert mine.shape == parameter.shape
-
-
-def test_a_teacher_parameter_without_a_namesake_is_named():
-    student, teacher = network(), network()
-    teacher.add_module("extra", nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"extra\.weight, extra\.bias"):
-        EMA().after_step(student, teacher)
