@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sslkit.backbones.foreign import Weights, read_checkpoint
 from sslkit.backbones.loading import load_model
-from sslkit.backbones.weight_mismatch import beyond, is_below, misfit, some
+from sslkit.backbones.weight_mismatch import beyond, describe_mismatch, is_below, some
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
 
@@ -94,7 +94,7 @@ def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -
         "in it alone": beyond(unused, [*partial, *HEADS]),
     }
     if not taken or any(wrong.values()):
-        raise SSLKitError(misfit(weights, own, taken, wrong, partial))
+        raise SSLKitError(describe_mismatch(weights, own, taken, wrong, partial))
     if broken := [name for name in taken if not weights.tensors[name].isfinite().all()]:
         raise SSLKitError(f"{weights.source} holds numbers that are not finite: {some(broken)}")
     reshaped = {

@@ -1,4 +1,4 @@
-"""Saying where weights and a backbone differ, and which override lets them."""
+"""Describe where weights and a backbone differ, and which override accepts it."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ def is_below(name: str, begin: str) -> bool:
     return name == begin or name.startswith(f"{begin}.")
 
 
-def misfit(
+def describe_mismatch(
     weights: Weights,
     own: Collection[str],
     taken: Collection[str],
