@@ -80,8 +80,9 @@ def tiny() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def pair(tmp_path_factory):
-    """Return the cases of training/two_processes.py, the folder that two processes worked in, and their answers."""
-    spec = importlib.util.spec_from_file_location("two_processes", Path(__file__).parent / "training/two_processes.py")
+    """Return the cases of properties/two_processes.py, the folder that two processes worked in, and their answers."""
+    place = Path(__file__).parent / "properties/two_processes.py"
+    spec = importlib.util.spec_from_file_location("two_processes", place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("pair")

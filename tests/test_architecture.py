@@ -152,6 +152,18 @@ def test_no_folder_is_large():
     assert {name: size for name, size in sizes.items() if size > MOST_MODULES} == {}
 
 
+def test_every_module_has_its_test_file_and_every_test_file_its_module():
+    """Properties of several modules, comparisons with references, and checks of a GPU have folders of their own."""
+    tests = ROOT / "tests"
+    modules = {path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")}
+    expected = {path.with_name(f"test_{path.name}") for path in modules if not path.stem.startswith("__")}
+    found = {path.relative_to(tests) for path in tests.rglob("test_*.py")}
+    mirrored = {path for path in found if path.parts[0] not in ("properties", "parity", "gpu")}
+    # At the top stand tests of the repository's other files, too: docs, recipes, pyproject.toml.
+    others = {path for path in mirrored - expected if len(path.parts) > 1}
+    assert (expected - found, others) == (set(), set())
+
+
 def test_the_documentation_shows_the_layers():
     assert table() in (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 

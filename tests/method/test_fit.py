@@ -1,4 +1,4 @@
-"""Which parts fit; tests/test_mixtures.py walks all of the package's own."""
+"""Which parts fit; tests/properties/test_mixtures.py walks all of the package's own."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Write docs/commands.md from the parsers: ``python tests/cli/commands_page.py > docs/commands.md``."""
+"""Write docs/commands.md from the parsers: ``python tests/commands_page.py > docs/commands.md``."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from sslkit.cli.parser import CommandParser
 INTRODUCTION = """\
 # Commands
 
-What `sslkit COMMAND --help` shows, on one page; made by `python tests/cli/commands_page.py`. `--plugin FILE`, which
+What `sslkit COMMAND --help` shows, on one page; made by `python tests/commands_page.py`. `--plugin FILE`, which
 also offers the components of a Python file, may stand anywhere in any of them. A mistake ends with exit code 2 and one
 message, a run that could not go on with 1, and one that was interrupted with 130.
 

@@ -1,6 +1,6 @@
 """Every mixture of the slots, from overrides on one recipe: it trains, or it is refused as docs/mixtures.md says.
 
-``python tests/test_mixtures.py`` walks the grid and writes its table into that page.
+``python tests/properties/test_mixtures.py`` walks the grid and writes its table into that page.
 """
 
 import functools
@@ -29,7 +29,7 @@ from sslkit.recipe.model import build_model
 from sslkit.recipe.validation import validate
 from sslkit.types import Views
 
-PAGE = Path(__file__).parents[1] / "docs" / "mixtures.md"
+PAGE = Path(__file__).parents[2] / "docs" / "mixtures.md"
 BATCH, EPOCH, STEPS, MOMENTUM = 4, 2, 3, 0.75
 
 RECIPE = f"""\
@@ -135,7 +135,7 @@ def loader():
         return zip(words[::2], words[1::2])
 
     with (
-        plugins.using([Path(__file__).parent / "tiny_parts.py"]),
+        plugins.using([Path(__file__).parents[1] / "tiny_parts.py"]),
         patch.object(loading, "read_layers", once(lambda text: [files.Layer("grid", yaml.safe_load(text))])),
         patch.object(loading, "read_overrides", lambda words: [layer for pair in pairs(words) for layer in read(pair)]),
         patch.object(specification, "_leaf", once(specification._leaf)),
@@ -364,7 +364,7 @@ def test_what_a_message_offers_mends_it(words):
 
 # The table of the page.
 
-BEGIN, END = "<!-- written by: python tests/test_mixtures.py -->\n\n", "\n<!-- end of what is written -->\n"
+BEGIN, END = "<!-- written by: python tests/properties/test_mixtures.py -->\n\n", "\n<!-- end of what is written -->\n"
 
 
 def table():
@@ -397,7 +397,7 @@ def trained(operator, loss):
 
 
 def test_the_table_on_the_page_is_what_the_grid_gives():
-    assert table() in PAGE.read_text(encoding="utf-8"), "run python tests/test_mixtures.py"
+    assert table() in PAGE.read_text(encoding="utf-8"), "run python tests/properties/test_mixtures.py"
 
 
 if __name__ == "__main__":

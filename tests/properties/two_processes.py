@@ -1,6 +1,6 @@
 """All that two processes do for the tests, in one launch.
 
-    torchrun --nproc-per-node 2 tests/training/two_processes.py FOLDER
+    torchrun --nproc-per-node 2 tests/properties/two_processes.py FOLDER
 
 A case is called without arguments and returns what `torch.save` takes; FOLDER/answers/<case>-<rank>.pt gets the answer
 or, as a string, the traceback. The tests call the same functions in one process and compare.

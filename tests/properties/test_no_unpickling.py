@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # What a call must say, by the module and the name that it is called by.
 SAFE = {("torch", "load"): ("weights_only", True), ("np", "load"): ("allow_pickle", False)}
 SAFE["numpy", "load"] = SAFE["np", "load"]

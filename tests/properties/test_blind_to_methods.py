@@ -9,7 +9,7 @@ import pytest
 from sslkit import builtin
 from sslkit.hookspecs import KINDS
 
-SOURCE = Path(__file__).parents[1] / "sslkit"
+SOURCE = Path(__file__).parents[2] / "sslkit"
 TARGETS = [target for kind in KINDS for target in getattr(builtin, kind.hook)()]
 # A component's own package may know it: {"Centering": "collapse", ...}.
 OWNERS = {target.partition(":")[2]: target.split(".")[1] for target in TARGETS}
