@@ -1,4 +1,4 @@
-"""The components that ship with sslkit, offered by the door that plugins use."""
+"""Register the components that ship with sslkit, through the hooks that plugins use."""
 
 from sslkit.hookspecs import Offers, hookimpl
 

@@ -1,4 +1,4 @@
-"""The slots: what every part of a run promises to the others.
+"""The contracts of components: the abstract classes that plugins and built-in components extend.
 
 Letters as in `sslkit.types`. Each class here is abstract; the parts that ship live in the packages named after
 them and come in through `sslkit.builtin`, by the door that plugins use.
@@ -32,7 +32,7 @@ START = Clock()
 
 
 class Backbone(nn.Module, Component, ABC):
-    """Images to features.
+    """A network from images to features.
 
     Attributes:
         embed_dim: F, the length of ``Features.cls``.
@@ -56,7 +56,7 @@ class Backbone(nn.Module, Component, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """See images (N, C, H, W) as features.
+        """Return the features of images (N, C, H, W).
 
         Args:
             images: normalised images.
@@ -75,7 +75,7 @@ class Backbone(nn.Module, Component, ABC):
         raise NotSupported(f"{type(self).__name__} has no attention")
 
     def checkpoint_activations(self) -> None:
-        """From now on compute the activations of its blocks again in the backward pass, instead of keeping them.
+        """Recompute the activations of the blocks in the backward pass from now on, instead of storing them.
 
         Results stay the same if whoever runs the backward pass takes back what it writes to buffers (the statistics of
         batch norms move a second time), as `train_step` does for a backbone that ``recomputes``.
@@ -106,12 +106,12 @@ class Backbone(nn.Module, Component, ABC):
 
     @classmethod
     def load(cls, folder: Path) -> "Backbone":
-        """Build again what ``save`` wrote; config.json names the class as ``{"sslkit": {"backbone": ...}}``."""
+        """Load what ``save`` wrote; config.json names the class as ``{"sslkit": {"backbone": ...}}``."""
         raise NotSupported(f"{cls.__name__} cannot be loaded by itself")
 
 
 class Head(nn.Module, Component, ABC):
-    """Projector and, where the method has them, prototypes.
+    """A projector and, in methods that have them, prototypes.
 
     Attributes:
         in_dim: F, where it says so; a backbone of another F is refused.
@@ -134,7 +134,7 @@ class Head(nn.Module, Component, ABC):
 
 
 class Predictor(nn.Module, Component, ABC):
-    """A network that the student has and the teacher has not: projections (N, D) to (N, D).
+    """A network of the student alone, from projections (N, D) to predictions (N, D).
 
     Attributes:
         dim: D, where it says so; a head of another D is refused.
@@ -148,7 +148,7 @@ class Predictor(nn.Module, Component, ABC):
 
 
 class TeacherUpdate(Component, ABC):
-    """How the teacher follows the student. Only parameters move: buffers stay the teacher's own."""
+    """A rule by which the teacher's parameters follow the student's; buffers stay the teacher's own."""
 
     shares_weights: ClassVar[bool] = False
     """Whether the teacher is the student itself rather than a second network."""
@@ -171,7 +171,7 @@ class TeacherUpdate(Component, ABC):
 
 
 class CollapseOperator(nn.Module, Component, ABC):
-    """Teacher outputs to targets that a constant output cannot satisfy.
+    """An operator that turns teacher outputs into targets, and keeps the networks from collapse.
 
     State is a buffer; it is read in ``forward`` and written in ``update``, so that ``forward`` called twice
     returns the same.
@@ -199,10 +199,10 @@ class CollapseOperator(nn.Module, Component, ABC):
 
     @abstractmethod
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Make the targets of this process's whole batch. Sums and means go over all processes."""
+        """Return the targets of this process's whole batch; sums and means go over all processes."""
 
     def update(self, teacher: Projection, clock: Clock = START) -> None:
-        """Move the state, once an optimizer step, given this process's whole batch."""
+        """Update the state, once in each optimizer step, with this process's whole batch."""
 
     def check(self, num_views: int, batch_size: int) -> None:
         """Refuse, before the first step, what the state does not fit.
@@ -221,7 +221,7 @@ class CollapseOperator(nn.Module, Component, ABC):
 
 
 class Loss(nn.Module, Component, ABC):
-    """The distance from the student to the targets. Losses hold no state."""
+    """A loss between student outputs and targets, without state."""
 
     accepts: ClassVar[frozenset[TargetKind]]
     """The kinds of targets it can take."""
@@ -246,7 +246,7 @@ class Loss(nn.Module, Component, ABC):
 
 
 class Optimizer(Component, ABC):
-    """A recipe's optimizer: hyper-parameters now, parameters later.
+    """The hyper-parameters of an optimizer, which is built once the parameters exist.
 
     Attributes:
         decays_vectors: whether weight decay also acts on biases and one-dimensional parameters.
@@ -276,7 +276,7 @@ class Optimizer(Component, ABC):
 
 
 class ImageSource(ABC):
-    """An index of images and a random read.
+    """A data set with random access: an index of keys and labels, and a decoder.
 
     Attributes:
         name: what the images are, for people.
@@ -312,7 +312,7 @@ class ImageSource(ABC):
 
 
 class ViewMaker(Component, ABC):
-    """One image to the views that student and teacher see.
+    """A maker of the views of an image that student and teacher see.
 
     A loader's worker calls ``prepare`` on each sample; the training process calls ``make`` on the batch. What is
     random about an image depends on (seed, epoch, its key, the view) alone.
@@ -331,7 +331,7 @@ class ViewMaker(Component, ABC):
 
     @abstractmethod
     def prepare(self, sample: Sample, epoch: int, seed: int) -> tuple[Tensor, ...]:
-        """Return what a worker can do for one image: tensors whose shapes are the same for every image."""
+        """Prepare one image in a loading worker: return tensors whose shapes are the same for every image."""
 
     @abstractmethod
     def make(self, prepared: Sequence[Tensor], keys: Tensor, epoch: int, seed: int) -> Views:
@@ -374,7 +374,7 @@ class ViewMaker(Component, ABC):
 
 
 class Evaluator(ABC):
-    """A frozen backbone and data to numbers. It imports nothing of training.
+    """An evaluation of a frozen backbone, which returns metrics.
 
     Attributes:
         command: its name on the command line.

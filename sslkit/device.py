@@ -1,4 +1,4 @@
-"""The machine's best device, and the precision that it does well."""
+"""Choose a device and a precision."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""What several processes say to one another. Alone, every function is the identity."""
+"""Communication between processes; in a single process every function is the identity."""
 
 import os
 from collections.abc import Mapping

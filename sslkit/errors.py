@@ -1,4 +1,4 @@
-"""Errors that a user can resolve, and the one sentence that helps."""
+"""Errors that a user can resolve, each with one message."""
 
 import difflib
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class RecipeError(SSLKitError):
 
 
 class UnknownName(SSLKitError):
-    """A name that nothing answers to.
+    """An unknown name, with the nearest known ones.
 
     Args:
         kind: what was looked for, as the user would say it ("collapse operator").

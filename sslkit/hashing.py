@@ -1,4 +1,4 @@
-"""The one source of chance about images: 64-bit words, thoroughly mixed."""
+"""Hash 64-bit words; the source of all randomness of views and orders."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""A recipe to a run."""
+"""Train a recipe: build it, initialise its networks, and run the trainer."""
 
 import copy
 from datetime import datetime
@@ -22,7 +22,7 @@ from sslkit.training.trainer import Trainer
 
 
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Trainer:
-    """Train a recipe and return the run, whose folder holds everything it leaves.
+    """Train a recipe and return the trainer, whose run folder holds the results.
 
     Args:
         recipe: from `sslkit.recipe.load`.

@@ -1,4 +1,4 @@
-"""Who offers components: the package itself, installed plugins, and single files. One that fails stops nobody."""
+"""Load the package's own components, installed plugins, and single files; one that fails does not stop others."""
 
 import importlib
 import importlib.util

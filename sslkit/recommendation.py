@@ -1,4 +1,4 @@
-"""What a component knows of a run before it starts, and what it recommends."""
+"""The context of a run that components see before it starts, and their recommendations."""
 
 import math
 import shlex
@@ -21,7 +21,7 @@ SEVERAL_MOMENTS = 100
 
 @dataclass(frozen=True)
 class RunContext:
-    """The sizes and the schedule of a run, as its components are told them before it starts.
+    """The sizes and the schedule of a run, passed to its components before it starts.
 
     Args:
         num_images: training images.
@@ -75,7 +75,7 @@ class RunContext:
         return Duration(epochs, "epochs") if epochs else Duration(round(of_run * self.clock.total_steps), "steps")
 
     def span(self, steps: float) -> str:
-        """Say a length of time in steps and in epochs."""
+        """Return a length of time in words, in steps and in epochs."""
         if steps > self.clock.total_steps:
             return "longer than the run"
         return f"{counted(steps)} steps, {steps / self.clock.steps_per_epoch:.2g} epochs"
@@ -112,7 +112,7 @@ class Recommendation:
 
 
 class Component:
-    """What a recipe names by its class; it can describe a run and recommend changes before the run starts."""
+    """Base of the classes that recipes name; it can describe a run and recommend changes before the run starts."""
 
     def describe(self, context: RunContext) -> Iterable[tuple[str, str]]:
         """Yield names and phrases of what it will do at the moment ``context.clock``, for `sslkit explain`."""

@@ -1,4 +1,4 @@
-"""The components that exist: their names, where they come from, and how to get the class."""
+"""The registry of components, by kind and class name."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ from sslkit.hookspecs import KINDS, Kind
 
 @dataclass(frozen=True)
 class Entry:
-    """One component on offer.
+    """One registered component.
 
     Args:
         kind: its kind's hook name ("losses").
@@ -59,7 +59,7 @@ class Entry:
 
 
 class Registry:
-    """Every component on offer, by kind and class name.
+    """Every registered component, by kind and class name.
 
     A name that two plugins offer belongs to neither: asking for it is refused with both origins.
     """

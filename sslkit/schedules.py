@@ -1,4 +1,4 @@
-"""Numbers that change along a run: pure functions of the clock."""
+"""Schedules: numbers that change during a run, as pure functions of the clock."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ Every = Literal["step", "epoch"]
 
 
 class Schedule(Component, ABC):
-    """A number at each moment of a run; called twice with one clock it answers the same."""
+    """A number that changes during a run, as a pure function of the clock."""
 
     @abstractmethod
     def __call__(self, clock: Clock) -> float:

@@ -1,4 +1,4 @@
-"""Tensors as they were, to be put back."""
+"""Snapshots of tensors, to be restored."""
 
 from collections.abc import Callable, Iterable
 
@@ -10,7 +10,7 @@ READ_AT_ONCE = ("cpu",)
 
 
 class TensorSnapshot:
-    """Tensors as they are now, to be put back if the step does not count.
+    """Copies of tensors, to be restored if a step is skipped.
 
     Args:
         tensors: gives them, now and later.
@@ -22,13 +22,13 @@ class TensorSnapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Put them back."""
+        """Restore the tensors."""
         for tensor, copy in zip(self.tensors(), self.copies, strict=True):
             tensor.copy_(copy)
 
     @torch.no_grad()
     def restore_if(self, flags: Tensor) -> None:
-        """Put them back where a flaw is 1."""
+        """Restore the tensors where a flag is 1, without waiting for their device."""
         sound = flags.amax() == 0
         if is_read_at_once(flags) and sound:
             return

@@ -1,4 +1,4 @@
-"""What components pass to one another.
+"""The types that components exchange.
 
 Letters, here and everywhere: B images · V views · S/T student/teacher views · F features · D embedding ·
 K prototypes · Q queue · C, H, W channels, height, width · P patches.

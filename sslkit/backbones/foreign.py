@@ -1,4 +1,4 @@
-"""Checkpoint files of other programs, read without running their code and recognised by the names of their weights."""
+"""Read checkpoint files of other programs without unpickling code, and recognise them by the names of their weights."""
 
 import argparse
 import pickle
@@ -21,7 +21,7 @@ from sslkit.types import Preprocessing
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of one backbone, by the names that their program gave them.
+    """The weights of one backbone, by the names in the file.
 
     Args:
         source: what they are, for people.
@@ -41,7 +41,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a program's checkpoints keep a backbone.
+    """Where the checkpoints of a program hold a backbone.
 
     Args:
         name: of the layout, for people.
@@ -70,7 +70,7 @@ LAYOUTS = (
     # DINO publishes its backbones so too.
     Layout("plain", {"backbone": ""}, positions="dino"),
 )
-"""The first that fits counts. Every ``module.``, which torch's parallel wrappers leave, is out of the names by then."""
+"""Known layouts; the first that fits is taken. The prefix ``module.`` of torch's wrappers is removed before."""
 
 CONTAINERS = ("state_dict", "model")
 """Keys under which programs keep all weights, beside epochs and optimizers."""

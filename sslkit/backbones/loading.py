@@ -1,4 +1,4 @@
-"""A MODEL of the command line to a frozen backbone: a run, a folder, timm, the Hub, raw pixels."""
+"""Load a frozen backbone from a run, a folder, timm, the Hub, or raw pixels."""
 
 import json
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ FORMS = (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A backbone ready to be judged, in eval mode and float32.
+    """A backbone ready for evaluation, in eval mode and float32.
 
     Args:
         backbone: the network.
@@ -43,7 +43,7 @@ class LoadedModel:
 
 
 def load_model(spec: str, network: str = "teacher", channels: int = 3) -> LoadedModel:
-    """Return the backbone that a person means.
+    """Load a backbone by the MODEL of the command line.
 
     A run or export says itself how its images are prepared (data.json). timm's and the Hub's models bring mean,
     std and size; the shorter side is resized to 8/7 of the size, the paper's 256 for 224. The rest is prepared
@@ -77,7 +77,7 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
 
 
 def load_backbone(folder: Path) -> Backbone:
-    """Build again what ``Backbone.save`` wrote, or what timm's ``save_for_hf`` wrote.
+    """Load a folder that ``Backbone.save`` or timm's ``save_for_hf`` wrote.
 
     Raises:
         SSLKitError: the folder holds no backbone, or one of a class that no plugin here offers.

@@ -1,4 +1,4 @@
-"""How a backbone's images are prepared, as the folders that hold it say."""
+"""Read the preprocessing of a backbone's images from its folder."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ IMAGENET = Preprocessing(3, IMAGENET_MEAN, IMAGENET_STD)
 
 
 def default_preprocessing(channels: int = 3) -> Preprocessing:
-    """Return ImageNet's, or for other channels than 3 a mean of 0.5 and a std of 0.25."""
+    """Return ImageNet's preprocessing, or a mean of 0.5 and a std of 0.25 for other than 3 channels."""
     return IMAGENET if channels == 3 else Preprocessing(channels, (0.5,) * channels, (0.25,) * channels)
 
 
@@ -32,7 +32,7 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
 
 
 def recorded_statistics(folder: Path, channels: int) -> Preprocessing:
-    """Read what a backbone's config.json says of its images, in timm's words.
+    """Read the mean and std of a backbone's config.json, in timm's format.
 
     Raises:
         SSLKitError: it cannot be read.
@@ -46,7 +46,7 @@ def recorded_statistics(folder: Path, channels: int) -> Preprocessing:
 
 
 def timm_statistics(record: Mapping[str, Any], channels: int) -> Preprocessing:
-    """Return what timm's record of weights says of their images; what it leaves out is the default.
+    """Return the mean and std of timm's pretrained_cfg; what it leaves out is the default.
 
     The shorter side is resized to 8/7 of the size, the paper's 256 for 224.
     """

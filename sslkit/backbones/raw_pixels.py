@@ -1,4 +1,4 @@
-"""Pixels as features: what any learned backbone must beat."""
+"""Raw pixels as features, the baseline of every learned backbone."""
 
 import json
 from pathlib import Path
@@ -66,6 +66,6 @@ class RawPixels(Backbone):
 
     @classmethod
     def load(cls, folder: Path) -> "RawPixels":
-        """Build again what ``save`` wrote."""
+        """Load what ``save`` wrote."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         return cls(**config["sslkit"]["arguments"])

@@ -1,4 +1,4 @@
-"""A timm model's weights of another resolution, patch size or number of channels."""
+"""Resample weights of a timm model that come from another resolution, patch size or number of channels."""
 
 import math
 from typing import Any

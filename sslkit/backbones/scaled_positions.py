@@ -1,4 +1,4 @@
-"""Position embeddings at other resolutions as DINO's published code has them."""
+"""Resample position embeddings to other resolutions as DINO's published code does."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A backbone's first weights from elsewhere: found, matched name by name, and never taken in part unless asked to."""
+"""Load initial weights into a backbone, matched by name; a partial match is refused unless it is allowed."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ FORMS = (
 )
 
 HEADS = ("head", "fc", "classifier", "projection_head", "prototypes")
-"""Beginnings of names that belong to no backbone: of these a file may hold more than is taken."""
+"""Prefixes of names that belong to no backbone: a file may hold such weights besides."""
 
 COUNTER = "num_batches_tracked"
 """A buffer of batch norms that old files lack, and that only a cumulative average reads."""
@@ -28,7 +28,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Match:
-    """What a backbone takes of weights from elsewhere.
+    """The weights that a backbone takes from a file, and those that it does not.
 
     Args:
         taken: by the backbone's names, in its shapes.
@@ -44,7 +44,7 @@ class Match:
 
 
 def read_weights(place: str, network: str | None = None) -> Weights:
-    """Return the weights that a person means.
+    """Read weights by the name of a model, a run or a file.
 
     Args:
         place: see ``FORMS``.
@@ -69,7 +69,7 @@ def read_weights(place: str, network: str | None = None) -> Weights:
 
 
 def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -> Match:
-    """Find for each weight of a backbone its namesake, in the backbone's shape.
+    """Match the weights of a backbone with those of a file by name, resampled to the backbone's shapes.
 
     Missing counters of batch norms, and heads that stay behind, count as nothing missing.
 
@@ -107,7 +107,7 @@ def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -
 
 @torch.no_grad()
 def take(backbone: Backbone, found: Match) -> None:
-    """Write what was matched into a backbone of the same shape as the one that it was matched with."""
+    """Copy matched weights into a backbone of the same shapes."""
     own = backbone.named_weights()
     for name, weight in found.taken.items():
         own[name].copy_(weight)

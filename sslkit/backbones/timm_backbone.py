@@ -1,4 +1,4 @@
-"""Any timm model as a backbone."""
+"""Wrap any timm model as a backbone."""
 
 import copy
 import json
@@ -100,7 +100,7 @@ class TimmBackbone(Backbone):
         self.patch_size = _patch_size(self.model)
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """See images (N, C, H, W) as features (N, F) and patches (N, P, F).
+        """Return features (N, F) and patches (N, P, F) of images (N, C, H, W).
 
         Args:
             images: normalised images, in the dtype of the weights.
@@ -187,7 +187,7 @@ class TimmBackbone(Backbone):
         return embed.dynamic_feat_size((size, size)) != embed.grid_size
 
     def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
-        """Write model.safetensors and config.json, with no word on timm's own weights, which these no longer are.
+        """Write model.safetensors and a config.json that leaves out what timm records of its own pretrained weights.
 
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
         ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
@@ -236,7 +236,7 @@ class TimmBackbone(Backbone):
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":
-        """Build again what ``save`` wrote, or read a folder that timm itself wrote."""
+        """Load what ``save`` wrote, or a folder that timm itself wrote."""
         config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
         if "sslkit" not in config:
             in_chans = config.get("pretrained_cfg", config).get("input_size", [3])[0]

@@ -1,4 +1,4 @@
-"""Making timm models: friendly refusals, several resolutions, a stem for small images."""
+"""Create timm models for several resolutions and small images, with readable errors."""
 
 import difflib
 import math
@@ -26,7 +26,7 @@ ARCHITECTURE = (
     "first_conv",
     "classifier",
 )
-"""What timm's record of a model says of the network; the rest is of its weights: tag, licence, papers, images."""
+"""Entries of timm's pretrained_cfg that describe the architecture; the others describe weights: tag, papers."""
 
 
 def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
@@ -81,7 +81,7 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
 
 
 def images_for_timm(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Say how images are prepared in timm's words.
+    """Return a preprocessing as entries of timm's pretrained_cfg.
 
     timm resizes the shorter side to ``floor(size / crop_pct)``, so ``crop_pct`` is the largest number that gives
     ``preprocessing.resize``: the quotient, or the number before it where floor would lose a pixel.

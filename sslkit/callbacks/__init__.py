@@ -1,3 +1,3 @@
-"""Watchers of a run."""
+"""Callbacks of a run."""
 
 from sslkit.callbacks.summary_picture import SummaryPicture as SummaryPicture

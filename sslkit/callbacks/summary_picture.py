@@ -1,4 +1,4 @@
-"""One picture of a run: what it saw, what it learned, and how it went."""
+"""Draw one picture of a run: views, nearest neighbours, curves and results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Callback, TrainingRun
 
 NUM_ROWS, NUM_COLUMNS = 6, 9
-"""Of each grid of images; the first column of the neighbours holds the queries."""
+"""Rows and columns of each grid of images; the first column of the neighbours holds the queries."""
 BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#8a8f98"
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints: everything that the next step reads, and first weights from elsewhere."""
+"""Checkpoints, and initial weights from other runs and files."""

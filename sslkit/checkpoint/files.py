@@ -1,4 +1,4 @@
-"""Everything that the next step reads, written so that a crash at any moment loses at most the newest write."""
+"""Write and read checkpoint files, so that a crash at any moment loses at most the newest checkpoint."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ logger = logging.getLogger("sslkit.training")
 
 TENSORS, NUMBERS = "state.safetensors", "state.json"
 DAMAGED = "damaged-"
-"""What the name of a checkpoint that cannot be used is given in front, so that it is never counted again."""
+"""Prefix of the name of a checkpoint that cannot be loaded, so that it is not tried again."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""First weights from elsewhere for the networks of a run."""
+"""Initialise the networks of a run with weights of another run or a file."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -95,7 +95,7 @@ class CheckpointManager:
         return path
 
     def check(self, step: int) -> None:
-        """Refuse to end as if all were well.
+        """Raise an error where the last checkpoint could not be written.
 
         Raises:
             RunError: the last thing to be saved was not.

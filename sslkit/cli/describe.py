@@ -1,4 +1,4 @@
-"""What one component, or one key of a recipe, takes."""
+"""Print what one component, or one key of a recipe, takes."""
 
 import dataclasses
 import inspect

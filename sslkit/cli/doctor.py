@@ -1,4 +1,4 @@
-"""``sslkit doctor``: what became of a run, why, and what to change."""
+"""``sslkit doctor``: diagnose collapse of runs from their logged metrics."""
 
 import shlex
 from argparse import Namespace
@@ -50,7 +50,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def run(args: Namespace) -> int:
-    """Examine runs."""
+    """Diagnose runs and draw their curves."""
     from sslkit.health.doctor import diagnose_run
     from sslkit.health.figure import check_path, save
 

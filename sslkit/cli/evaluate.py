@@ -1,4 +1,4 @@
-"""``sslkit evaluate``: measure a frozen backbone."""
+"""``sslkit evaluate``: evaluate a frozen backbone."""
 
 import ast
 import os
@@ -92,7 +92,7 @@ def _evaluators() -> Iterator[tuple[str, str]]:
 
 
 def _check_output(path: Path) -> None:
-    """Refuse before the work what could not be written after it."""
+    """Refuse, before evaluating, an output file that could not be written afterwards."""
     from sslkit.run_folder.results import read_results
 
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):

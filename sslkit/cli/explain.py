@@ -1,4 +1,4 @@
-"""``sslkit explain``: what a recipe will do, without running it."""
+"""``sslkit explain``: report what a recipe will do, without running it."""
 
 from argparse import Namespace
 

@@ -1,4 +1,4 @@
-"""The screen of ``sslkit explain``."""
+"""Print the report of ``sslkit explain``."""
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from sslkit.recommendation import Recommendation, RunContext, overrides
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """What a recipe is explained for.
+    """The options of ``sslkit explain``.
 
     Args:
         num_images: training images; None counts the recipe's.

@@ -1,4 +1,4 @@
-"""``sslkit export``: hand a run's backbone to others."""
+"""``sslkit export``: convert a run's backbone for timm, the Hugging Face Hub or ONNX."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``sslkit list``: the components and recipes there are. Imports no component until one is asked for by name."""
+"""``sslkit list``: list components and recipes, importing no component until one is asked for by name."""
 
 from argparse import Namespace
 from pathlib import Path

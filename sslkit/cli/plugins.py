@@ -1,4 +1,4 @@
-"""``sslkit plugins``: who offers components, and what failed to load."""
+"""``sslkit plugins``: list plugins, their components, and why one failed to load."""
 
 from argparse import Namespace
 

@@ -1,4 +1,4 @@
-"""What a run measured, as one small table."""
+"""Print the results of a run as a table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ def _with_best_variant(last: Mapping[str, Mapping[str, float]]) -> dict[str, Map
 
 
 def _chance(metric: str, num_classes: int) -> str:
-    """Return what guessing scores: k of the classes for ``top<k>``."""
+    """Return the accuracy of guessing: k of the classes for ``top<k>``."""
     _, found, rest = metric.partition("/top")
     guesses = "".join(_leading_digits(rest)) if found else ""
     return f"{min(100.0, 100 * int(guesses) / num_classes):.1f}" if guesses else ""

@@ -1,4 +1,4 @@
-"""How screens look."""
+"""Print headings, columns and text at the width of the terminal."""
 
 from collections.abc import Iterable
 

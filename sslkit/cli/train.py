@@ -1,4 +1,4 @@
-"""``sslkit train``: run a recipe."""
+"""``sslkit train``: train a recipe."""
 
 import shlex
 from argparse import Namespace

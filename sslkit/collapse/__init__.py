@@ -1,4 +1,4 @@
-"""What keeps student and teacher from agreeing on a constant."""
+"""Collapse operators, which keep student and teacher from agreeing on a constant."""
 
 from sslkit.collapse.batch_softmax import BatchSoftmax as BatchSoftmax
 from sslkit.collapse.centering import Centering as Centering

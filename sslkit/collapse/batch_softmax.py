@@ -1,4 +1,4 @@
-"""Softmax over the batch."""
+"""Softmax over the images of a batch."""
 
 from collections.abc import Iterator
 
@@ -31,7 +31,7 @@ class BatchSoftmax(CollapseOperator):
         self.temperature = temperature
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Compare (T, B, K) logits over the B images of all processes."""
+        """Return targets (T, B, K) of logits (T, B, K), normalised over the B images of all processes."""
         assert teacher.logits is not None
         temperature = value_at(self.temperature, clock)
         return Targets(balance(teacher.logits, temperature, num_iters=1), "probabilities", teacher.view_ids)

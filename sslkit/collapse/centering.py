@@ -1,4 +1,4 @@
-"""Subtract a running mean, then sharpen."""
+"""DINO's centering and sharpening of teacher logits."""
 
 from collections.abc import Iterator
 
@@ -50,7 +50,7 @@ class Centering(CollapseOperator):
         return "logits" if self.temperature is None else "probabilities"
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Center and sharpen (T, B, K) logits."""
+        """Return the centered and sharpened logits (T, B, K)."""
         assert teacher.logits is not None
         centered = at_least_float32(teacher.logits) - self.center
         return Targets(self._sharpen(centered, clock), self.yields, teacher.view_ids)

@@ -1,4 +1,4 @@
-"""Embeddings of earlier images as negatives."""
+"""MoCo's queue of negatives."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -55,7 +55,7 @@ class NegativeQueue(CollapseOperator):
         return True
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Hand on (T, B, D) embeddings with a copy of the queue."""
+        """Return the embeddings (T, B, D) as targets, with a copy of the queue as negatives."""
         return Targets(teacher.embedding, "embedding", teacher.view_ids, negatives=self.queue.clone())
 
     @torch.no_grad()

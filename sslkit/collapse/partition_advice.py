@@ -1,4 +1,4 @@
-"""How many images it takes to share them out over prototypes."""
+"""Recommend enough images for an equal partition over prototypes."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ SwAV's 256 for 3000 prototypes get a queue (§4.1); DINO balanced 1024 over 6553
 
 
 def balanced_together(num_images: int, context: RunContext) -> Iterator[tuple[str, str]]:
-    """Yield how many images a view share the prototypes, as a fact for `sslkit explain`."""
+    """Yield how many images of a view are balanced together, for `sslkit explain`."""
     if context.num_prototypes:
         each = counted(num_images / context.num_prototypes)
         yield "balanced together", f"{num_images:,} images a view, {each} a prototype"
@@ -30,7 +30,7 @@ def is_too_few(num_images: int, context: RunContext) -> bool:
 
 
 def too_few(num_images: int, context: RunContext, changes: Mapping[str, Any]) -> Recommendation:
-    """Return that they are, with what would change it."""
+    """Return the recommendation for too few images, with the changes that would settle it."""
     reason = (
         f"{num_images:,} images a view cannot be shared out equally over {context.num_prototypes:,} prototypes; SwAV "
         "takes a queue for batches of 256"

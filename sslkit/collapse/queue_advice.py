@@ -1,4 +1,4 @@
-"""How a queue of earlier images fits a run: SwAV §4.1 (arXiv:2006.09882) and its published code."""
+"""Recommend SwAV's queue of earlier embeddings for a run (§4.1 of arXiv:2006.09882 and its published code)."""
 
 import math
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Soft clusters of equal size."""
+"""Sinkhorn-Knopp: soft assignments that use all prototypes equally."""
 
 from collections.abc import Iterator
 
@@ -40,7 +40,7 @@ def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
 
 
 class SinkhornKnopp(CollapseOperator):
-    """Soft clusters of equal size, by Sinkhorn-Knopp. SwAV §3.1 (arXiv:2006.09882), DINO table 7 row 3.
+    """Sinkhorn-Knopp assignments, equal in size over prototypes. SwAV §3.1 (arXiv:2006.09882), DINO table 7 row 3.
 
     With a queue (SwAV §4.1), for batches too small to be balanced by themselves, the embeddings of earlier images are
     scored with the current prototypes and balanced together with the batch, whose rows alone are the targets. The
@@ -85,7 +85,7 @@ class SinkhornKnopp(CollapseOperator):
         self.queue = ViewQueue(num_views, queue_size, embed_dim) if queue_size and embed_dim is not None else None
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Balance (T, B, K) logits, view by view."""
+        """Return the assignments (T, B, K) of logits (T, B, K), balanced view by view."""
         assert teacher.logits is not None
         logits = at_least_float32(teacher.logits)
         queued = self._queued_logits(teacher, clock)

@@ -1,4 +1,4 @@
-"""Embeddings of earlier images, one queue a view."""
+"""SwAV's queues of earlier embeddings, one for each view."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class ViewQueue(nn.Module):
         self.register_load_state_dict_post_hook(_forget)
 
     def check(self, num_views: int, batch_size: int) -> None:
-        """Refuse answers that this queue cannot take.
+        """Refuse numbers of views and images that do not fit this queue.
 
         Raises:
             RecipeError: other views than the queue has, or not even one batch fits.

@@ -1,4 +1,4 @@
-"""Where images come from: an index of keys and labels, and a read that never drops a band in silence."""
+"""Image sources: an index of keys and labels, and a decoder that never drops a channel silently."""
 
 from sslkit.data.hugging_face import HuggingFaceImages
 from sslkit.data.textures import Textures

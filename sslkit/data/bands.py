@@ -1,4 +1,4 @@
-"""Arrays of any number of bands: .npy and the TIFF files that Pillow cannot read whole."""
+"""Read arrays of any number of bands: .npy, and TIFF files that Pillow cannot read completely."""
 
 import io
 from typing import Any

@@ -1,4 +1,4 @@
-"""Classes of two sources that number them each by itself."""
+"""Map the class numbers of test images to those of the training images."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""Bytes to pixels: every common kind of image file, no band lost, no damage overlooked.
+"""Decode image files of every common format, without losing bands or overlooking damage.
 
 Pillow decodes. torchvision's decoders are a little faster, but a single wrong byte in a PNG can end the process with a
 segmentation fault, and they are deprecated.

@@ -1,4 +1,4 @@
-"""A folder of image files: which files, which split, which class."""
+"""Index the image files of a folder: splits, classes and keys."""
 
 import logging
 import os
@@ -23,7 +23,7 @@ SPLITS = {
     **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""What a split is called, by the names that folders and users give it."""
+"""Canonical names of splits, by the names that folders and users give them."""
 
 
 class FolderIndex:

@@ -1,4 +1,4 @@
-"""Images from anywhere that the Hugging Face ``datasets`` library or a folder reaches."""
+"""Image source over folders, tables and data sets of the Hugging Face ``datasets`` library."""
 
 import difflib
 import re
@@ -21,7 +21,7 @@ from sslkit.types import Sample
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 
 SMALL = 2**30
-"""Bytes of decoded images that a process keeps without being asked."""
+"""Bytes of decoded images that a process keeps in memory by default."""
 
 
 class HuggingFaceImages(ImageSource):

@@ -1,4 +1,4 @@
-"""Names that outlive a move: 64-bit keys of images and the fingerprint of an index."""
+"""Keys of images and fingerprints of indices, independent of where the images are stored."""
 
 import hashlib
 from collections.abc import Iterable

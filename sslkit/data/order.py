@@ -1,4 +1,4 @@
-"""The order of images in an epoch: any position in constant time and memory."""
+"""Shuffle the images of an epoch with random access, in constant time and memory."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""Eight patterns, drawn from coordinates with soft edges.
+"""Draw eight patterns from coordinates, with soft edges.
 
 A pattern takes x and y (N, H, W), in its own periods, and ``periods`` (N, 1, 1) a pixel, and gives (N, H, W) in 0 .. 1:
 how much of each pixel is covered.

@@ -1,4 +1,4 @@
-"""Damaged images: counted, named once, replaced by a neighbour, and the end of the run when they are many."""
+"""Substitute unreadable images by their neighbours, and stop a run where they are many."""
 
 import logging
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
 
 
 class UnreadableLog:
-    """The damaged images that a run met.
+    """The unreadable images of a run.
 
     Each is named once, as a warning of the logger ``sslkit.data``. The run ends when the distinct ones are more than
     ``limit`` of the images seen; until 1,000 (or all, where there are fewer) were seen, more than ``limit`` of those.
@@ -58,7 +58,7 @@ class UnreadableLog:
         self.names: set[str] = set()
 
     def record(self, num_read: int, errors: Iterable[UnreadableImage]) -> None:
-        """Take in what a batch met.
+        """Count the images of a batch and its unreadable ones.
 
         Args:
             num_read: images that the batch asked for.

@@ -1,4 +1,4 @@
-"""A table of images: parquet and arrow files, a data set saved to disk, a data set of the Hugging Face Hub."""
+"""Index tables of images: parquet and arrow files, data sets saved to disk or on the Hugging Face Hub."""
 
 from collections.abc import Mapping
 from pathlib import Path

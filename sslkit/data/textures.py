@@ -1,4 +1,4 @@
-"""A data set that the package draws itself: textures, whose kind is the label."""
+"""Image source that draws textures, labelled by their kind."""
 
 from collections.abc import Sequence
 from functools import cached_property

@@ -1,4 +1,4 @@
-"""Processes that read images for another one."""
+"""Signal handling of data-loading workers."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 GRACE = 30
-"""Seconds that a reader lives on after SIGTERM."""
+"""Seconds that a worker keeps running after SIGTERM."""
 
 
 def outlive_interruption(worker: int, is_done: Callable[[], bool] = lambda: False) -> None:

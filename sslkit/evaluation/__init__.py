@@ -1,1 +1,1 @@
-"""Evaluations: a backbone and evaluators to results."""
+"""Evaluation of frozen backbones."""

@@ -1,4 +1,4 @@
-"""A frozen backbone and evaluators to rows of results.json. Knows nothing of training."""
+"""Run evaluators on a frozen backbone and return rows of results.json."""
 
 import logging
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The images that evaluators see: the evaluation view of a source, in batches."""
+"""Batches of the evaluation view of an image source."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

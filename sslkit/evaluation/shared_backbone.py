@@ -1,4 +1,4 @@
-"""A network that is frozen for an evaluation, and that all processes run together."""
+"""Split the batches of an evaluation over processes, inside the backbone."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from sslkit.types import Features
 
 
 class SharedBackbone(Backbone):
-    """Each process sees its share of a batch, and every one gets all the answers.
+    """A backbone that runs each process's share of a batch and gathers the features of all.
 
     So evaluators know nothing of processes: each runs in all of them on the same images, to the same numbers. Layers
     and attention are not shared: each process computes them for all images.
@@ -29,7 +29,7 @@ class SharedBackbone(Backbone):
         self.embed_dim = backbone.embed_dim
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """See images (N, C, H, W) that every process has."""
+        """Return the features of images (N, C, H, W), the same on every process."""
         self.meet()
         share = -(-len(images) // world_size())
         # Shapes have to agree, so that the last processes repeat an image where their share is short.
@@ -50,7 +50,7 @@ class SharedBackbone(Backbone):
 
 @contextmanager
 def shared(backbone: Backbone, meet: Callable[[], None]) -> Iterator[Backbone]:
-    """Give a network as evaluators of all processes see it; alone, it is the network itself.
+    """Share a network between the evaluators of all processes; in a single process it is the network itself.
 
     Each process has batch statistics of its own. An evaluation is of the main one's, which are those that are saved;
     afterwards each has its own again.

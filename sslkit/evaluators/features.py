@@ -1,4 +1,4 @@
-"""Features of a frozen backbone."""
+"""Extract features of a frozen backbone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

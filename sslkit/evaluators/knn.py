@@ -1,4 +1,4 @@
-"""Weighted nearest-neighbour classification."""
+"""Weighted k-nearest-neighbour classification."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence

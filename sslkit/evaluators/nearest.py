@@ -1,11 +1,11 @@
-"""The nearest neighbours of many queries in a bank that is never held."""
+"""Nearest neighbours of many queries in a bank of embeddings that is streamed."""
 
 import torch
 from torch import Tensor
 
 
 class Nearest:
-    """The ``k`` most similar bank entries of each query, found while the bank goes by.
+    """The ``k`` most similar bank entries of each query, updated block by block of the bank.
 
     scores = queries @ bank.T                       never made whole
     similarities, labels = the k largest of each row, largest first
@@ -25,7 +25,7 @@ class Nearest:
         self.labels = torch.empty(len(queries), 0, dtype=torch.long, device=queries.device)
 
     def update(self, bank: Tensor, labels: Tensor) -> None:
-        """Let bank entries (M, F) with labels (M,) go by."""
+        """Update the neighbours with a block of the bank: entries (M, F) and labels (M,)."""
         blocks = [
             self._merge(slice(start, start + self.query_chunk), bank, labels)
             for start in range(0, len(self.queries), self.query_chunk)

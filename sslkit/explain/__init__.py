@@ -1,1 +1,1 @@
-"""What a recipe will do and cost, and what is recommended to change, without running it."""
+"""Explain what a recipe will do and cost, and recommend changes, without running it."""

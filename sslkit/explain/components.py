@@ -1,4 +1,4 @@
-"""The components of a recipe, where they come from, and which layer of the recipe changed them."""
+"""List the components of a recipe, their origin, and the layer of the recipe that changed them."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How much memory a step takes, counted without taking it."""
+"""Estimate the memory of a training step on fake tensors."""
 
 import copy
 import weakref

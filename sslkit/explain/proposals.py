@@ -1,4 +1,4 @@
-"""The changes that recommendations propose, and a recipe file that makes them."""
+"""Apply the changes that components recommend, until none is left, and write them as a recipe."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ from sslkit.recipe.loading import Recipe, from_layers
 from sslkit.recommendation import Recommendation
 
 MOST = 20
-"""Changes after which a recipe is left as it is."""
+"""Largest number of changes to a recipe."""
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -52,7 +52,7 @@ def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[R
 
 
 def check_new_file(file: Path) -> None:
-    """Refuse before the work what could not be written after it.
+    """Refuse, before the work, a file that could not be written afterwards.
 
     Raises:
         SSLKitError: the file is there, is no YAML file, or has no folder.

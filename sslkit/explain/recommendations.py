@@ -1,4 +1,4 @@
-"""Recommendations for a recipe and a number of images, component by component."""
+"""Collect the recommendations of all components of a recipe for a number of images."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Schedules of a run at its first step, in the middle and at its last, and durations in steps and epochs."""
+"""Tabulate the schedules of a run at three moments, and its durations in steps and epochs."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Sizes and costs of a recipe, each a name and a phrase."""
+"""Summarize the sizes and the costs of a recipe."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +18,7 @@ from sslkit.types import Sample, matching_pairs
 Row = tuple[str, str | Text]
 
 RATE = 1000
-"""Images a second for which the data rate is told."""
+"""Images a second for which the data rate is reported."""
 
 
 def network_rows(builder: Builder) -> Iterator[Row]:

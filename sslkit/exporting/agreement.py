@@ -1,4 +1,4 @@
-"""Whether an exported model still says what the run's backbone says."""
+"""Compare the features of an exported model with those of the run's backbone."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""A run's backbone as a folder that others load, and the proof that nothing was lost on the way."""
+"""Export a run's backbone, load it back, and compare the features."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export has made.
+    """The result of an export.
 
     Args:
         folder: where it lies.

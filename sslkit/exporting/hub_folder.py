@@ -1,4 +1,4 @@
-"""A folder for the Hugging Face Hub: timm's, with a model card; and its upload."""
+"""Write a folder for the Hugging Face Hub, timm's with a model card, and upload it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The README.md that the Hugging Face Hub shows of a model."""
+"""Write the model card, the README.md that the Hugging Face Hub shows."""
 
 import json
 from collections.abc import Mapping

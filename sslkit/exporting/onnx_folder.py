@@ -1,4 +1,4 @@
-"""A model.onnx that ONNX Runtime and others run."""
+"""Write a backbone as model.onnx."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a run folder says of how its networks came to be, as sections of a model card."""
+"""Describe the training of a run's networks, for its model card."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What is exported: a backbone, how its images are prepared, and the run that it comes from."""
+"""Read what is exported: a backbone, the preprocessing of its images, and its run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from sslkit.types import Preprocessing
 
 @dataclass(frozen=True)
 class Source:
-    """A backbone on its way out.
+    """A backbone to export.
 
     Args:
         folder: the run folder, or that of a backbone without a run.

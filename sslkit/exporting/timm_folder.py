@@ -1,4 +1,4 @@
-"""A folder that timm loads: ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)``."""
+"""Write a folder that timm loads: ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def write(source: Source, folder: Path) -> None:
 
 
 def read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Load the folder as a user will.
+    """Load the folder by timm, as a user does.
 
     Raises:
         SSLKitError: timm cannot load it.

@@ -1,4 +1,4 @@
-"""A projector without prototypes."""
+"""MLP projection head without prototypes."""
 
 from torch import nn
 

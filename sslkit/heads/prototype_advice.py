@@ -1,4 +1,4 @@
-"""How many images there are for a prototype."""
+"""Recommend a number of prototypes for the number of images."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ LEAST = 64
 
 
 def images_a_prototype(num_prototypes: int | None, context: RunContext) -> Iterator[tuple[str, str]]:
-    """Yield the numbers as a fact for `sslkit explain`."""
+    """Yield the images for each prototype, for `sslkit explain`."""
     if num_prototypes:
         data, step = (counted(images / num_prototypes) for images in (context.num_images, context.batch_size))
         yield "images a prototype", f"{data} in the data, {step} in a step"

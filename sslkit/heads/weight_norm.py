@@ -1,4 +1,4 @@
-"""A weight-normalised linear layer without its normalised weight ever being written out."""
+"""Weight-normalised prototypes that never store the normalised weight."""
 
 from typing import Any
 

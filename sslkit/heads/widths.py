@@ -1,4 +1,4 @@
-"""The one refusal that every head shares."""
+"""Check the widths of heads."""
 
 from sslkit.errors import RecipeError
 

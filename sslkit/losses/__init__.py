@@ -1,4 +1,4 @@
-"""Distances from the student to the targets."""
+"""Losses between student outputs and targets."""
 
 from sslkit.losses.cross_entropy import CrossEntropy as CrossEntropy
 from sslkit.losses.info_nce import InfoNCE as InfoNCE

@@ -1,4 +1,4 @@
-"""Contrast with negatives."""
+"""InfoNCE, the contrastive loss."""
 
 import math
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ NEGATIVES = ("targets", "batch", "both")
 
 
 class InfoNCE(Loss):
-    """Each image must be told from the negatives by its other view.
+    """Contrastive cross-entropy that picks an image's other view among negatives.
 
     MoCo §3.1 equation 1 (arXiv:1911.05722):
 

@@ -1,4 +1,4 @@
-"""Squared distance between views."""
+"""Mean squared error between normalised outputs of views."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal

@@ -1,4 +1,4 @@
-"""Layer-wise adaptive rates without clipping, as SwAV's published code has them."""
+"""LARC: layer-wise adaptive learning rates, as in SwAV's published code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

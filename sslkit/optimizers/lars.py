@@ -1,4 +1,4 @@
-"""Layer-wise adaptive rates, as BYOL's published code has them."""
+"""LARS: layer-wise adaptive learning rates, as in BYOL's published code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""Which parameters are decayed, and at which share of the learning rate they move."""
+"""Group parameters by weight decay and by their share of the learning rate."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Recipes: a run in one YAML file. Imports nothing heavy until a recipe is loaded."""
+"""Recipes: the YAML files that describe runs. Imports nothing heavy until a recipe is loaded."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

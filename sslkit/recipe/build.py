@@ -1,4 +1,4 @@
-"""A checked recipe to the objects of a run."""
+"""Build the components of a checked recipe."""
 
 import logging
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ logger = logging.getLogger("sslkit.recipe")
 
 TEST = "data.test"
 TEST_SPLITS = ("test", "validation", "val")
-"""What the test images are called where the recipe leaves that open, the likeliest first."""
+"""Names of the test split to try where the recipe does not name it, in this order."""
 
 
 class Builder:
@@ -35,7 +35,7 @@ class Builder:
         self._made: dict[str, Any] = {}
 
     def build(self, key: str) -> Any:
-        """Return what stands under a dotted key, built: a component, a section, a plain value or None."""
+        """Return the built value of a dotted key: a component, a section, a plain value or None."""
         return self._value(self.root.at(key) if key else self.root)
 
     def components(self, section: str) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Recipe files: where they are, what they overlay, and the YAML they are written in."""
+"""Find and read recipe files."""
 
 import re
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 def read_layers(name: str | Path) -> list[Layer]:
-    """Read a recipe and all that it overlays, the lowest first.
+    """Read a recipe and the recipes that it is based on, the lowest first.
 
     Raises:
         RecipeError: a file is no recipe, or recipes overlay one another in a circle.

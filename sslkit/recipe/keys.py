@@ -1,4 +1,4 @@
-"""What stands under a key of a recipe: its type, its documentation, and the kind of component that fits."""
+"""Look up a recipe key: its type, its documentation, and the kind of component that fits."""
 
 from typing import Any
 

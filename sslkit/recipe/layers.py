@@ -1,4 +1,4 @@
-"""A recipe as plain data: layers, and the one rule that merges them.
+"""Merge the layers of a recipe: base recipes, the recipe itself, and overrides.
 
 A component is written ``Name`` or ``{Name: {argument: value}}``. Where two layers meet, the same class (or a
 mapping that names no class) merges its arguments, another class replaces them, lists and numbers replace.
@@ -21,7 +21,7 @@ COMMAND_LINE = "command line"
 """The origin of overrides."""
 
 FROM_A_PATH = "HuggingFaceImages"
-"""What reads a folder where the recipe's own source cannot."""
+"""The image source for ``data: FOLDER`` where the recipe's own does not read folders."""
 
 CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w*[.:])*[A-Z]\w*")
 
@@ -49,7 +49,7 @@ def as_component(value: object) -> WrittenComponent | None:
 
 
 def merge(lower: Any, upper: Any) -> Any:
-    """Lay one value over another."""
+    """Merge a value over a lower one."""
     if not isinstance(lower, Mapping) and not isinstance(upper, Mapping):
         return upper
     held, named = as_component(lower), as_component(upper)

@@ -1,4 +1,4 @@
-"""What one part of a recipe tells another, so that a recipe says each number once."""
+"""Links between arguments of components, so that a recipe gives each number once."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ LINKS = [
 ]
 
 WHERE_NULL = {"method.head.num_prototypes": NEEDS_PROTOTYPES}
-"""What to say of a part that cannot do without a value, where its source is null."""
+"""The error of a component that needs a linked value, where its source is null."""
 
 _SOURCES = {link.target: link.source for link in LINKS}
 

@@ -1,4 +1,4 @@
-"""A recipe from its name to the parts of a run."""
+"""Load a recipe by name or file, check it, and build it."""
 
 import hashlib
 import json
@@ -112,7 +112,7 @@ class Recipe:
         return origins_of(key, self.layers)
 
     def build(self, builder: Builder | None = None) -> BuiltRecipe:
-        """Make every part; first weights are drawn from the recipe's seed.
+        """Build every component; initial weights are drawn from the recipe's seed.
 
         Afterwards the recipe also says which test images were found, where it left that open.
 
@@ -139,13 +139,13 @@ class Recipe:
         return built
 
     def build_networks(self, seed: int) -> tuple[Backbone, Head]:
-        """Make another backbone and head, their first weights drawn from ``seed``."""
+        """Build another backbone and head, with initial weights drawn from ``seed``."""
         builder = self.builder()
         with seeded(seed):
             return builder.build("method.backbone"), builder.build("method.head")
 
     def builder(self) -> Builder:
-        """Return what makes single parts of this recipe; each call starts anew."""
+        """Return a new builder of this recipe's components."""
         return Builder(self.root, self.registry, self.open_test)
 
 
@@ -163,7 +163,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
-    """Check what was written.
+    """Check merged layers and return the recipe.
 
     Args:
         layers: the lowest first.
@@ -186,7 +186,7 @@ def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
 
 
 def load_data(name: str | Path) -> Data:
-    """Make a recipe's images alone; what the rest of the recipe names need not be there.
+    """Build the images of a recipe alone; components of its other sections need not exist.
 
     Raises:
         SSLKitError: the section cannot be read, or the images are not there.
@@ -228,7 +228,7 @@ def _without_parts(value: Any) -> Any:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` inside the block, and go on outside as if nothing had been drawn."""
+    """Seed torch's generator inside the block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

@@ -1,4 +1,4 @@
-"""A recipe's networks and optimizer, as a run starts with them."""
+"""Build a recipe's networks and optimizer."""
 
 import torch
 

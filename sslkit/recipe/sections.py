@@ -1,4 +1,4 @@
-"""What a recipe may say: its sections and their keys, and, once built, the same with the parts in place.
+"""The sections of a recipe and their keys, as dataclasses.
 
 `method`, `views`, `data`, `optimization`, `precision` and `seed` decide what a run learns. `runtime` may change
 rounding and speed only; `evaluation` watches.
@@ -53,7 +53,7 @@ class InitFrom:
 
 @dataclass
 class Method:
-    """The slots of the one training step.
+    """The components of the training step.
 
     Args:
         backbone: images to features.
@@ -236,7 +236,7 @@ class Runtime:
 
 @dataclass
 class Evaluation:
-    """What is measured along the way, and at the end.
+    """What is evaluated during the run and at its end.
 
     Args:
         every: time between two evaluations; null evaluates at the end only.

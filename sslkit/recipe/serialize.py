@@ -1,4 +1,4 @@
-"""A checked recipe as plain data again, every default filled in."""
+"""Serialize a checked recipe as plain data, with every default filled in."""
 
 from collections.abc import Mapping
 from contextlib import suppress

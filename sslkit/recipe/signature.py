@@ -1,4 +1,4 @@
-"""What a class takes: its arguments, those of its parents, and what the docstrings say of them."""
+"""Read the arguments of a class, those of its parents, and their documentation."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""A recipe against the signatures of the classes it names: every key known, every value of its type."""
+"""Check a recipe against the signatures of its classes: known keys, and values of their types."""
 
 import copy
 import functools

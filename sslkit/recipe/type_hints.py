@@ -1,4 +1,4 @@
-"""Types of arguments: which components they admit, and how a person says them."""
+"""Inspect the types of arguments: the components that they admit, and their names in messages."""
 
 import dataclasses
 import types
@@ -20,7 +20,7 @@ def item_hint(hint: Any) -> Any:
 
 
 def phrase(hint: Any) -> str:
-    """Say a type in words."""
+    """Return a type in words, for messages."""
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
     if hint in words:
         return words[hint]

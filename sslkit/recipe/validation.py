@@ -1,4 +1,4 @@
-"""What a recipe's parts refuse of one another: when it is built, when it is explained and before the first step."""
+"""Validate that the components of a recipe fit one another."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Writing that survives a crash, a full disk and a folder that belongs to somebody else."""
+"""Write files whole or not at all, whatever crashes or is full."""
 
 import errno
 import os
@@ -9,11 +9,11 @@ from pathlib import Path
 from sslkit.errors import SSLKitError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system says where there is no room left: on the disk, or of the user's share of it."""
+"""Error numbers of a full disk, and of a user's full quota."""
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk."""
+    """Flush a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -34,7 +34,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Say in one message that a run folder cannot be written.
+    """Raise an OSError of the block as one message that names the run folder.
 
     Raises:
         SSLKitError: the block could not write.

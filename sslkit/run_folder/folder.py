@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""Write the run folder: recipe, environment, preprocessing, and both backbones by themselves."""
 
 import json
 import logging
@@ -35,15 +35,15 @@ OTHER_RECIPE = (
 
 @dataclass(frozen=True)
 class Record:
-    """What a run is, for its folder.
+    """The description of a run that its folder keeps.
 
     Args:
-        name: the recipe's.
-        recipe: the resolved recipe as YAML.
+        name: of the recipe.
+        recipe: resolved, as YAML.
         identity: hash of everything that decides what is learned.
-        plugins: name, origin with version, and hooks of what offered the parts.
-        device: that the run chose.
-        precision: that the run chose.
+        plugins: name, origin with version, and hooks of the plugins that offered components.
+        device: chosen by the run.
+        precision: chosen by the run.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Record:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run folder, and its writing.
+    """A run folder: its paths, and what is written there once.
 
     Args:
         path: the folder.
@@ -73,22 +73,22 @@ class RunFolder:
             object.__setattr__(self, Path(place).stem, self.path / place)
 
     def check_free(self, resume: bool) -> None:
-        """Refuse a folder that holds a run which nobody wants to go on with.
+        """Refuse a folder that holds a run which is not to be resumed.
 
         Raises:
             SSLKitError: it holds a run and ``resume`` is false.
         """
         if not resume and any((self.path / name).exists() for name in ("recipe.yaml", "checkpoints")):
             raise SSLKitError(
-                f"--run-dir: {self.path} already holds a run; add --resume to go on with it, or choose another folder"
+                f"--run-dir: {self.path} already holds a run; add --resume to continue it, or choose another folder"
             )
 
     @contextmanager
     def held(self, record: Record, resume: bool) -> Iterator[None]:
-        """Hold the folder, which is made if need be, against other processes.
+        """Lock the folder, which is created if need be, against other processes.
 
         Raises:
-            SSLKitError: as `check`, or another process holds it, or it cannot be written.
+            SSLKitError: as `check`, or another process has locked it, or it cannot be written.
         """
         self.check(record, resume)
         with alone_in(self.path):
@@ -105,7 +105,7 @@ class RunFolder:
             raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
 
     def start(self, record: Record, preprocessing: Preprocessing, resume: bool) -> None:
-        """Make the folder and write what does not change.
+        """Create the folder and write what does not change during the run.
 
         Raises:
             SSLKitError: as `check`, or it cannot be written.
@@ -120,9 +120,9 @@ class RunFolder:
             write_text(self.path / "data.json", json.dumps(asdict(preprocessing), indent=1) + "\n")
 
     def save_backbones(self, backbones: Mapping[str, Backbone]) -> None:
-        """Write each network's backbone by itself, under its name, whole or not at all, with data.json's preprocessing.
+        """Write the backbone of each network to a folder of its name, whole or not at all, with its preprocessing.
 
-        One that cannot be saved by itself costs a warning: the checkpoints hold it too.
+        A backbone that cannot be saved by itself is a warning: the checkpoints hold it too.
 
         Raises:
             OSError: it cannot be written; what was there stays.
@@ -144,7 +144,8 @@ class RunFolder:
                 shutil.rmtree(temporary, ignore_errors=True)
 
     def _put(self, folder: Path, name: str) -> None:
-        """Give a folder its name in place of the one that has it."""
+        """Rename a folder to ``name``, in place of the one that has that name."""
+        # Before the rename, or a crash could leave the name on files that are still empty on the disk.
         for file in (*folder.iterdir(), folder):
             sync(file)
         final, old = self.path / name, self.path / f".{name}.old"
@@ -155,7 +156,7 @@ class RunFolder:
         shutil.rmtree(old, ignore_errors=True)
 
     def _identity(self) -> str | None:
-        """Return the identity of the run that lies here, if it says so."""
+        """Return the identity of the run in this folder, None where it is not recorded."""
         try:
             found: str | None = json.loads((self.path / "environment.json").read_text()).get("identity")
         except (OSError, ValueError):
@@ -164,7 +165,7 @@ class RunFolder:
 
 
 def environment(record: Record) -> dict[str, Any]:
-    """Return what a figure of this run depends on besides its recipe."""
+    """Return what the results of this run depend on besides its recipe."""
     return {
         "recipe": record.name,
         "identity": record.identity,

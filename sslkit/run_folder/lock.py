@@ -1,4 +1,4 @@
-"""One process at a time writes a run folder."""
+"""Lock a run folder, so that one process at a time writes it."""
 
 import logging
 import os
@@ -18,13 +18,13 @@ except ImportError:  # Windows
 logger = logging.getLogger("sslkit.training")
 
 LOCK = ".lock"
-"""Names its last holder; that it exists means nothing."""
+"""Names the last process that held the lock; that the file exists means nothing."""
 
 _held: set[int] = set()
 
 
 def _let_go() -> None:
-    """Close what a forked worker inherits: as long as it lived, a killed run would seem to go on."""
+    """Close what a forked worker inherits: as long as it lived, a killed run would seem to be running."""
     while _held:
         os.close(_held.pop())
 
@@ -35,12 +35,12 @@ if hasattr(os, "register_at_fork"):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if need be, against other processes; the system lets go of it however they end.
+    """Lock a folder, which is created if need be; the system releases the lock however the process ends.
 
     Where the file system has no locks, a warning says so.
 
     Raises:
-        SSLKitError: another process holds it, or it cannot be written.
+        SSLKitError: another process has locked it, or it cannot be written.
     """
     with writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +66,6 @@ def _take(descriptor: int, folder: Path) -> None:
             f"--run-dir: {folder} is in use by {holder}; stop it first, or choose another folder"
         ) from None
     except OSError as error:
-        logger.warning("%s cannot be locked (%s): see to it that one process alone writes it", folder, error)
+        logger.warning("%s cannot be locked (%s): make sure that one process alone writes it", folder, error)
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)

@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl, and of other files in the order of steps."""
+"""Write and read metrics.jsonl, and other files of rows in the order of steps."""
 
 import errno
 import json
@@ -17,11 +17,11 @@ logger = logging.getLogger("sslkit.training")
 class StepRows:
     """A file of JSON rows in the order of steps; metrics.jsonl is a run's source of truth.
 
-    A row for which the disk has no room waits in memory and is written with the next one.
+    A row for which the disk has no room stays in memory and is written with the next one.
 
     Args:
         path: the file; rows are appended.
-        after: rows of later steps, left by a crash after the checkpoint resumed from, are dropped.
+        after: rows of later steps, which a crash left after the checkpoint that is resumed from, are dropped.
         writes: whether this process is the one that writes.
     """
 
@@ -32,7 +32,7 @@ class StepRows:
             write_text(path, "".join(f"{line}\n" for line in lines_until(path, after)))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row and hand it to the system; JSON knows no NaN, so what is not finite becomes null."""
+        """Append a row to the file; JSON has no NaN, so what is not finite becomes null."""
         if not self.writes:
             return
         is_first = not self._waiting
@@ -45,10 +45,10 @@ class StepRows:
                 logger.warning("%s cannot be written (%s); its rows wait", self.path, error)
 
     def sync(self) -> None:
-        """Have every row on the disk.
+        """Write every row to the disk.
 
         Raises:
-            OSError: rows still wait.
+            OSError: there is no room for some rows yet.
         """
         if self._waiting:
             self._append()
@@ -59,6 +59,7 @@ class StepRows:
         data = self._waiting.encode()
         with self.path.open("ab", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
+            # On a full disk a write may succeed in part: half a row must not stay.
             if file.write(data) < len(data):
                 file.truncate(end)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -75,7 +76,7 @@ def _finite_or_none(value: Any) -> Any:
 
 
 def _step_of(line: str) -> float:
-    """Return a row's step; that of a row cut short by a crash compares with nothing."""
+    """Return a row's step; NaN, which compares with nothing, for a row cut short by a crash."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

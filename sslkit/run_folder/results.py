@@ -1,4 +1,4 @@
-"""The rows of results.json."""
+"""Write and read results.json, a list of evaluation rows."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from sslkit.run_folder.atomic_write import write_text
 
 INIT_FROM = "init_from"
-"""The name there of the weights that a run started from."""
+"""The name of the network with the weights that a run started from."""
 
 
 def append_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The steps that moved nothing because a number was not finite."""
+"""Record the steps that moved nothing because a number was not finite."""
 
 import json
 import logging
@@ -26,16 +26,16 @@ HINTS = {
 
 
 class SkippedSteps:
-    """Counts the skipped steps, and writes down in skipped.jsonl what was not finite and the keys of the images.
+    """The skipped steps of a run: what was not finite and the keys of the images, in skipped.jsonl.
 
-    A step whose scaled gradients alone overflowed is no news: the scale is sought so. It counts once the scale has
-    fallen below 1, where it explains nothing any more.
+    A step of fp16 whose gradients alone overflowed is not counted: so the scaler finds its scale. It counts once the
+    scale is below 1, where an overflow has another cause.
 
     Args:
         path: skipped.jsonl.
-        after: the step that the run goes on from; what followed it is forgotten.
+        after: the step that the run is resumed from; rows of later steps are dropped.
         writes: whether this process is the one that writes.
-        scale: gives what losses are multiplied by, or None.
+        scale: returns what losses are multiplied by, or None.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class SkippedSteps:
     ) -> None:
         self.count = self.roll_backs = 0
         self.streak: list[Row] = []
-        """The skipped ones since the last sound step, or since the last roll-back."""
+        """Rows of the skipped steps since the last finite step or roll-back."""
         self.rolled_back: Row | None = None
-        """The last roll-back: after which step, and to which."""
+        """The row of the last roll-back: after which step, and to which."""
         for row in map(json.loads, lines_until(path, after)):
             if self.streak and self.streak[-1]["step"] + 1 < row["step"]:
                 self.streak = []
@@ -56,7 +56,7 @@ class SkippedSteps:
         self._unread: list[tuple[int, Tensor, Tensor]] = []
 
     def note(self, step: int, keys: Tensor, flags: Tensor) -> None:
-        """Take in a step, without waiting to learn whether it was skipped.
+        """Keep the flags of a step on the device, to be read later: reading them waits for the device.
 
         Args:
             step: counted from 1.
@@ -66,18 +66,18 @@ class SkippedSteps:
         self._unread.append((step, keys, flags))
 
     def read(self) -> None:
-        """Learn which of the steps taken in were skipped; a wait for the device, and for all processes."""
+        """Read the flags of the steps since the last call; waits for the device and for all processes."""
         unread, self._unread = self._unread, []
         flags = torch.stack([flags for _, _, flags in unread]).tolist() if unread else []
         for (step, keys, on), found in zip(unread, flags, strict=True):
-            names = [name for name, flaw in zip(CHECKED, found, strict=True) if flaw]
+            names = [name for name, is_nonfinite in zip(CHECKED, found, strict=True) if is_nonfinite]
             if not names:
                 self.streak = []
             elif names != ["gradients"] or (self.scale() or 0) < 1:
                 self._add({"step": step, "not_finite": names, "keys": _everybodys(keys, on.device)})
 
     def roll_back(self, step: int, to: int) -> None:
-        """Write down that after ``step`` the networks are set to those after step ``to``."""
+        """Record that after ``step`` the networks are set to those after step ``to``."""
         row = {"step": step, "rolled_back_to": to}
         self._count(row)
         self.rows.write(row)

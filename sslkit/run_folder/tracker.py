@@ -1,4 +1,4 @@
-"""One of accelerate's trackers, and what accelerate does not know of it."""
+"""Log a run to one of accelerate's trackers, and resume it there, which accelerate does not do."""
 
 import json
 import logging
@@ -19,22 +19,22 @@ logger = logging.getLogger("sslkit.training")
 KEY = "runtime.trackers"
 IN_EXTRA = ("tensorboard", "wandb", "mlflow")
 PROJECT = ("project", "project_name", "experiment_name")
-"""What trackers call the argument that accelerate hands on by position."""
+"""Names of the argument that accelerate passes to trackers by position."""
 
 Moment = tuple[int, str]
-"""A step, and the network that was measured; empty for a row of metrics.jsonl."""
+"""A step, and the network that was evaluated; empty for a row of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
 class ResumeSupport:
-    """How a tracker names a run, and goes on with it.
+    """How a tracker names a run, and resumes it.
 
     Args:
-        fresh: arguments of a new run, given our run's folder.
+        fresh: arguments of a new run, given the run folder.
         name: of the run, given what accelerate's tracker wraps.
-        again: other arguments to go on with the run of that name.
+        again: further arguments to resume the run of that name.
         illegal: characters that a metric's name may not have, as a regular expression.
-        drops: whether it drops by itself what it is told of a step twice. Such a one may be told again what it lost.
+        drops: whether the tracker itself drops what is logged of a step twice. Then what it lost may be logged again.
     """
 
     fresh: Callable[[Path], dict[str, Any]]
@@ -44,8 +44,8 @@ class ResumeSupport:
     drops: bool = False
 
 
-WAYS = {
-    # Whatever lies in its folder is hidden from a new run.
+RESUME_SUPPORT = {
+    # Purged from step 0, so that what an earlier run left in the folder is not shown as this one's.
     "tensorboard": ResumeSupport(
         lambda folder: {"purge_step": 0}, lambda writer: str(writer.log_dir), lambda name: {"purge_step": None}
     ),
@@ -62,26 +62,26 @@ WAYS = {
         illegal=r"[^\w\-. :/]",
     ),
 }
-"""Any other tracker has a new run whenever the run is resumed, and is told it from its first step."""
+"""By name. Any other tracker gets a new run whenever the run is resumed, with the rows from its first step on."""
 
 
 class Tracker:
-    """One that has been started; it ends with its first failure, which costs a warning.
+    """A started tracker; its first failure is a warning, after which nothing more is logged to it.
 
     Args:
-        name: as a recipe says it.
+        name: of the tracker in recipes.
         tracker: accelerate's.
-        state: what `state` returned of the run that it goes on with; None for a new one.
+        state: what `state` returned of the run that is resumed; None for a new one.
     """
 
     def __init__(self, name: str, tracker: GeneralTracker, state: Mapping[str, Any] | None = None) -> None:
-        self.name, self.tracker, self.goes_on = name, tracker, state is not None
-        self.told: set[Moment] = {(step, network) for step, network in (state or {}).get("told", ())}
-        """Moments that will be done again, and need not be told again."""
+        self.name, self.tracker, self.is_resumed = name, tracker, state is not None
+        self.logged: set[Moment] = {(step, network) for step, network in (state or {}).get("told", ())}
+        """Moments that will be repeated, but are logged already."""
         self.failed = False
 
-    def tell(self, moment: Moment, numbers: Mapping[str, float]) -> None:
-        """Tell it numbers of a step."""
+    def log(self, moment: Moment, numbers: Mapping[str, float]) -> None:
+        """Log the numbers of a step."""
         step, illegal = moment[0], self.resume_support.illegal if self.resume_support else None
         named = {re.sub(illegal, "_", name) if illegal else name: value for name, value in numbers.items()}
         self._guarded(f"step {step}", lambda: self.tracker.log(named, step=step))
@@ -92,13 +92,13 @@ class Tracker:
 
     @property
     def resume_support(self) -> ResumeSupport | None:
-        """How a later process goes on with its run; None where that is not known."""
-        return WAYS.get(self.name)
+        """How a later process resumes its run; None where that is not known."""
+        return RESUME_SUPPORT.get(self.name)
 
     def state(self) -> dict[str, Any] | None:
-        """Return what that process needs, as JSON takes it, or None."""
+        """Return what that process needs, as plain data for JSON, or None."""
         return (
-            {"run": self.resume_support.name(self.tracker.tracker), "told": sorted(self.told)}
+            {"run": self.resume_support.name(self.tracker.tracker), "told": sorted(self.logged)}
             if self.resume_support
             else None
         )
@@ -108,9 +108,9 @@ class Tracker:
             return
         try:
             act()
-        except Exception as error:
+        except Exception as error:  # Whatever a service does must not end a run.
             self.failed = True
-            logger.warning("%s failed at %s and is told nothing more (%s)", self.name, moment, said(error))
+            logger.warning("%s failed at %s; nothing more is logged to it (%s)", self.name, moment, one_line(error))
 
 
 def check(name: str) -> None:
@@ -134,25 +134,25 @@ def check(name: str) -> None:
 def start(
     name: str, arguments: Mapping[str, Any], project: str, folder: Path, state: Mapping[str, Any] | None, recipe: str
 ) -> Tracker | None:
-    """Start a tracker, or go on with a run of it; return None, with a warning, where it does not start.
+    """Start a tracker on a new or a resumed run; return None, with a warning, where it does not start.
 
     Args:
         name: of the tracker.
-        arguments: for it, as a recipe gives them.
-        project: what trackers with projects call theirs, unless the arguments say otherwise.
-        folder: of our run.
-        state: of the run that it goes on with; None starts a new one.
+        arguments: of the tracker, from the recipe.
+        project: of trackers that have projects, unless the arguments name one.
+        folder: of the run.
+        state: of the tracker's run to resume; None starts a new one.
         recipe: resolved, as YAML; the configuration of a new run.
 
     Raises:
         RecipeError: it does not take these arguments.
     """
     kind, given = LOGGER_TYPE_TO_CLASS[name], dict(arguments)
-    if name in WAYS:
-        resume_support = WAYS[name]
+    if name in RESUME_SUPPORT:
+        resume_support = RESUME_SUPPORT[name]
         given = resume_support.fresh(folder) | (resume_support.again(state["run"]) if state else {}) | given
     if kind is LOGGER_TYPE_TO_CLASS["tensorboard"]:
-        project = name  # The last part of its path; the folder already says whose run it is.
+        project = name  # The last part of its path, in the run folder.
     else:
         project = next((given.pop(word) for word in PROJECT if word in given), project)
     try:
@@ -161,20 +161,20 @@ def start(
         if state is None:
             tracker.store_init_configuration(dict(_flat(yaml.safe_load(recipe))))
     except TypeError as error:
-        raise RecipeError(f"{KEY}: {name} does not take these arguments: {said(error)}") from error
+        raise RecipeError(f"{KEY}: {name} does not take these arguments: {one_line(error)}") from error
     except Exception as error:
-        logger.warning("%s does not start and is told nothing (%s)", name, said(error))
+        logger.warning("%s does not start; nothing is logged to it (%s)", name, one_line(error))
         return None
     return Tracker(name, tracker, state)
 
 
-def said(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """Return an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield plain values by dotted key, lists as JSON: more than that not all trackers take."""
+    """Yield plain values by dotted key, lists as JSON, which every tracker takes."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{prefix}{name}.")

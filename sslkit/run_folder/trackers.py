@@ -1,4 +1,4 @@
-"""A run's numbers for accelerate's trackers; metrics.jsonl and results.json stay the source of truth."""
+"""Log a run to accelerate's trackers; metrics.jsonl and results.json stay the source of truth."""
 
 import json
 import math
@@ -10,20 +10,20 @@ from sslkit.run_folder.atomic_write import write_text
 from sslkit.run_folder.tracker import Moment, Tracker, check, start
 
 STATE = "trackers.json"
-"""Says which runs trackers go on with, and what they were told already of the steps that are done again."""
+"""Which runs of trackers are resumed, and what was logged to them already of the steps that are repeated."""
 
-Told = tuple[Moment, dict[str, float]]
+Entry = tuple[Moment, dict[str, float]]
 
 
 class Trackers:
-    """Those that a recipe wants told of its run; only the main process starts them.
+    """The trackers of a run; only the main process starts them.
 
-    Steps that are done again after a resume are not told again: most trackers cannot take anything back.
+    Steps that are repeated after a resume are not logged again: most trackers cannot take anything back.
 
     Args:
         wanted: ``runtime.trackers``.
-        project: what trackers with projects call theirs.
-        folder: the run's.
+        project: of trackers that have projects.
+        folder: of the run.
 
     Raises:
         UnknownName: accelerate knows no such tracker.
@@ -40,13 +40,13 @@ class Trackers:
         self.started: list[Tracker] = []
 
     def start(self, recipe: str) -> None:
-        """Start each, or go on with the run of it that the folder names.
+        """Start each tracker, or resume its run that the folder names.
 
         Args:
             recipe: resolved, as YAML.
 
         Raises:
-            RecipeError: one does not take its arguments.
+            RecipeError: a tracker does not take its arguments.
         """
         state = json.loads(self._state.read_text()) if self._state.exists() else {}
         for name, arguments in self.arguments.items():
@@ -54,35 +54,35 @@ class Trackers:
             if tracker is not None:
                 self.started.append(tracker)
 
-    def go_on(self, first: int, metrics: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> None:
-        """Tell those that are new what was before; learn what the others were told of what will be done again.
+    def resume(self, first: int, metrics: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> None:
+        """Log the rows so far to new trackers, and keep in mind what the others have of the steps to be repeated.
 
         Args:
-            first: the step that the run goes on from.
+            first: the step that the run is resumed from.
             metrics: rows of metrics.jsonl, with those of later steps.
             results: rows of results.json, with those of this step and later ones.
         """
         history = [*_moments(metrics, results)]
-        again = {moment for moment, _ in history if _comes_again(moment, first)}
+        again = {moment for moment, _ in history if _is_repeated(moment, first)}
         for tracker in self.started:
-            if not tracker.goes_on:
-                _tell([tracker], (told for told in history if told[0] not in again))
+            if not tracker.is_resumed:
+                _log([tracker], (entry for entry in history if entry[0] not in again))
             elif tracker.resume_support and not tracker.resume_support.drops:
-                tracker.told = again | {moment for moment in tracker.told if _comes_again(moment, first)}
+                tracker.logged = again | {moment for moment in tracker.logged if _is_repeated(moment, first)}
         if self.started or self._state.exists():
             states = {tracker.name: state for tracker in self.started if (state := tracker.state())}
             write_text(self._state, json.dumps(states) + "\n")
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Tell a row of metrics.jsonl."""
-        _tell(self.started, _moments([row], []))
+        """Log a row of metrics.jsonl."""
+        _log(self.started, _moments([row], []))
 
     def evaluated(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Tell rows of results.json; the names are network/evaluator/metric."""
-        _tell(self.started, _moments([], rows))
+        """Log rows of results.json; the names are network/evaluator/metric."""
+        _log(self.started, _moments([], rows))
 
     def close(self) -> None:
-        """Have each end its run."""
+        """End the run of each tracker."""
         while self.started:
             self.started.pop().close()
 
@@ -91,7 +91,7 @@ class Trackers:
         return self.folder / STATE
 
 
-def _moments(metrics: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> Iterator[Told]:
+def _moments(metrics: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str, Any]]) -> Iterator[Entry]:
     """Yield the numbers of each moment in the order of time, without those that are not finite."""
     rows = [((row["step"], ""), row) for row in metrics]
     for row in results:
@@ -103,15 +103,15 @@ def _moments(metrics: Iterable[Mapping[str, Any]], results: Iterable[Mapping[str
         yield (int(moment[0]), moment[1]), numbers
 
 
-def _tell(trackers: Sequence[Tracker], history: Iterable[Told]) -> None:
+def _log(trackers: Sequence[Tracker], history: Iterable[Entry]) -> None:
     for moment, numbers in history:
         for tracker in trackers:
-            if moment not in tracker.told:
-                tracker.tell(moment, numbers)
+            if moment not in tracker.logged:
+                tracker.log(moment, numbers)
 
 
-def _comes_again(moment: Moment, first: int) -> bool:
-    """Whether a run that goes on from a step does this again: its evaluation is, its own row is not."""
+def _is_repeated(moment: Moment, first: int) -> bool:
+    """Whether a run that is resumed at a step repeats this: the evaluation of that step is repeated, its row is not."""
     step, network = moment
     return step >= first if network else step > first
 

@@ -1,4 +1,4 @@
-"""How the teacher follows the student."""
+"""Rules by which the teacher follows the student."""
 
 from sslkit.teachers.copy import Copy as Copy
 from sslkit.teachers.ema import EMA as EMA

@@ -1,4 +1,4 @@
-"""Which student parameter each teacher parameter follows."""
+"""Match the teacher's parameters with the student's by name."""
 
 import torch
 from torch import Tensor, nn

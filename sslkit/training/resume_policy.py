@@ -62,7 +62,7 @@ class ResumePolicy:
             step = self.checkpoints.load() or 0
             if is_main:
                 metrics, results = read_metrics(self.folder.metrics), read_results(self.folder.results)
-                self.trackers.go_on(step, metrics, results)
+                self.trackers.resume(step, metrics, results)
                 # The evaluation at the checkpoint, or the baselines before the first step, are done again too.
                 drop_results(self.folder.results, since=step)
             rows = StepRows(self.folder.metrics, step, is_main)

@@ -1,4 +1,4 @@
-"""Views of an image: what student and teacher see in training, and what a frozen backbone is judged on."""
+"""Views of images, for training and for evaluation."""
 
 from sslkit.views.evaluation import EvaluationView
 from sslkit.views.multi_crop import MultiCrop

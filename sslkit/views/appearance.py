@@ -1,4 +1,4 @@
-"""What a view looks like: colour jitter, grayscale, blur, solarize, each for some of the images."""
+"""Colour jitter, grayscale, blur and solarization of views, each applied to some of the images."""
 
 from collections.abc import Callable, Sequence
 from itertools import permutations

@@ -1,4 +1,4 @@
-"""Gaussian blur, each image with a width of its own."""
+"""Gaussian blur of a batch, with one width for each image."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Where a crop lies."""
+"""Draw crop boxes."""
 
 import numpy as np
 from numpy.typing import NDArray

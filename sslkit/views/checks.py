@@ -1,4 +1,4 @@
-"""Refusals of what a recipe asks of its views, each naming the argument."""
+"""Check the arguments of view makers."""
 
 from collections.abc import Sequence
 

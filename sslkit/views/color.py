@@ -1,4 +1,4 @@
-"""Colour operations on a batch, each image with an amount of its own; torchvision's definitions.
+"""Colour operations on a batch, with one amount for each image, by torchvision's definitions.
 
 Every function changes its images in place and returns them. Images are (N, C, H, W), floating, in [0, 1], and stay
 there; amounts are (N,), on the device of the images. kornia's own jitter is not used: it computes every operation on

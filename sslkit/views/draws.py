@@ -1,4 +1,4 @@
-"""What is random about an image: a hash of who asks for what, and no generator to be in the right state.
+"""Random numbers of views as hashes of (seed, epoch, image, view), without a generator.
 
 Every number is a function of (seed, epoch, sample key, view, stream). So a view is the same whatever the batch,
 its order, the number of workers and of processes, and any moment of a run can be entered directly.

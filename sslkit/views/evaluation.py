@@ -1,4 +1,4 @@
-"""The one view of an image that a frozen backbone is judged on."""
+"""The evaluation view: resize, center crop, normalise."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Multi-crop: some large views and many small ones of each image."""
+"""Multi-crop: a few global views and many local ones of each image."""
 
 from collections.abc import Sequence
 from typing import Literal

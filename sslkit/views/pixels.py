@@ -1,4 +1,4 @@
-"""From an image's own dtype to [0, 1], and from there to what a backbone takes."""
+"""Convert images to [0, 1], and normalise them."""
 
 from collections.abc import Sequence
 from typing import Any

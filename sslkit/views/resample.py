@@ -1,4 +1,4 @@
-"""Antialiased crops: of one picture in a loader's worker, and of a batch of canvases on the device.
+"""Antialiased crops of one picture in a worker, and of a batch of canvases on the device.
 
 kornia's RandomResizedCrop has no antialiasing, so neither goes through it.
 """

@@ -1,4 +1,4 @@
-"""The views of one resolution, from picture to backbone."""
+"""Make the views of one resolution."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Resolution:
         return torch.stack([crop_picture(picture, *one, self.size, self.interpolation) for one in places])
 
     def plan(self, draws: NDArray[np.float64], sides: Sequence[int] | None, on_cpu: bool) -> "ViewPlan":
-        """Return what uniforms mean for a batch; its tensors are on the CPU.
+        """Return the crops and changes of a batch for uniform draws; its tensors are on the CPU.
 
         Args:
             draws: (B, V, S) uniforms.
@@ -118,7 +118,7 @@ class Resolution:
 
 
 class ViewPlan(NamedTuple):
-    """What is done to a batch at one resolution.
+    """The crops and changes of a batch at one resolution.
 
     Args:
         boxes: (B, V, 4) of the crops, int64; None where the crops are there.

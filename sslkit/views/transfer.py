@@ -1,4 +1,4 @@
-"""What is drawn on the host for a batch, brought to its device."""
+"""Copy what is drawn on the host for a batch to its device, in one transfer."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar

@@ -94,7 +94,7 @@ def test_without_locks_a_warning_says_so(tmp_path, monkeypatch, caplog, why):
         pass
     [record] = caplog.records
     assert record.message.startswith(f"{tmp_path} cannot be locked (")
-    assert record.message.endswith("see to it that one process alone writes it")
+    assert record.message.endswith("make sure that one process alone writes it")
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):

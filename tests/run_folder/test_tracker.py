@@ -75,7 +75,7 @@ def test_a_project_may_be_named(book, tmp_path, word):
 def test_a_run_that_goes_on_keeps_its_settings_and_what_it_has(book, tmp_path):
     tracker = begun(tmp_path, state={"run": "id", "told": [[3, ""], [3, "teacher"]]})
     assert tracker.tracker.settings == {}
-    assert tracker.goes_on
+    assert tracker.is_resumed
 
 
 def test_a_failure_is_one_warning_and_nothing_more_is_logged(book, tmp_path, caplog):
@@ -83,9 +83,9 @@ def test_a_failure_is_one_warning_and_nothing_more_is_logged(book, tmp_path, cap
     with caplog.at_level(logging.WARNING, "sslkit.training"):
         book.broken = True
         for step in (1, 2):
-            tracker.tell((step, ""), {"loss": 1.0})
+            tracker.log((step, ""), {"loss": 1.0})
         book.broken = False
-        tracker.tell((3, ""), {"loss": 1.0})
+        tracker.log((3, ""), {"loss": 1.0})
         tracker.close()
     assert [record.getMessage() for record in caplog.records] == [caplog.messages[0]]
     assert "book failed at step 1" in caplog.messages[0]
@@ -107,7 +107,7 @@ def test_arguments_that_it_does_not_take_are_the_recipes_mistake(book, tmp_path)
 
 def test_names_get_the_characters_that_a_tracker_allows(tmp_path):
     tracker = Tracker("mlflow", Book("project"))
-    tracker.tell((3, ""), {"knn/top1@20": 1.0, "loss": 2.0})
+    tracker.log((3, ""), {"knn/top1@20": 1.0, "loss": 2.0})
     assert tracker.tracker.rows == [(3, {"knn/top1_20": 1.0, "loss": 2.0})]
 
 

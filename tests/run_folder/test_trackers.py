@@ -18,7 +18,7 @@ from sslkit.recipe import load
 from sslkit.run_folder import tracker as one
 from sslkit.run_folder.metrics_log import read_metrics
 from sslkit.run_folder.results import read_results
-from sslkit.run_folder.tracker import WAYS, ResumeSupport
+from sslkit.run_folder.tracker import RESUME_SUPPORT, ResumeSupport
 from sslkit.run_folder.trackers import STATE, Trackers
 
 TINY = Path(__file__).parents[1] / "tiny_parts.py"
@@ -113,7 +113,7 @@ def continues(monkeypatch):
     resume_support = ResumeSupport(
         lambda folder: {"page": None}, lambda book: book.page, lambda page: {"page": page}, "@"
     )
-    monkeypatch.setitem(WAYS, "notebook", resume_support)
+    monkeypatch.setitem(RESUME_SUPPORT, "notebook", resume_support)
 
 
 def run(tmp_path, trackers="[notebook]", folder="run", resume=False, crash=None):
