@@ -58,6 +58,7 @@ class Duration:
         if isinstance(text, Duration):
             return text
         amount, _, unit = str(text).strip().partition(" ")
+        # "1 epoch" and "2 epochs" are both fine.
         unit = unit.strip().removesuffix("s") + "s"
         try:
             number = float(amount)

@@ -66,6 +66,7 @@ class RunContext:
     def moments(self) -> list[Clock]:
         """Return moments spread evenly over the run, the first and the last step among them."""
         last = self.clock.total_steps - 1
+        # A set, since a short run has fewer steps than moments.
         steps = {round(last * i / (SEVERAL_MOMENTS - 1)) for i in range(SEVERAL_MOMENTS)}
         return [self.clock.at(step) for step in sorted(steps)]
 

@@ -96,6 +96,7 @@ class Cosine(Schedule):
         warmup = _length(self.warmup, clock, self.every)
         if now < warmup:
             return _ramp(self.warmup_from, self.start, now, warmup)
+        # As in DINO's published code: the last step does not reach ``end`` itself.
         progress = (now - warmup) / max(1, total - warmup)
         return self.end + (self.start - self.end) * (1 + math.cos(math.pi * progress)) / 2
 

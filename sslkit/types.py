@@ -78,6 +78,7 @@ class Views:
             num_globals: how many are global.
         """
         groups: list[ViewGroup] = []
+        # Neighbours of one size are one group, which passes the backbone at once.
         for _, alike in groupby(enumerate(crops), lambda numbered: numbered[1].shape[-2:]):
             ids, images = zip(*alike)
             groups.append(ViewGroup(torch.stack(images), ids))

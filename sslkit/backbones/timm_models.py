@@ -42,6 +42,7 @@ def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any])
         SSLKitError: the weights cannot be had, or an argument does not fit.
     """
     _check_name(name)
+    # Tried first, since timm has no list of the architectures that take it.
     dynamic: dict[str, Any] = {} if "dynamic_img_size" in arguments else {"dynamic_img_size": True}
     try:
         try:
@@ -75,6 +76,7 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
         )
     resnet: Any = model
     small = nn.Conv2d(resnet.in_chans, len(resnet.bn1.weight), 3, padding=1, bias=False)
+    # timm's own initialisation of ResNets.
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     resnet.conv1 = small.to(resnet.bn1.weight)
     resnet.maxpool = nn.Identity()

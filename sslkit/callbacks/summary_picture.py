@@ -41,6 +41,7 @@ class SummaryPicture(Callback):
 def draw(run: TrainingRun, metric: str) -> Figure:
     """Return the picture of a run."""
     figure = Figure(figsize=(15, 9.5), facecolor="white", layout="constrained")
+    # Not pyplot, whose state is global and whose default may need a screen.
     FigureCanvasAgg(figure)
     figure.suptitle(f"{run.name} · step {run.clock.step} of {run.clock.total_steps}", fontsize=15, x=0.02, ha="left")
     halves: Any = figure.subfigures(2, 1, height_ratios=[1.55, 1], hspace=0.04)
@@ -62,6 +63,7 @@ def _draw_views(figure: SubFigure, run: TrainingRun) -> None:
     views = run.visualization.sample_views(NUM_ROWS * NUM_COLUMNS)
     by_view = [images for group in views.groups for images in group.images][:NUM_ROWS]
     columns = min(NUM_COLUMNS, views.batch_size)
+    # With few views a grid has room for several blocks of images.
     blocks = min(NUM_ROWS // len(by_view), views.batch_size // columns)
     axes = figure.subplots(blocks * len(by_view), columns, squeeze=False)
     for row, line in enumerate(axes):
@@ -77,6 +79,7 @@ def _draw_neighbours(figure: SubFigure, run: TrainingRun) -> None:
         return
     figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
     chosen = _spread(queries.labels, len(queries.images))
+    # Cosine, as k-NN measures it.
     similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
     nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)

@@ -63,8 +63,10 @@ class NegativeQueue(CollapseOperator):
         new = gather_over_processes(unit_length(teacher.embedding), dim=1).flatten(0, 1)
         size = len(self.queue)
         self.queue, new = in_wider_dtype(self.queue, new)
+        # Of more embeddings than fit, the last ones stay; an index given twice would have either.
         first = max(0, len(new) - size)
         places = (self.pointer + torch.arange(first, len(new), device=new.device)) % size
+        # Positions on the device, so that the pointer need not be read.
         self.queue[places] = new[first:]
         self.pointer.add_(len(new)).remainder_(size)
 

@@ -34,6 +34,7 @@ def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
     used = sum_over_processes((scores - largest).exp().sum(1, keepdim=True))
     weights = (scores - largest - used.log()).softmax(2)
     for _ in range(num_iters - 1):
+        # Prototypes first, images last, so that each image's row sums to 1 exactly.
         weights = weights / sum_over_processes(weights.sum(1, keepdim=True))
         weights = weights / weights.sum(2, keepdim=True)
     return weights
@@ -91,6 +92,7 @@ class SinkhornKnopp(CollapseOperator):
         queued = self._queued_logits(teacher, clock)
         if queued is not None:
             logits = torch.cat([queued, logits], 1)
+        # The batch stands behind the queue; the rows of the queue are balanced, but are no targets.
         codes = balance(logits, self.epsilon, self.num_iters)[:, -teacher.logits.shape[1] :]
         return Targets(codes, "probabilities", teacher.view_ids)
 
@@ -103,6 +105,7 @@ class SinkhornKnopp(CollapseOperator):
         if not self._has_started(clock) or not self.queue.is_full(batch_size):
             return None
         assert teacher.score is not None
+        # Scored anew with the prototypes of this step, as in the published code: stored scores would be stale.
         return teacher.score(self.queue.share(batch_size).to(teacher.embedding.dtype))
 
     def update(self, teacher: Projection, clock: Clock = START) -> None:

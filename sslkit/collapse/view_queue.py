@@ -24,6 +24,7 @@ class ViewQueue(nn.Module):
 
     def __init__(self, num_views: int, size: int, embed_dim: int) -> None:
         super().__init__()
+        # It exists before it is used, so that a checkpoint from before and one from after have the same names.
         self.register_buffer("rows", torch.zeros(num_views, size, embed_dim))
         self._known_full_for: int | None = None
         self.register_load_state_dict_post_hook(_forget)
@@ -52,6 +53,7 @@ class ViewQueue(nn.Module):
         A full queue stays full, so the device is asked until it says so, not in every step.
         """
         if self._known_full_for != batch_size:
+            # An unused row is exactly 0, which no embedding of length 1 is.
             last = self._batches(batch_size)[:, -1, -1, -1]
             self._known_full_for = batch_size if last.any(-1).all() else None
         return self._known_full_for is not None

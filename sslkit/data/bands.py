@@ -53,6 +53,7 @@ def as_bands(array: npt.NDArray[Any], channels: int) -> Tensor:
     first, _, last = array.shape
     if last == channels or (first != channels and last < first):
         array = array.transpose(2, 0, 1)
+    # A copy: arrays of Pillow and tifffile may be read-only or have negative strides.
     return torch.from_numpy(np.array(_plain(array), order="C"))
 
 

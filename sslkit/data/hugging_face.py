@@ -66,6 +66,7 @@ class HuggingFaceImages(ImageSource):
         self.channels = channels
         self.index: FolderIndex | TableIndex
         where = _locate(path)
+        # Walked once: for a million files this takes longer than everything else here.
         files = [] if where is None or where.is_file() else list(walk(where))
         images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
         if where and where.is_dir() and not any(file.endswith(TABLE_SUFFIXES) for file in files):

@@ -39,6 +39,7 @@ def permuted(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> npt.NDA
     half_bits = max(MIN_HALF_BITS, ((n - 1).bit_length() + 1) // 2)
     keys = _round_keys(n, seed, epoch)
     images = _feistel(where.ravel().astype(np.uint64), half_bits, keys)
+    # Cycle walking: a permutation of the larger set, followed until it lands below n, is one of the smaller.
     while (outside := np.flatnonzero(images >= np.uint64(n))).size:
         images[outside] = _feistel(images[outside], half_bits, keys)
     return images.astype(np.int64).reshape(where.shape)

@@ -92,6 +92,7 @@ class DINOHead(Head):
         self.embed_dim = embed_dim if l2_bottleneck else widths[-1]
         self.num_prototypes = num_prototypes
         self.normalize = l2_bottleneck
+        # Assigned in every case: a class attribute of this name would hide the registered module.
         self.prototypes: nn.Module | None
         if num_prototypes is None:
             self.prototypes = None

@@ -53,6 +53,7 @@ class SwAVHead(Head):
     def before_step(self) -> None:
         if self.prototypes is not None:
             weight = self.prototypes.weight
+            # In place, so that the optimizer's moments stay with the parameter.
             weight.copy_(F.normalize(weight, dim=1))
 
     def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,7 @@ class _ScaledScores(torch.autograd.Function):
         device = embedding.device.type
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else v.dtype
         norm = torch.linalg.vector_norm(v, dim=1)
+        # The K norms scale the scores; scaling the K x D weight first would write it once more.
         scale = g.squeeze(1) / norm
         narrow_embedding = embedding.to(narrow)
         scores = at_least_float32(F.linear(narrow_embedding, v.to(narrow))).mul_(scale)
@@ -59,6 +60,7 @@ class _ScaledScores(torch.autograd.Function):
         embedding, v, scores, norm, scale = ctx.saved_tensors
         rows = grad.flatten(0, -2)
         scaled = (rows * scale).to(embedding.dtype)
+        # grad_k . scores_k, which both gradients of the factorised weight need.
         along = (rows * scores.flatten(0, -2)).sum(0)
         grad_v = grad_g = grad_embedding = None
         if ctx.needs_input_grad[0]:

@@ -58,6 +58,7 @@ def draw(found: Sequence[Diagnosis]) -> Figure:
     """
     shown = DISTRIBUTIONS if all(each.has_prototypes for each in found) else EMBEDDINGS
     figure = Figure(figsize=(11, 4.2 + 0.25 * math.ceil(len(found) / 2)), facecolor="white", layout="constrained")
+    # Not pyplot, whose state is global and whose default may need a screen.
     FigureCanvasAgg(figure)
     curves = [_draw(axis, found, *what) for axis, what in zip(figure.subplots(1, 2), shown)]
     if shown is DISTRIBUTIONS:

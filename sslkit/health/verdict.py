@@ -55,6 +55,7 @@ def judge(rows: Sequence[Row], results: Iterable[Row], total_steps: int) -> Verd
     now = int(rows[-1]["step"])
     if now < max(EARLIEST_STEPS, EARLIEST_SHARE * total_steps):
         return Verdict("too early to say", "", now)
+    # Single batches vary; what a mean over many rows shows, lasts.
     recent = _average(_lasting(rows))
     for failure_mode, symptom in SYMPTOMS.items():
         if reason := symptom(recent):
@@ -94,6 +95,7 @@ def _no_better_than_untrained(results: Iterable[Row]) -> str:
         return ""
     last = [row for row in trained if row["step"] == trained[-1]["step"] and row["protocol"] == trained[-1]["protocol"]]
     metric, before = next(iter(untrained[last[0]["protocol"]].items()))
+    # The better of both networks: with PreviousEpoch or BYOL one of them lags behind for a while.
     best = max(last, key=lambda row: row["metrics"].get(metric, -math.inf))
     score = best["metrics"].get(metric, math.inf)
     if score > before + NOISE:

@@ -60,6 +60,7 @@ class InfoNCE(Loss):
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         total = mine.new_zeros(())
         for t, s in pairs:
+            # The positive stands first, so that its log-probability is column 0.
             scores = [(mine[s] * theirs[t]).sum(-1, keepdim=True)]
             if queued is not None:
                 scores.append(queued[s])
@@ -84,6 +85,7 @@ class InfoNCE(Loss):
 
 def _others(mine: Tensor, batch: Tensor) -> Tensor:
     """Return the cosines of (B, D) with the (N, D) targets of all processes, -inf where the image is the same."""
+    # The place of each image in the batch of all processes, where its own target is no negative.
     images = torch.arange(len(mine), device=mine.device) + rank() * len(mine)
     same = images[:, None] == torch.arange(len(batch), device=mine.device)
     return _cosines(mine, batch).masked_fill(same, -torch.inf)

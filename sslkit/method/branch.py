@@ -56,6 +56,7 @@ class Branch(nn.Module):
             views: the input; outputs are in the order of ``views.view_ids``.
             predict: whether the predictor, if there is one, is applied.
         """
+        # One pass for each resolution, then the head once on all views, as DINO's and SwAV's published code.
         features = torch.cat([self.backbone(images).cls for images in self._passes(views)])
         projection = prediction = self._run(self.head.projector, features, views)
         if predict and self.predictor is not None:
@@ -143,9 +144,11 @@ class Branch(nn.Module):
     def as_teacher(self) -> "Branch":
         """Return a copy that follows: no predictor, no gradient, no dropout, batch norm in training mode."""
         backbone, head = copy.deepcopy((self.backbone, self.head))
+        # Copied together, so that modules shared by both stay shared.
         teacher = Branch(backbone, head, separate_views=self.separate_views).requires_grad_(False)
         for module, rate in drop_rates(teacher):
             setattr(module, rate, 0.0)
+        # In train mode its batch norms use the statistics of the batch, as the published codes do.
         return teacher.train()
 
 

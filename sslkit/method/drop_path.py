@@ -46,6 +46,7 @@ class BatchInvariantDropPath(DropPath):
         if not self.training or not self.drop_prob or not len(positions) or len(x) % len(positions):
             return super().forward(x)
         num_views = len(x) // len(positions)
+        # Drawn for all images everywhere, although few are needed here: the draw then does not depend on the split.
         whole: Tensor = drop_path(x.new_ones(num_views * total), self.drop_prob, True, self.scale_by_keep)
         mask = whole.view(num_views, total)[:, positions]
         return x * mask.reshape(-1, *(1,) * (x.ndim - 1))

@@ -37,6 +37,7 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
     loss_name, head_name = type(loss).__name__, type(head).__name__
     yields = "embedding" if collapse is None else collapse.yields
     gives = collapse is not None and collapse.gives_negatives
+    # Whether anything reads logits, and so trains the prototypes.
     scores = yields != "embedding" or (collapse is not None and collapse.reads != "embedding")
 
     if scores and head.prototypes is None:
@@ -89,6 +90,7 @@ def check_size(slot: str, part: object, size: str, other: object, theirs: str) -
         RecipeError: naming both sizes.
     """
     built, needed = getattr(part, size, None), getattr(other, theirs, None)
+    # In a recipe links make them agree; in Python a wrong width would broadcast silently.
     if None not in (built, needed) and built != needed:
         raise RecipeError(
             f"method.{slot}: {type(part).__name__} was built with {size}={built}, but the {theirs} of "

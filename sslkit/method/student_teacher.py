@@ -44,6 +44,7 @@ class StudentTeacher(nn.Module):
         super().__init__()
         check_fit(student.head, collapse, loss)
         self.student = student
+        # Shared by reference: parameters and buffers exist once, also in checkpoints.
         self.teacher = student if teacher_update.shares_weights else (teacher or student).as_teacher()
         self.teacher_update = teacher_update
         self.collapse = collapse

@@ -202,6 +202,7 @@ def _identity(recipe: Mapping[str, Any], fingerprints: Sequence[str]) -> str:
     """Return the hash of a resolved recipe, as `Recipe.identity` describes it."""
     values = {section: recipe[section] for section in IDENTITY if section in recipe}
     sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
+    # Where the images lie does not matter; their fingerprints do.
     values["data"] = {**values["data"], **sources, "num_images": None}
     values["method"] = {key: value for key, value in recipe["method"].items() if key != "init_from"}
     if first := recipe["method"].get("init_from"):

@@ -35,6 +35,7 @@ def parameters(cls: type) -> dict[str, Parameter]:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 default = defaults[p.name]() if p.name in defaults else p.default
                 hint = hints.get(p.name, Any)
+                # The class's own argument hides that of a parent.
                 found.setdefault(p.name, Parameter(p.name, hint, default, docs.get(p.name, "")))
     return found
 

@@ -18,6 +18,7 @@ from sslkit.views.evaluation import EvaluationView
 def start_process(built: BuiltRecipe) -> tuple[torch.device, str, AccelerateExecutor]:
     """Return this process's device, precision and executor, after it has joined the others."""
     if built.runtime.threads is not None:
+        # Before the first operation starts torch's pool of threads.
         torch.set_num_threads(built.runtime.threads)
     device = choose_device(built.runtime.device)
     precision = choose_precision(built.precision, device)

@@ -1,7 +1,7 @@
 """Train a recipe: steps, rows of metrics, evaluations and checkpoints, in a run folder that can always be resumed."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -155,6 +155,7 @@ class Trainer:
             self._fire("on_run_start")
             if self.clock.step == 0:
                 self._evaluate_start()
+            # Created after the resume: the time left is counted from here.
             self.display = ProgressDisplay(self.clock, self.clock.step, self.console)
             with self.display, self.interruption.by_signals():
                 self._train()
@@ -187,18 +188,18 @@ class Trainer:
         batches = load_batches(self.batches(), self.clock.step, self.num_workers, pin_memory=pin_memory)
         with closing(batches):
             while self.clock.step < self.clock.total_steps and not self._is_asked_to_stop():
-                with stopwatch.waiting():
-                    # Several processes take a step together or not at all.
-                    found = self.interruption.attempt(batches.__next__) if world_size() == 1 else next(batches)
-                if found is not None:
-                    self._advance(found[1], stopwatch)
-                    # Not held while the next batch is waited for.
-                    del found
+                self._advance(batches, stopwatch)
                 with stopwatch.paused():
                     self._save_if_due()
 
-    def _advance(self, batch: Batch, stopwatch: Stopwatch) -> None:
+    def _advance(self, batches: Iterator[tuple[int, Batch]], stopwatch: Stopwatch) -> None:
         """Take the next step; nothing that it leaves takes up memory during the one after it."""
+        with stopwatch.waiting():
+            # Several processes take a step together or not at all.
+            found = self.interruption.attempt(lambda: next(batches)) if world_size() == 1 else next(batches)
+        if found is None:
+            return
+        _, batch = found
         self.unreadable.record(len(batch.keys), batch.unreadable)
         output = self._step(batch)
         self.skipped.note(self.clock.step + 1, batch.keys, output.flags)

@@ -14,6 +14,7 @@ from sslkit.views.checks import check_at_least, check_interval, check_probabilit
 from sslkit.views.color import brightness_, contrast_, grayscale_, hue_, saturation_, solarize_
 from sslkit.views.draws import Stream, between
 
+# The orders of brightness, contrast, saturation and hue: torchvision draws one for each call, here one for each view.
 _ORDERS = np.array(list(permutations(range(4))))
 
 
@@ -39,6 +40,8 @@ class Change(NamedTuple):
 
     def select(self, start: int, stop: int) -> "Selection | None":
         """Return the change of the images start .. stop - 1 alone, None where none of them is changed."""
+        # Only the images that change are computed: a blur with probability 0.1 on the whole batch would cost ten times
+        # as much.
         rows = np.flatnonzero(self.chosen[start:stop])
         if not len(rows):
             return None
@@ -118,6 +121,8 @@ class ColorJitter:
         """Return the changes that (V, B, S) uniforms mean, in the order in which they happen."""
         jittered = draws[..., Stream.JITTER] < self.probability
         order = _ORDERS[(draws[..., Stream.JITTER_ORDER] * len(_ORDERS)).astype(np.int64)]
+        # At each place of the order, an operation changes the images whose order has it there; one of no strength is
+        # left out.
         jitter = [
             Change(operation, jittered & (order[..., place] == number), between(draws[..., stream], low, high))
             for place in range(len(self.operations))
@@ -164,6 +169,7 @@ class Appearance:
             Change(blur_, draws[..., Stream.BLUR] < self.blur, sigmas),
             Change(solarize_, draws[..., Stream.SOLARIZE] < self.solarize, np.zeros(sigmas.shape)),
         ]
+        # Views first, as crops (V, B, ...) are flattened.
         flat = (Change(operation, chosen.ravel(), amounts.ravel()) for operation, chosen, amounts in changes)
         return [change for change in flat if change.chosen.any()]
 

@@ -29,8 +29,10 @@ def draw_boxes(
     height, width = heights[:, None], widths[:, None]
     area = between(draws[..., Stream.CROP_AREA :][..., :ATTEMPTS], *scale) * (height * width)[..., None]
     ratio = np.exp(between(draws[..., Stream.CROP_RATIO :][..., :ATTEMPTS], *np.log(RATIO)))
+    # rint rounds halves to even, as Python's round in torchvision does.
     tall, wide = np.rint(np.sqrt(area / ratio)), np.rint(np.sqrt(area * ratio))
     fits = (tall > 0) & (tall <= height[..., None]) & (wide > 0) & (wide <= width[..., None])
+    # The first attempt that fits; 0 where none does, which the fallback replaces below.
     first = fits.argmax(-1)[..., None]
     tall, wide = np.take_along_axis(tall, first, -1)[..., 0], np.take_along_axis(wide, first, -1)[..., 0]
     top = np.floor(draws[..., Stream.CROP_TOP] * (height - tall + 1))

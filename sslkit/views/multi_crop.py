@@ -115,6 +115,7 @@ class MultiCrop(ViewMaker):
         self.sizes = [resolution.size for resolution in resolutions for _ in resolution.view_ids]
         self.channels = channels
         self.crop_on = crop_on
+        # Without crops in the workers, images in memory need no worker processes.
         self.prepares_cheaply = crop_on == "device"
         self.canvas_size = canvas_size
         self.dropped = jitter.dropped

@@ -32,6 +32,7 @@ def crop_picture(
     top, left, height, width = box
     mode = InterpolationMode(interpolation)
     crop = functional.resized_crop(picture, top, left, height, width, [size, size], mode)
+    # Bicubic weights are negative in places: crops overshoot to about -0.06 .. 1.06.
     crop = crop.clamp_(0, 1) if crop.is_floating_point() else crop
     return crop.flip(-1) if flip else crop
 
@@ -101,6 +102,7 @@ def resample_weights(
     step = (length / size)[..., None, None]
     centers = torch.arange(size, dtype=start.dtype, device=start.device)[:, None] * step + (0.5 * step)
     offset = pixels - start[..., None, None]
+    # Pixels outside the crop have no weight: torchvision and PIL cut before they resize.
     inside = (offset > 0) & (offset < length[..., None, None])
     weights = KERNELS[interpolation]((offset[..., :] - centers).div_(step.clamp(min=1)).abs_()).mul_(inside)
     return weights.div_(weights.sum(-1, keepdim=True))

@@ -28,6 +28,7 @@ def carry(tree: Tree, device: torch.device) -> Tree:
     if not tensors:
         return tree
     packed = pack(tensors, torch.float32 if device.type == "mps" else torch.float64)
+    # Only a copy from pinned memory runs beside the host.
     packed = packed.pin_memory() if device.type == "cuda" else packed
     moved = unpack(packed.to(device, non_blocking=True), tensors)
     return tree_unflatten([next(moved) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)

@@ -13,8 +13,6 @@ import part
 import torch
 from bench_gpu import Unsaved, build_run
 
-from sslkit.training.intervals import is_logged
-
 MESSAGE = "synchronizing CUDA operation"
 """In torch's warning (``torch.cuda.set_sync_debug_mode``)."""
 
@@ -73,7 +71,7 @@ class Watched(Unsaved):
         self.watched = 0
 
     def _advance(self, *words: Any) -> None:
-        if self.clock.step < WARMUP or is_logged(self.clock, self.built.runtime.log_every):
+        if self.clock.step < WARMUP or self.intervals.logs(self.clock):
             return super()._advance(*words)
         self.watched += 1
         with noticed(self.places, self.device):
