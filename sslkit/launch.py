@@ -18,6 +18,7 @@ from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.run_folder.folder import Record, RunFolder
+from sslkit.training.setup import size_note
 from sslkit.training.trainer import Trainer
 
 
@@ -57,6 +58,8 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         if reason := why_alone():
             hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
             run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
+        if note := size_note(built):
+            run.console.print(Text(note), soft_wrap=True)
         for line in start.report(built.data) if start else ():
             run.console.print(Text(line), soft_wrap=True)
         for recommendation in found:

@@ -30,7 +30,7 @@ SHRUNK = [
     "--evaluation.every", "null",
     "--evaluation.networks", "[teacher]",
     "--evaluation.baselines", "[]",
-    "--evaluation.resize", "null",
+    "--evaluation.crop_pct", "null",
     "--evaluation.view_size", "null",
 ]  # fmt: skip
 

@@ -243,9 +243,11 @@ class Evaluation:
         evaluators: what to measure.
         networks: whose backbone: teacher, student, or both.
         baselines: models measured beside them at the end, e.g. raw-pixels, untrained.
-        resize: the short side that images are resized to first; null for view_size.
+        resize: the short side that images are resized to first; null for view_size over crop_pct.
         view_size: the side of the centre crop; null for the size of the global views.
         batch_size: images at a time.
+        crop_pct: the share of the resized short side that the centre crop takes, instead of resize: 0.875 is 224 of
+            256; null is all of it.
     """
 
     every: str | None = None
@@ -255,11 +257,19 @@ class Evaluation:
     resize: int | None = None
     view_size: int | None = None
     batch_size: int = 64
+    crop_pct: float | None = None
 
     def __post_init__(self) -> None:
         if self.every is not None:
             _interval("evaluation.every", self.every)
         _at_least(1, "evaluation", self, "batch_size", "view_size", "resize")
+        if self.crop_pct is not None and not 0 < self.crop_pct <= 1:
+            raise RecipeError(f"evaluation.crop_pct is above 0 and at most 1, not {self.crop_pct}")
+        if self.crop_pct is not None and self.resize is not None:
+            raise RecipeError(
+                f"evaluation.resize {self.resize} and evaluation.crop_pct {self.crop_pct} both choose the resized "
+                "side. Add one of\n  --evaluation.resize null\n  --evaluation.crop_pct null"
+            )
         if self.resize is not None and self.view_size is not None and self.resize < self.view_size:
             raise RecipeError(
                 f"evaluation.resize is at least evaluation.view_size, {self.view_size}, not {self.resize}: the view is "

@@ -53,16 +53,31 @@ def start_clock(built: BuiltRecipe) -> Clock:
 
 
 def preprocessing_of(built: BuiltRecipe) -> Preprocessing:
-    """Return how evaluators see the images: as large as the global views unless the recipe says otherwise.
+    """Return the preprocessing of evaluators: as large as the global views unless the recipe has another size.
 
     Raises:
         RecipeError: a size that no image could be cut to.
     """
     data, section = built.data, built.evaluation
-    size = section.view_size or max(built.views.sizes)
-    resize = section.resize or size
+    size = section.view_size or _global_size(built)
+    resize = section.resize or round(size / (section.crop_pct or 1.0))
     try:
         EvaluationView(size, resize, data.channels, data.mean, data.std)
     except RecipeError as error:
         raise RecipeError(f"evaluation.view_size {size}, evaluation.resize {resize}: {error}") from error
     return Preprocessing(data.channels, data.mean, data.std, data.value_range, size, resize)
+
+
+def size_note(built: BuiltRecipe) -> str:
+    """Return a line for the user where networks are evaluated at another size than they train at; else empty."""
+    trained, size = _global_size(built), built.evaluation.view_size
+    if size in (None, trained):
+        return ""
+    return (
+        f"note: networks are evaluated and exported at {size} px (evaluation.view_size), but train on views of "
+        f"{trained} px; --evaluation.view_size null --evaluation.resize null takes the views' size"
+    )
+
+
+def _global_size(built: BuiltRecipe) -> int:
+    return max(built.views.sizes[: built.views.num_globals])

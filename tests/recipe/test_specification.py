@@ -66,6 +66,9 @@ BASE = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
         (["--evaluation.every", "0 epochs"], "evaluation.every is longer than nothing, not '0 epochs'"),
         (["--evaluation.batch_size", "0"], "evaluation.batch_size is at least 1, not 0"),
         (["--evaluation.view_size", "0"], "evaluation.view_size is at least 1, not 0"),
+        (["--evaluation.crop_pct", "1.2"], "evaluation.crop_pct is above 0 and at most 1, not 1.2"),
+        (["--evaluation.crop_pct", "0"], "evaluation.crop_pct is above 0 and at most 1, not 0"),
+        (["--evaluation.crop_pct", "0.5", "--evaluation.resize", "8"], "both choose the resized side"),
         (
             ["--evaluation.view_size", "9", "--evaluation.resize", "8"],
             "evaluation.resize is at least evaluation.view_size, 9, not 8",

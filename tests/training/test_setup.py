@@ -1,11 +1,13 @@
 """What a run derives from its recipe before it starts."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from sslkit.errors import RecipeError
 from sslkit.recipe import load
 from sslkit.training.intervals import Intervals
-from sslkit.training.setup import intervals_of, preprocessing_of, start_clock
+from sslkit.training.setup import intervals_of, preprocessing_of, size_note, start_clock
 
 
 def built(*overrides):
@@ -33,3 +35,23 @@ def test_evaluators_see_images_as_large_as_global_views_unless_the_recipe_has_ot
     assert (found.size, found.resize, found.channels, found.mean) == (32, 32, 3, [0.5] * 3)
     found = preprocessing_of(built("--evaluation.view_size", "24", "--evaluation.resize", "30"))
     assert (found.size, found.resize) == (24, 30)
+    found = preprocessing_of(built("--evaluation.crop_pct", "0.875"))
+    assert (found.size, found.resize) == (32, 37)
+
+
+@pytest.mark.parametrize("name", ["dino-vit-small", "byol-resnet50", "moco-v2-resnet50", "swav-resnet50"])
+@pytest.mark.parametrize(("size", "resize"), [(224, 256), (64, 73)])
+def test_evaluations_of_shipped_recipes_follow_the_views(name, size, resize):
+    """The papers resize to 256 and cut out 224; at other sizes of the views the proportion stays."""
+    words = ["--views.global_size", str(size), "--data.train", "Textures", "--data.test", "null"]
+    recipe = load(name, [*words, "--method.backbone", "{TimmBackbone: {name: test_vit, model_args: {}}}"])
+    section, maker = (recipe.builder().build(key) for key in ("evaluation", "views"))
+    data = SimpleNamespace(channels=3, mean=[0.5] * 3, std=[0.5] * 3, value_range=None)
+    found = preprocessing_of(SimpleNamespace(evaluation=section, views=maker, data=data))
+    assert (found.size, found.resize) == (size, resize)
+
+
+def test_another_size_than_the_views_is_reported():
+    assert size_note(built()) == size_note(built("--evaluation.view_size", "32")) == ""
+    note = size_note(built("--evaluation.view_size", "24"))
+    assert note.startswith("note: networks are evaluated and exported at 24 px (evaluation.view_size), but train on")
