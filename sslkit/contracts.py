@@ -305,6 +305,10 @@ class ImageSource(ABC):
             UnreadableImage: it is damaged, empty, or has bands that the decoder would drop.
         """
 
+    def name_of(self, index: int) -> str:
+        """Return the file or row of image ``index``, for messages."""
+        return f"{self.name}, image {index}"
+
     def fingerprint(self) -> str:
         """Return a hash of the index that does not depend on where the images lie."""
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()

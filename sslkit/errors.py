@@ -78,6 +78,10 @@ class UnreadableImage(DataError):
         self.reason = reason
 
 
+class NotFinite(DataError):
+    """Features, weights or images with numbers that are not finite, of which no metric can be computed."""
+
+
 class NotSupported(SSLKitError):
     """A component was asked for something that it does not have (attention of a convolutional network)."""
 

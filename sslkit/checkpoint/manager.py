@@ -52,6 +52,11 @@ class CheckpointManager:
         self.failure: OSError | None = None
         """What kept the run from a newer one."""
 
+    @property
+    def latest(self) -> str:
+        """The newest checkpoint in words, for messages."""
+        return f"the newest checkpoint is that of step {self.step}" if self.step else "there is no checkpoint yet"
+
     def load(self, before: int | None = None) -> int | None:
         """Load the newest checkpoint, of fewer steps than ``before``, and return its step, or None where there is none.
 

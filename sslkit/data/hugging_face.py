@@ -99,6 +99,13 @@ class HuggingFaceImages(ImageSource):
         # A worker reads its own share; what this process keeps may be a gigabyte.
         return self.__dict__ | {"_kept": {}}
 
+    def name_of(self, index: int) -> str:
+        """Return the file or row of image ``index``, for messages."""
+        try:
+            return self._files(index)[0][1]
+        except UnreadableImage as error:
+            return error.name
+
     def fingerprint(self) -> str:
         """Return what identifies these images: keys, labels, classes, channels and the bytes of 64 of the files.
 

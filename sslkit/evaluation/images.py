@@ -108,8 +108,12 @@ class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
         return len(self.indices)
 
     def __getitem__(self, position: int) -> tuple[Tensor, int | None] | SSLKitError:
+        index = self.indices[position]
         try:
-            image = self.view(self.source.read(self.indices[position]).image)
+            image = self.view(self.source.read(index).image)
+            if not image.isfinite().all():
+                # One such image would make the similarities of every other one NaN.
+                raise UnreadableImage(self.source.name_of(index), "it has pixels that are not finite")
         except SSLKitError as error:
             return error
         return image, None if self.labels is None else int(self.labels[position])

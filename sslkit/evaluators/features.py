@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import Backbone
-from sslkit.errors import DataError
+from sslkit.errors import DataError, NotFinite
 from sslkit.types import LabelledImages, at_least_float32
 
 
@@ -29,11 +29,25 @@ def stream(backbone: Backbone, labelled: LabelledImages) -> Iterator[tuple[Tenso
 
     Raises:
         DataError: the images have no labels.
+        NotFinite: features are not finite.
     """
+    wrong: Tensor | int = 0
     for images, labels in labelled.batches():
         if labels is None:
             raise DataError(f"{labelled.name}: these images have no labels")
-        yield at_least_float32(backbone(images).cls), labels.to(images.device)
+        features = at_least_float32(backbone(images).cls)
+        # Counted on the device and read once a pass: a read waits for the device.
+        wrong = wrong + (~features.isfinite().all(1)).sum()
+        yield features, labels.to(images.device)
+    if int(wrong):
+        raise NotFinite(f"{labelled.name}: the features of {int(wrong)} images are not finite: {_cause(backbone)}")
+
+
+def _cause(backbone: Backbone) -> str:
+    """Return why the features of images that are finite are not."""
+    tensors = {**dict(backbone.named_parameters()), **dict(backbone.named_buffers())}
+    names = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    return f"the backbone's {names[0]} is not finite" if names else "its weights are finite, so activations overflow"
 
 
 def extract(backbone: Backbone, labelled: LabelledImages) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """A step with a number that is not finite leaves everything as it was, decided on the device without a wait for it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,31 @@ def nonfinite_flags(
     finite = torch.stack(norms).isfinite()
     parts = finite.split([1, len(outputs), len(gradients)])
     return max_over_processes(1 - torch.stack([part.all() for part in parts]).float())
+
+
+def nonfinite_state(
+    model: StudentTeacher, optimizer: torch.optim.Optimizer, executor: Executor | None = None
+) -> list[str]:
+    """Return the names of weights, buffers and moments that are not finite, in any process; waits for the device.
+
+    The gradients of a step may be finite and its update not: a learning rate of 1e39, an eps of 0. This finds it before
+    a checkpoint is written.
+
+    Args:
+        model: student, teacher, collapse operator.
+        optimizer: over the student.
+        executor: knows the norms of tensors; None is one process.
+    """
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[str, Any] = dict(model.state_dict())
+    for parameter, moments in optimizer.state.items():
+        state |= {f"{key} of {names.get(parameter, 'a parameter')}": value for key, value in moments.items()}
+    floating = {name: value for name, value in state.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    tensors = [tensor for tensor in floating.values() if tensor.numel()]
+    finite = torch.stack((executor or Executor()).gradient_norms(tensors)).isfinite()
+    # Buffers are each process's own, but all have to stop together.
+    flags = max_over_processes((~finite).float()).tolist()
+    return [name for name, flag in zip((n for n, t in floating.items() if t.numel()), flags) if flag]
 
 
 def apply_if_finite(

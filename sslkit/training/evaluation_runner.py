@@ -10,7 +10,7 @@ import torch
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.contracts import Backbone
 from sslkit.distributed import rank
-from sslkit.errors import UnknownName
+from sslkit.errors import NotFinite, UnknownName
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluation.shared_backbone import shared
@@ -89,8 +89,13 @@ class EvaluationRunner:
             return []
         batch_size, workers = self.section.batch_size, self.num_workers
         images = evaluation_data(train, test, self.preprocessing, batch_size, self.device, workers)
-        with shared(backbone, lambda: self.interruption.meet(self.device)) as seen:
-            rows = evaluate(seen, self.evaluators, images, network=network, step=step)
+        try:
+            with shared(backbone, lambda: self.interruption.meet(self.device)) as seen:
+                rows = evaluate(seen, self.evaluators, images, network=network, step=step)
+        except NotFinite as error:
+            # The run itself need not end: its own guard decides that.
+            logger.warning("%s is not evaluated at step %d: %s", network, step, error)
+            return []
         # One that was skipped has said so and need not say it again.
         measured = {row["evaluator"] for row in rows}
         self.evaluators = [evaluator for evaluator in self.evaluators if evaluator.command in measured]

@@ -13,7 +13,9 @@ from sslkit.checkpoint.manager import CheckpointManager
 from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
+from sslkit.errors import RunError
 from sslkit.method.branch import Branch
+from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
 from sslkit.method.step import StepOutput, train_step
 from sslkit.optimizers.parameter_groups import set_rates
@@ -233,8 +235,23 @@ class Trainer:
         self.trackers.log(row)
         self.display.show(self.clock, row)
         self._fire("on_step_end", row)
+        self._check_weights(step)
         if message := self.skip_policy.apply(step):
             self.display.say(message)
+
+    def _check_weights(self, step: int) -> None:
+        """End the run before weights that are not finite are saved.
+
+        Raises:
+            RunError: the update of a step was not finite, although its gradients were.
+        """
+        if names := nonfinite_state(self.model, self.optimizer, self.executor):
+            others = f" and {len(names) - 1} others" if names[1:] else ""
+            raise RunError(
+                f"step {step}: {names[0]}{others} are not finite, though the gradients were: the optimizer's update "
+                f"overflowed. Nothing of it is saved; {self.checkpoint_manager.latest}. Try a lower optimization.lr or "
+                "weight_decay, or a larger eps of the optimizer"
+            )
 
     def _save_if_due(self) -> None:
         """Save, and evaluate, between steps where it is time."""
@@ -262,7 +279,12 @@ class Trainer:
         self.checkpoint_manager.check(self.clock.step)
 
     def save(self) -> None:
-        """Write a checkpoint and both backbones, or warn why that cannot be."""
+        """Write a checkpoint and both backbones, or warn why that cannot be.
+
+        Raises:
+            RunError: weights are not finite; what was saved before stays.
+        """
+        self._check_weights(self.clock.step)
         rows = (self.rows, self.skipped.rows, self.evaluation_runner)
         path = self.checkpoint_manager.save(self.clock.step, rows, self.skip_policy.extra_checkpoints)
         if path is not None:

@@ -66,6 +66,20 @@ def test_unreadable_images_are_left_out_counted_and_named_once(caplog):
     assert message.startswith("photos: 3 unreadable images left out: 0.png: truncated; 1.png")
 
 
+def test_images_with_numbers_that_are_not_finite_are_left_out_by_name(caplog):
+    """One of them would make the similarity to every other image NaN, and k-NN of every model 0."""
+
+    def view(image):
+        return as_float(image) / (image.float().mean() != 2)  # the third image becomes infinite
+
+    part = labelled(Squares(4, torch.arange(4), name="photos"), view, batch_size=2)
+    with caplog.at_level(logging.WARNING, "sslkit.evaluation"):
+        assert torch.cat([labels for _, labels in part.batches()]).tolist() == [0, 1, 3]
+    assert caplog.messages == [
+        "photos: 1 unreadable images left out: photos, image 2: it has pixels that are not finite"
+    ]
+
+
 def test_nothing_readable_is_an_error():
     with pytest.raises(DataError, match=r"none of 2 images can be read.*0\.png: truncated"):
         list(labelled(Squares(2, damaged=(0, 1)), as_float).batches())

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from sslkit.contracts import Backbone
-from sslkit.errors import DataError
+from sslkit.errors import DataError, NotFinite
 from sslkit.evaluators.features import extract, frozen
 from sslkit.types import Features, LabelledImages
 
@@ -71,3 +71,29 @@ def test_frozen_means_no_gradient():
     backbone = Normed()
     with frozen(backbone):
         assert not backbone(torch.randn(2, 3, 1, 1)).cls.requires_grad
+
+
+class Broken(Backbone):
+    """Features of which some are not finite, with or without weights that are."""
+
+    embed_dim = 1
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.register_buffer("weight", torch.tensor(weight))
+
+    def forward(self, images, mask=None):
+        return Features((images.flatten(1) * self.weight).exp())
+
+
+@pytest.mark.parametrize(
+    ("weight", "images", "message"),
+    [
+        (1.0, torch.full((5, 1, 1, 1), 1e4), "the features of 5 images are not finite: its weights are finite, so"),
+        (float("nan"), torch.ones(3, 1, 1, 1), "the features of 3 images are not finite: the backbone's weight is not"),
+    ],
+)
+def test_features_that_are_not_finite_are_refused_by_name(weight, images, message):
+    labelled = LabelledImages("birds", lambda: iter([(images, torch.zeros(len(images)).long())]), len(images), 1)
+    with pytest.raises(NotFinite, match=f"birds: {message}"):
+        extract(Broken(weight), labelled)

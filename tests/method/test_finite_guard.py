@@ -14,7 +14,7 @@ from sslkit.contracts import CollapseOperator, Loss, Predictor, TeacherUpdate
 from sslkit.losses import MSE, CrossEntropy, InfoNCE
 from sslkit.method import finite_guard
 from sslkit.method.executor import Executor
-from sslkit.method.finite_guard import CHECKED, nonfinite_flags
+from sslkit.method.finite_guard import CHECKED, nonfinite_flags, nonfinite_state
 from sslkit.method.gradients import Clip
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
@@ -377,3 +377,30 @@ def test_on_a_gpu_nobody_waits_and_no_trace_is_left(make, tiny, name):
     assert flawed.flags.tolist() == [1, 1, 1]
     assert_same(everything(model, built), before)
     assert train_step(model, sound, built, Clock(4, STEPS, 2), clip=Clip(0.5)).flags.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("where", ["weight", "buffer", "teacher", "moment", None])
+def test_what_an_update_left_that_is_not_finite_is_named(tiny, where):
+    torch.manual_seed(0)
+    model = StudentTeacher(
+        tiny.branch(batch_norm=True, dtype=torch.float32),
+        teacher_update=EMA(),
+        collapse=Centering(11),
+        loss=CrossEntropy(),
+    )
+    optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1, momentum=0.9)
+    train_step(model, tiny.views(dtype=torch.float32), optimizer)
+    first = next(model.student.parameters())
+    places = {
+        "weight": (first, "student."),
+        "buffer": (model.collapse.center, "collapse.center"),
+        "teacher": (next(model.teacher.parameters()), "teacher."),
+        "moment": (optimizer.state[first]["momentum_buffer"], "momentum_buffer of student."),
+    }
+    assert nonfinite_state(model, optimizer) == []
+    if where:
+        tensor, name = places[where]
+        with torch.no_grad():
+            tensor.view(-1)[-1] = torch.inf
+        (found,) = nonfinite_state(model, optimizer)
+        assert found.startswith(name)

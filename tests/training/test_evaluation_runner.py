@@ -9,7 +9,7 @@ import torch
 
 from sslkit.contracts import Evaluator
 from sslkit.data import Textures
-from sslkit.errors import UnknownName
+from sslkit.errors import NotFinite, UnknownName
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import read_results
 from sslkit.training import evaluation_runner as module
@@ -93,6 +93,17 @@ def test_without_test_images_one_line_says_so(runner, tiny, caplog):
     with caplog.at_level(logging.WARNING, "sslkit.training"):
         assert [run.evaluate(networks(tiny), step) for step in (1, 2)] == [[], []]
     assert caplog.messages == ["width skipped: data.test is null"]
+
+
+def test_a_network_that_is_not_finite_is_left_out_with_its_reason(runner, tiny, caplog):
+    class Refusing(Width):
+        def run(self, backbone, data):
+            raise NotFinite("birds: the features of 3 images are not finite")
+
+    run = runner([Refusing()], networks=["teacher"])
+    with caplog.at_level(logging.WARNING, "sslkit.training"):
+        assert run.evaluate(networks(tiny), 3) == []
+    assert caplog.messages == ["teacher is not evaluated at step 3: birds: the features of 3 images are not finite"]
 
 
 def test_rows_without_room_wait(runner, tiny, monkeypatch, caplog):

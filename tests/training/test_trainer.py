@@ -21,7 +21,7 @@ from sslkit import plugins
 from sslkit.backbones.loading import load_model
 from sslkit.clock import Clock
 from sslkit.contracts import TrainingRun
-from sslkit.errors import DataError, RecipeError, SSLKitError, UnknownName
+from sslkit.errors import DataError, RecipeError, RunError, SSLKitError, UnknownName
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data
 from sslkit.launch import train
@@ -750,6 +750,22 @@ def test_the_callback_of_the_docs_stops_a_run(place, tmp_path):
         run = go(place, tmp_path / "run", "--runtime.callbacks", "[{StopAt: {loss: 100}}]")
     assert run.clock.step == 1
     assert [path.name for path in run.folder.checkpoints.iterdir()] == ["step-000000001"]
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--optimization.lr", "1.0e+39", "--optimization.clip_grad_norm", "null"], "student"),
+        (["--optimization.lr", "0.1", "--optimization.weight_decay", "1.0e+38"], "student"),
+    ],
+)
+def test_an_update_that_is_not_finite_ends_the_run_and_is_not_saved(place, tmp_path, words, named):
+    quiet = ["--evaluation.evaluators", "[]", "--runtime.log_every", "5", "--runtime.checkpoint_every", "1 steps"]
+    with pytest.raises(RunError, match=rf"step \d+: {named}.* are not finite, though the gradients were") as raised:
+        go(place, tmp_path / "run", *quiet, *words)
+    assert "Try a lower optimization.lr or weight_decay" in str(raised.value)
+    for file in (tmp_path / "run").rglob("*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values() if tensor.is_floating_point())
 
 
 def test_a_showcase_shows_what_the_networks_see(place, tmp_path):
