@@ -22,16 +22,16 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 """Changes (n, C, H, W) images in place and returns them; the second argument holds its parameters, (n, ...)."""
 
 PARAMETERS: dict[Operation, Callable[[Tensor], Tensor]] = {blur_: gaussian_kernels}
-"""What an operation takes instead of one amount an image, made of the amounts on the host."""
+"""Parameters (n, ...) computed on the host from the amounts (n,), for operations that take more than an amount."""
 
 
 class Change(NamedTuple):
     """One operation on some images of a batch.
 
     Args:
-        operation: what is done.
+        operation: the operation.
         chosen: (N,) whether an image is changed.
-        amounts: (N,) by how much.
+        amounts: (N,) the operation's factor, rotation or width for each image.
     """
 
     operation: Operation
@@ -39,7 +39,7 @@ class Change(NamedTuple):
     amounts: NDArray[np.float64]
 
     def select(self, start: int, stop: int) -> "Selection | None":
-        """Return the change of the images start .. stop - 1 alone, None where none of them is changed."""
+        """Return the change restricted to the images start .. stop - 1, or None if it changes none of them."""
         # Only the images that change are computed: a blur with probability 0.1 on the whole batch would cost ten times
         # as much.
         rows = np.flatnonzero(self.chosen[start:stop])
@@ -54,7 +54,7 @@ class Selection(NamedTuple):
     """One operation on the images that it changes.
 
     Args:
-        operation: what is done.
+        operation: the operation.
         rows: (n,) the images, in rising order; None for all.
         parameters: (n, ...) of the operation.
     """
@@ -65,24 +65,24 @@ class Selection(NamedTuple):
 
 
 class ColorJitter:
-    """The colours that the views of a run share.
+    """Colour jitter and grayscale, drawn for each view of each image; torchvision's ColorJitter and RandomGrayscale.
 
-    Operations on colours work on RGB: None means DINO's value where there are 3 channels, and nothing elsewhere.
+    Saturation, hue and grayscale are defined for RGB only: None is DINO's value for 3 channels, and 0 for others.
 
     Args:
-        channels: of the images.
+        channels: number of channels of the images.
         brightness: b of a factor uniform in max(0, 1 - b) .. 1 + b; 0 leaves the operation out.
         contrast: likewise.
         saturation: likewise, RGB only; None: 0.2.
         hue: h of a rotation uniform in -h .. h turns, at most 0.5, RGB only; None: 0.1.
-        probability: of these four together; their order is drawn for each view of each image.
+        probability: of applying these four together, in an order drawn for each view of each image.
         grayscale: probability, RGB only; None: 0.2.
 
     Attributes:
         dropped: the operations left out because the images are not RGB.
 
     Raises:
-        RecipeError: a number is out of its range, or an operation on colours was asked of images that are not RGB.
+        RecipeError: a number is out of its range, or an RGB operation was requested for images that are not RGB.
     """
 
     def __init__(
@@ -95,8 +95,8 @@ class ColorJitter:
         probability: float,
         grayscale: float | None,
     ) -> None:
-        asked = {"saturation": saturation, "hue": hue, "grayscale": grayscale}
-        self.dropped = tuple(name for name, value in asked.items() if value is None and channels != 3)
+        rgb_only = {"saturation": saturation, "hue": hue, "grayscale": grayscale}
+        self.dropped = tuple(name for name, value in rgb_only.items() if value is None and channels != 3)
         saturation = for_rgb("saturation", saturation, 0.2, channels)
         hue = for_rgb("hue", hue, 0.1, channels)
         self.grayscale = for_rgb("grayscale", grayscale, 0.2, channels)
@@ -118,11 +118,11 @@ class ColorJitter:
         )
 
     def draw(self, draws: NDArray[np.float64]) -> list[Change]:
-        """Return the changes that (V, B, S) uniforms mean, in the order in which they happen."""
+        """Return the changes drawn by uniforms (V, B, S), in the order in which they are applied."""
         jittered = draws[..., Stream.JITTER] < self.probability
         order = _ORDERS[(draws[..., Stream.JITTER_ORDER] * len(_ORDERS)).astype(np.int64)]
-        # At each place of the order, an operation changes the images whose order has it there; one of no strength is
-        # left out.
+        # At each place in the order, every operation changes only the images whose order has it at that place.
+        # Operations of zero strength are left out.
         jitter = [
             Change(operation, jittered & (order[..., place] == number), between(draws[..., stream], low, high))
             for place in range(len(self.operations))
@@ -157,7 +157,7 @@ class Appearance:
         self.solarize = np.array(solarize)[:, None]
 
     def draw(self, draws: NDArray[np.float64]) -> list[Change]:
-        """Return what happens to N = V * B images, views first, in the order in which it happens.
+        """Return the changes of N = V * B images, views first, in the order in which they are applied.
 
         Args:
             draws: (B, V, S) uniforms.
@@ -175,17 +175,18 @@ class Appearance:
 
 
 def select(changes: Sequence[Change], start: int, stop: int) -> list[Selection]:
-    """Return what happens to the images start .. stop - 1 of the batch that was drawn for, on the host."""
+    """Return the selections for the images start .. stop - 1 of the batch, in order, as tensors on the host."""
     found = (change.select(start, stop) for change in changes)
     return [selection for selection in found if selection is not None]
 
 
 def apply_(images: Tensor, selections: Sequence[Selection]) -> Tensor:
-    """Change (N, C, H, W) images in place by selections of them, whose tensors are on their device."""
+    """Apply selections, whose tensors are on the device of the images (N, C, H, W), in place; return the images."""
     for operation, rows, parameters in selections:
         if rows is None:
             operation(images, parameters)
         else:
+            # Selected rows are a copy, so the result has to be written back.
             images.index_copy_(0, rows, operation(images.index_select(0, rows), parameters))
     return images
 

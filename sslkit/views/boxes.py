@@ -1,4 +1,4 @@
-"""Draw crop boxes."""
+"""Draw crop boxes as torchvision's RandomResizedCrop does."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sslkit.views.draws import ATTEMPTS, Stream, between
 
 RATIO = (3 / 4, 4 / 3)
-"""Narrowest and widest crop, width / height, before it is resized to a square."""
+"""Least and greatest aspect ratio, width / height, of a crop before it is resized to a square."""
 
 
 def draw_boxes(
@@ -17,13 +17,13 @@ def draw_boxes(
 ) -> NDArray[np.int64]:
     """Return (B, V, 4) boxes (top, left, height, width) in pixels: torchvision's RandomResizedCrop, vectorised.
 
-    The area is uniform in ``scale`` of the picture, the ratio log-uniform in 3/4 .. 4/3. The first of ten attempts
-    that fits wins and lies uniformly; where none fits, the largest central box of an allowed ratio is taken.
+    The share of the picture's area is uniform in ``scale``, the aspect ratio log-uniform in 3/4 .. 4/3. Of ten attempts
+    the first that fits is placed uniformly; where none fits, the largest central box of an allowed ratio is taken.
 
     Args:
         draws: (B, V, S) uniforms.
-        heights: (B,) of the pictures.
-        widths: (B,) of the pictures.
+        heights: (B,) heights of the pictures in pixels.
+        widths: (B,) widths of the pictures in pixels.
         scale: least and greatest share of the picture's area.
     """
     height, width = heights[:, None], widths[:, None]
@@ -42,7 +42,7 @@ def draw_boxes(
 
 
 def _central_boxes(heights: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return (B, 4): the picture, narrowed where it is wider or taller than the ratios allow."""
+    """Return (B, 4) boxes: the picture, cut at both ends where its aspect ratio is not allowed."""
     tall = np.minimum(heights, np.rint(widths / RATIO[0])).astype(np.int64)
     wide = np.minimum(widths, np.rint(heights * RATIO[1])).astype(np.int64)
     return np.stack([(heights - tall) // 2, (widths - wide) // 2, tall, wide], -1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 _GRAY = (0.2989, 0.587, 0.114)
+"""torchvision's weights of red, green and blue; kornia's differ by 1e-4."""
 
 
 def brightness_(images: Tensor, factors: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def brightness_(images: Tensor, factors: Tensor) -> Tensor:
 
 def contrast_(images: Tensor, factors: Tensor) -> Tensor:
     """Scale the distance to the image's mean gray by a factor >= 0; other than RGB, to the mean of all channels."""
-    # Rows first: summed in one go, the mean of one image would depend on how many there are.
+    # Rows first: in one reduction the order of the sum, and so the last bits of a mean, depend on the batch size.
     means = images.mean(-1).mean(-1)
     means = _gray(means) if images.shape[1] == 3 else means.mean(1, keepdim=True)
     return _blend_(images, means[..., None, None], factors)
@@ -39,6 +40,7 @@ def hue_(images: Tensor, turns: Tensor) -> Tensor:
     r, g, b = images.unbind(1)
     low = torch.minimum(torch.minimum(r, g), b)
     chroma = torch.maximum(torch.maximum(r, g), b).sub_(low)
+    # Gray has chroma 0 and no hue: the clamp avoids 0 / 0, and every hue gives gray back.
     scratch = chroma.clamp_min(1e-12)
     hue = (g + b).sub_(r).sub_(low).add_(chroma).div_(scratch).copysign_(torch.sub(g, b, out=scratch))
     hue.add_(_per_image(turns * 6 + 6, images)[:, 0])
@@ -58,7 +60,7 @@ def grayscale_(images: Tensor, _: Tensor | None = None) -> Tensor:
 
 
 def solarize_(images: Tensor, _: Tensor | None = None) -> Tensor:
-    """Invert what is at or above 0.5, which is the smaller of a value and its inverse. Any number of channels."""
+    """Invert values of at least 0.5: the smaller of a value and its inverse. Any number of channels."""
     return torch.minimum(images, 1 - images, out=images)
 
 

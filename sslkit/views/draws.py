@@ -1,7 +1,7 @@
 """Random numbers of views as hashes of (seed, epoch, image, view), without a generator.
 
-Every number is a function of (seed, epoch, sample key, view, stream). So a view is the same whatever the batch,
-its order, the number of workers and of processes, and any moment of a run can be entered directly.
+Every number is a function of (seed, epoch, sample key, view, stream). So a view does not depend on the batch, its order
+or the number of workers and processes, and a run can resume at any step without drawing what came before.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sslkit.hashing import GOLDEN, mix64
 
 ATTEMPTS = 10
-"""How often a crop is drawn before the fallback; torchvision's number."""
+"""Attempts at a crop that fits, before the central fallback; as many as torchvision makes."""
 
 
 class Stream(IntEnum):
-    """What a number is drawn for. The values are part of a run's identity: never renumber them."""
+    """The purpose of a random number. The values are part of a run's identity: never renumber them."""
 
     FLIP = 0
     JITTER = 1
@@ -61,6 +61,7 @@ def uniforms(seed: int, epoch: int, keys: Sequence[int] | NDArray[np.int64], vie
 
 
 def _words(numbers: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint64]:
+    # Both ways take a negative number modulo 2**64; the array's is a view, without a loop over the keys.
     if isinstance(numbers, np.ndarray):
         return numbers.astype(np.int64, copy=False).view(np.uint64)
     return np.array([int(number) & _WORD for number in numbers], np.uint64)
@@ -72,5 +73,5 @@ def _absorb(state: NDArray[np.uint64], word: NDArray[np.uint64]) -> NDArray[np.u
 
 
 def between(draws: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
-    """Return draws of 0 .. 1 as numbers of low .. high."""
+    """Scale draws in 0 .. 1 linearly to low .. high."""
     return low + (high - low) * draws

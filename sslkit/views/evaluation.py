@@ -12,14 +12,15 @@ from sslkit.views.resample import fit_square
 
 
 class EvaluationView:
-    """Resize the shorter side, cut out the center, normalise (DINO, arXiv:2104.14294: 256, then 224).
+    """Resize of the shorter side, center crop and normalisation (DINO, arXiv:2104.14294: 256, then 224).
 
     Args:
         size: side of the view in pixels.
-        resize: the shorter side before the cut, at least ``size``; both 32 leave a 32 x 32 image's pixels as they are.
-        channels: of the images.
-        mean: one a channel, of values in [0, 1].
-        std: one a channel, of values in [0, 1].
+        resize: length of the shorter side before the crop, at least ``size``; where both are 32, the pixels of a
+            32 x 32 image stay as they are.
+        channels: number of channels of the images.
+        mean: mean of each channel, of values in [0, 1].
+        std: standard deviation of each channel, of values in [0, 1].
         value_range: as in `MultiCrop`.
 
     Raises:
@@ -51,7 +52,8 @@ class EvaluationView:
             image: (C, H, W) of any size; uint8, uint16, floating, or any dtype if there is a value range.
 
         Raises:
-            DataError: the image has other channels, or a dtype without a value range.
+            DataError: the image has another number of channels, a dtype without a value range, or floating values
+                far outside 0 .. 1 without one.
         """
         check_channels(image, self.channels)
         square = fit_square(to_resizable(image, self.value_range), self.resize, self.size)

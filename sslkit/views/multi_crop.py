@@ -26,37 +26,37 @@ class MultiCrop(ViewMaker):
     Each view: crop, flip, colour jitter, grayscale, blur, solarize, normalize. A view of an image is the same, bit for
     bit on the CPU, in every batch, order, worker and process.
 
-    Operations on colours (saturation, hue, grayscale) work on RGB. Left at None they take the value named below where
-    ``channels`` is 3 and are dropped elsewhere, by name, in ``dropped``; a number above 0 is refused elsewhere.
+    Saturation, hue and grayscale are defined for RGB only. Left at None they take the value given below if ``channels``
+    is 3; otherwise they are left out and named in ``dropped``, and a number above 0 is an error.
 
     Args:
         global_size: side of the global views, in pixels.
         global_scale: least and greatest share of the image that a global view covers.
         num_global_views: at least 1.
-        num_local_views: 0 for global views alone.
+        num_local_views: 0 for global views only.
         local_size: side of the local views, in pixels.
         local_scale: least and greatest share of the image that a local view covers.
         crop_on: ``workers`` crops the original picture in the loader's workers (the papers' geometry); ``device``
             crops a canvas of one size on the device of the batch, both with antialiasing.
-        canvas_size: side of the canvas, in pixels, for ``device`` alone; a worker resizes the shorter side of other
-            pictures to it and cuts out the center.
-        interpolation: what resizes crops: bicubic (DINO, BYOL) or bilinear (the published code of MoCo and SwAV).
+        canvas_size: side of the canvas, in pixels, with ``device`` only; a worker resizes the shorter side of each
+            picture to it and crops the center.
+        interpolation: of the resizing of crops: bicubic (DINO, BYOL) or bilinear (the published code of MoCo and SwAV).
         flip: probability of a mirrored view.
-        brightness: b of a factor in 1 - b .. 1 + b.
+        brightness: b of a factor uniform in max(0, 1 - b) .. 1 + b; 0 leaves the operation out.
         contrast: as brightness.
         saturation: as brightness; None: 0.2.
-        hue: h of a rotation by -h .. h turns, at most 0.5; None: 0.1.
-        jitter_probability: of the four above together, in an order drawn for each view of each image.
+        hue: h of a rotation uniform in -h .. h turns, at most 0.5; None: 0.1.
+        jitter_probability: of applying the four above together, in an order drawn for each view of each image.
         grayscale: probability; None: 0.2.
         global_blur: a probability for each global view.
         global_solarize: a probability for each global view.
         local_blur: probability.
         local_solarize: probability.
         blur_sigma: least and greatest standard deviation of the blur, in pixels.
-        channels: of the images.
-        mean: one a channel, of values in [0, 1].
-        std: one a channel, of values in [0, 1].
-        value_range: the values that are black and white. None: 0 .. 255 for uint8, 0 .. 65535 for uint16, 0 .. 1 for
+        channels: number of channels of the images.
+        mean: mean of each channel, of values in [0, 1].
+        std: standard deviation of each channel, of values in [0, 1].
+        value_range: the values of black and of white. None: 0 .. 255 for uint8, 0 .. 65535 for uint16, 0 .. 1 for
             floating images.
 
     Attributes:
@@ -100,15 +100,16 @@ class MultiCrop(ViewMaker):
         if interpolation not in KERNELS:
             raise UnknownName("interpolation", interpolation, KERNELS, "interpolation")
         jitter = ColorJitter(channels, brightness, contrast, saturation, hue, jitter_probability, grayscale)
-        look = Appearance(jitter, global_blur, blur_sigma, global_solarize)
+        appearance = Appearance(jitter, global_blur, blur_sigma, global_solarize)
         ids = tuple(range(num_global_views + num_local_views))
         resolutions = [
-            Resolution("global", ids[:num_global_views], global_size, global_scale, flip, look, interpolation)
+            Resolution("global", ids[:num_global_views], global_size, global_scale, flip, appearance, interpolation)
         ]
         if num_local_views:
-            look = Appearance(jitter, [local_blur] * num_local_views, blur_sigma, [local_solarize] * num_local_views)
+            blurs, solarizes = [local_blur] * num_local_views, [local_solarize] * num_local_views
+            appearance = Appearance(jitter, blurs, blur_sigma, solarizes)
             resolutions.append(
-                Resolution("local", ids[num_global_views:], local_size, local_scale, flip, look, interpolation)
+                Resolution("local", ids[num_global_views:], local_size, local_scale, flip, appearance, interpolation)
             )
         self.resolutions = tuple(resolutions)
         self.num_globals = num_global_views
@@ -128,7 +129,8 @@ class MultiCrop(ViewMaker):
         uint8 stays uint8; every other dtype becomes floating in [0, 1].
 
         Raises:
-            DataError: the image does not have the channels that this view maker was built for.
+            DataError: the image has another number of channels, a dtype without a value range, or floating values
+                far outside 0 .. 1 without one.
         """
         check_channels(sample.image, self.channels)
         picture = to_resizable(sample.image, self.value_range)
@@ -151,7 +153,7 @@ class MultiCrop(ViewMaker):
         sides = prepared[0].shape[-2:] if self.crop_on == "device" else None
         on_cpu = device.type == "cpu"
         plans = carry([each.plan(draws[:, each.view_ids], sides, on_cpu) for each in self.resolutions], device)
-        # Under autocast the matrix products that crop would lose all but 8 bits of each pixel.
+        # Under autocast the matrix products of the crops would keep only 8 bits of each pixel.
         with torch.autocast(device.type, enabled=False):
             finished = zip(self.resolutions, self._crop(prepared, plans), plans)
             groups = [each.finish(images, plan, self.normalize, self.value_range) for each, images, plan in finished]

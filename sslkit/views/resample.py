@@ -1,6 +1,6 @@
 """Antialiased crops of one picture in a worker, and of a batch of canvases on the device.
 
-kornia's RandomResizedCrop has no antialiasing, so neither goes through it.
+kornia's RandomResizedCrop is not used: it has no antialiasing.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional
 Interpolation = Literal["bicubic", "bilinear"]
 
 MATMUL_SIDE = 64
-"""On the CPU, matrix products beat torchvision's loop up to canvases of about this side; above it they lose 5-8x."""
+"""Side in pixels up to which matrix products are faster on the CPU than torchvision's loop; above, 5-8x slower."""
 
 
 def crop_picture(
@@ -27,7 +27,7 @@ def crop_picture(
         box: top, left, height, width, in pixels.
         flip: whether to mirror left and right.
         size: side of the result in pixels.
-        interpolation: what resizes.
+        interpolation: of the resizing.
     """
     top, left, height, width = box
     mode = InterpolationMode(interpolation)
@@ -38,7 +38,7 @@ def crop_picture(
 
 
 def fit_square(picture: Tensor, resize: int, size: int) -> Tensor:
-    """Return (C, size, size): the shorter side resized to ``resize``, bicubic and antialiased, and the center cut out.
+    """Return (C, size, size): the shorter side resized to ``resize``, bicubic and antialiased, and the center cropped.
 
     A picture whose shorter side has this length already is not resampled.
     """
@@ -54,14 +54,14 @@ def crop_canvases(
     size: int,
     interpolation: Interpolation = "bicubic",
 ) -> Tensor:
-    """Return (V, B, C, size, size): what `crop_picture` gives for each view of each canvas, in one batch.
+    """Return (V, B, C, size, size): the result of `crop_picture` for each view of each canvas, in one batch.
 
     Args:
         canvases: (B, C, H, W), floating in [0, 1].
         boxes: (B, V, 4) top, left, height, width, int64, on the device of the canvases.
         flips: (B, V) whether to mirror, bool, on the same device.
         size: side of the result in pixels.
-        interpolation: what resizes.
+        interpolation: of the resizing.
     """
     if canvases.device.type == "cpu" and max(canvases.shape[-2:]) > MATMUL_SIDE:
         places = [zip(canvases, boxes[:, v].tolist(), flips[:, v].tolist()) for v in range(boxes.shape[1])]
@@ -70,11 +70,12 @@ def crop_canvases(
 
 
 def _crop_by_matmul(canvases: Tensor, boxes: Tensor, flips: Tensor, size: int, interpolation: Interpolation) -> Tensor:
-    """Resample rows, then columns, with one weight matrix an axis, view and image."""
+    """Resample rows, then columns, with one weight matrix for each axis, view and image."""
     num_images, channels, height, width = canvases.shape
     box = boxes.to(canvases.dtype)
     rows = resample_weights(box[..., 0], box[..., 2], height, size, interpolation)
     columns = resample_weights(box[..., 1], box[..., 3], width, size, interpolation)
+    # Reversed weights mirror the crop without another pass over its pixels.
     columns = torch.where(flips[..., None, None], columns.flip(-2), columns)
     # (B, V * size, H) @ (B, H, C * W): the views share one pass over the canvas, which is never repeated.
     crops = rows.flatten(1, 2) @ canvases.transpose(1, 2).flatten(2)
@@ -86,17 +87,17 @@ def _crop_by_matmul(canvases: Tensor, boxes: Tensor, flips: Tensor, size: int, i
 def resample_weights(
     start: Tensor, length: Tensor, side: int, size: int, interpolation: Interpolation = "bicubic"
 ) -> Tensor:
-    """Return (..., size, side): row i holds what each of ``side`` pixels gives to pixel i of the crop.
+    """Return (..., size, side): row i holds the weight of each of ``side`` pixels in pixel i of the crop.
 
     The Keys cubic with a = -0.5, or the triangle for bilinear, widened by length / size where that is above 1, cut off
     at the crop's border and normalised: torchvision's and PIL's antialiased interpolation.
 
     Args:
-        start: (...) the crop's first pixel.
-        length: (...) the crop's pixels.
-        side: pixels of the canvas along this axis.
-        size: pixels of the result.
-        interpolation: whose kernel.
+        start: (...) the crop's first pixel, floating.
+        length: (...) the crop's length in pixels, floating.
+        side: length of the canvas along this axis, in pixels.
+        size: length of the result, in pixels.
+        interpolation: the kernel.
     """
     pixels = torch.arange(side, dtype=start.dtype, device=start.device) + 0.5
     step = (length / size)[..., None, None]
@@ -109,7 +110,7 @@ def resample_weights(
 
 
 def _cubic(x: Tensor) -> Tensor:
-    """Evaluate the Keys cubic at x >= 0; both pieces vanish beyond their ends, so no branch is needed."""
+    """Evaluate the Keys cubic at x >= 0. Both pieces are 0 at x = 1, the outer also at 2: clamping saves a branch."""
     near, far = x.clamp(max=1), x.clamp_(1, 2)
     near = near.square() * (1.5 * near - 2.5) + 1
     return near.add_(((2.5 - 0.5 * far) * far - 4) * far + 2)

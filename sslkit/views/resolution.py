@@ -18,25 +18,25 @@ from sslkit.views.pixels import Normalize, ValueRange, to_unit
 from sslkit.views.resample import Interpolation, crop_canvases, crop_picture
 
 CACHED_VALUES = 1 << 18
-"""Values worked on at a time on the CPU: all operations on a few images before the next few, which stay in the cache
-and whose temporaries the allocator reuses; whole batches cost up to 5 times as much in page faults."""
+"""Values in one chunk of images on the CPU. All operations run on a chunk before the next one, so that it stays in the
+cache and the allocator reuses its temporaries; page faults make whole batches up to 5 times as slow."""
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """How the views of one size are cropped and what they look like.
+    """Crop and appearance of the views of one size.
 
     Args:
-        name: ``global`` or ``local``, as it begins the names of a view maker's arguments.
-        view_ids: the views.
-        size: their side in pixels.
+        name: ``global`` or ``local``, the prefix of the view maker's arguments, for error messages.
+        view_ids: ids of the views.
+        size: side of the views in pixels.
         scale: least and greatest share of the picture that a crop covers.
         flip: probability of a mirrored view.
-        appearance: the colours; its probabilities are in the order of ``view_ids``.
-        interpolation: what resizes crops.
+        appearance: the operations after the crop; its probabilities are in the order of ``view_ids``.
+        interpolation: of the resizing of crops.
 
     Raises:
-        RecipeError: an argument is out of its range, or there is not one probability a view.
+        RecipeError: an argument is out of its range, or there is not one probability for each view.
     """
 
     name: str
@@ -67,17 +67,18 @@ class Resolution:
         return torch.stack([crop_picture(picture, *one, self.size, self.interpolation) for one in places])
 
     def plan(self, draws: NDArray[np.float64], sides: Sequence[int] | None, on_cpu: bool) -> "ViewPlan":
-        """Return the crops and changes of a batch for uniform draws; its tensors are on the CPU.
+        """Return the crops and changes of a batch, as tensors on the CPU.
 
         Args:
             draws: (B, V, S) uniforms.
-            sides: height and width of the canvases that are still to be cropped; None where the crops are there.
-            on_cpu: whether the batch is on the CPU too.
+            sides: height and width of the canvases, in pixels; None where the workers have cropped.
+            on_cpu: whether the images are on the CPU too.
         """
         boxes = flips = None
         if sides is not None:
             boxes, flips = (torch.from_numpy(array) for array in self._place(draws, sides))
         changes = self.appearance.draw(draws)
+        # Off the CPU the batch is one chunk, whose selections are made here so that all tensors move in one transfer.
         return ViewPlan(boxes, flips, changes, None if on_cpu else select(changes, 0, draws.shape[0] * draws.shape[1]))
 
     def crop_canvases(self, canvases: Tensor, plan: "ViewPlan") -> Tensor:
@@ -85,7 +86,7 @@ class Resolution:
 
         Args:
             canvases: (B, C, H, W), floating in [0, 1].
-            plan: of canvases of these sides, on their device.
+            plan: the plan for canvases of these sides, on their device.
         """
         assert plan.boxes is not None
         assert plan.flips is not None
@@ -94,22 +95,23 @@ class Resolution:
     def finish(
         self, crops: Tensor, plan: "ViewPlan", normalize: Normalize, value_range: ValueRange | None
     ) -> ViewGroup:
-        """Return the crops with their appearance, normalised.
+        """Apply the appearance to crops and normalise them; the crops themselves stay as they are.
 
         Args:
             crops: (V, B, C, size, size), integers or floating in [0, 1].
-            plan: of this batch, on the device of the crops.
+            plan: the plan for this batch, on the device of the crops.
             normalize: the last operation.
-            value_range: of integer crops.
+            value_range: the values of black and of white in integer crops; None for those of the dtype.
         """
         flat = crops.flatten(0, 1)
         images = torch.empty(flat.shape, dtype=torch.promote_types(flat.dtype, torch.float32), device=flat.device)
         step = max(1, CACHED_VALUES // flat[0].numel()) if flat.device.type == "cpu" else len(flat)
         for start in range(0, len(flat), step):
-            part = flat[start : start + step]
-            selections = select(plan.changes, start, start + len(part)) if plan.selections is None else plan.selections
-            part = part.to(images.dtype, copy=True) if part.is_floating_point() else to_unit(part, value_range)
-            normalize(apply_(part, selections), out=images[start : start + step])
+            chunk = flat[start : start + step]
+            selections = select(plan.changes, start, start + len(chunk)) if plan.selections is None else plan.selections
+            # A copy in either case, since the operations work in place.
+            chunk = chunk.to(images.dtype, copy=True) if chunk.is_floating_point() else to_unit(chunk, value_range)
+            normalize(apply_(chunk, selections), out=images[start : start + step])
         return ViewGroup(images.unflatten(0, crops.shape[:2]), self.view_ids)
 
     def _place(self, draws: NDArray[np.float64], sides: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -121,10 +123,10 @@ class ViewPlan(NamedTuple):
     """The crops and changes of a batch at one resolution.
 
     Args:
-        boxes: (B, V, 4) of the crops, int64; None where the crops are there.
-        flips: (B, V), bool, likewise.
+        boxes: (B, V, 4) top, left, height, width, int64; None where the workers have cropped.
+        flips: (B, V) whether to mirror, bool; None where the workers have cropped.
         changes: of the V * B crops, on the host.
-        selections: the same for the whole batch; None on the CPU, which takes a few images at a time.
+        selections: the changes as selections from the whole batch; None on the CPU, which selects chunk by chunk.
     """
 
     boxes: Tensor | None

@@ -1,4 +1,4 @@
-"""Copy what is drawn on the host for a batch to its device, in one transfer."""
+"""Copy the tensors drawn on the host for a batch to its device in one transfer."""
 
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -11,15 +11,16 @@ Tree = TypeVar("Tree")
 
 
 def carry(tree: Tree, device: torch.device) -> Tree:
-    """Return a tree of tensors of the CPU on a device: all of them in one copy, which the host does not wait for.
+    """Copy a tree of CPU tensors to a device, all of them in one transfer that the host does not wait for.
 
     Many small copies would each wait for the stream, because their memory is not pinned, and no step could overlap
     with the views of the next batch.
 
     Args:
-        tree: nested lists, tuples and named tuples; what is no tensor in them stays as it is. Integers are below 2^53,
-            or 2^24 for a device without float64.
-        device: of the batch; on the CPU the same tree is returned. Dtypes stay, but for float64 on such a device.
+        tree: nested lists, tuples and named tuples; leaves that are not tensors stay as they are. Integers must be
+            below 2^53, or 2^24 for a device without float64 (MPS), to be exact.
+        device: the device of the batch; for the CPU the same tree is returned. Dtypes are kept, except that float64
+            becomes float32 on a device without it.
     """
     if device.type == "cpu":
         return tree
@@ -28,19 +29,19 @@ def carry(tree: Tree, device: torch.device) -> Tree:
     if not tensors:
         return tree
     packed = pack(tensors, torch.float32 if device.type == "mps" else torch.float64)
-    # Only a copy from pinned memory runs beside the host.
+    # Only a copy from pinned memory is asynchronous.
     packed = packed.pin_memory() if device.type == "cuda" else packed
     moved = unpack(packed.to(device, non_blocking=True), tensors)
     return tree_unflatten([next(moved) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
 
 
 def pack(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """Return all numbers of tensors in one row, (N,)."""
+    """Return the values of all tensors, flattened and concatenated, (N,) of one dtype."""
     return torch.cat([tensor.reshape(-1).to(dtype) for tensor in tensors])
 
 
 def unpack(packed: Tensor, like: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield what was packed in the shapes and dtypes that it had; what is wider than the row stays as the row."""
+    """Yield packed tensors in the shapes and dtypes of ``like``; floating dtypes wider than the row take the row's."""
     for piece, tensor in zip(packed.split([tensor.numel() for tensor in like]), like):
         narrow = tensor.is_floating_point() and tensor.element_size() > packed.element_size()
         yield piece.view(tensor.shape).to(packed.dtype if narrow else tensor.dtype)
