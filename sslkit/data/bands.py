@@ -13,20 +13,31 @@ NUMPY_START = b"\x93NUMPY"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277
+"""Numbers of TIFF tags."""
+
 LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, ITU-R BT.601."""
 
 
 def read_npy(data: bytes, channels: int) -> Tensor:
     """Return the array of a .npy file as (C, H, W).
 
-    Two axes are (H, W). Of three axes the last holds the bands if it is ``channels`` long, else the first if it
-    is, else whichever is shorter.
+    Two axes are (H, W). Of three axes the last holds the bands if it has length ``channels``, else the first if it has,
+    else the shorter of the two.
+
+    Raises:
+        ValueError: the array is no image, as for `as_bands`, or holds Python objects.
     """
+    # Without pickles: a file of images must not be able to run code.
     return as_bands(np.load(io.BytesIO(data), allow_pickle=False), channels)
 
 
 def read_tiff(data: bytes, channels: int) -> Tensor:
-    """Return every band, or every page, of a TIFF file as (C, H, W), by the rule of `read_npy`."""
+    """Return every band, or every page, of a TIFF file as (C, H, W), with the axes of `read_npy`.
+
+    Raises:
+        ValueError: the package ``tifffile`` is not installed, or the array is no image, as for `as_bands`.
+    """
     try:
         import tifffile
     except ImportError:
@@ -37,7 +48,7 @@ def read_tiff(data: bytes, channels: int) -> Tensor:
 
 
 def is_beyond_pillow(picture: Image.Image) -> bool:
-    """Tell whether Pillow would drop pages, bands or bits of this TIFF file."""
+    """Return whether Pillow would drop pages, bands or bits of this TIFF file."""
     tags: Any = getattr(picture, "tag_v2", {})
     samples = tags.get(SAMPLES_PER_PIXEL, 1)
     bits = max(np.atleast_1d(tags.get(BITS_PER_SAMPLE, 1)))
@@ -45,7 +56,11 @@ def is_beyond_pillow(picture: Image.Image) -> bool:
 
 
 def as_bands(array: npt.NDArray[Any], channels: int) -> Tensor:
-    """Return an array of pixels as (C, H, W) in uint8, uint16 or float32."""
+    """Return an array of pixels as (C, H, W) in uint8, uint16 or float32.
+
+    Raises:
+        ValueError: the array has another number of axes or an empty one, or values that none of these dtypes holds.
+    """
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or 0 in array.shape:
@@ -53,14 +68,18 @@ def as_bands(array: npt.NDArray[Any], channels: int) -> Tensor:
     first, _, last = array.shape
     if last == channels or (first != channels and last < first):
         array = array.transpose(2, 0, 1)
-    # A copy: arrays of Pillow and tifffile may be read-only or have negative strides.
+    # A copy: arrays of Pillow and tifffile may be read-only, which torch warns of, or have negative strides, which it
+    # refuses.
     return torch.from_numpy(np.array(_plain(array), order="C"))
 
 
 def fit_channels(image: Tensor, channels: int) -> Tensor:
-    """Return the image with ``channels`` bands, where that loses none.
+    """Return an image (C, H, W) with ``channels`` bands, none of them dropped.
 
-    One band is repeated to three, three become one by ITU-R 601 luma; anything else must match.
+    One band is repeated to three, three become one by ITU-R BT.601 luma; any other number must match.
+
+    Raises:
+        ValueError: the number of bands does not match.
     """
     bands = image.shape[0]
     if bands == channels:
@@ -75,7 +94,7 @@ def fit_channels(image: Tensor, channels: int) -> Tensor:
 
 
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return pixels in a dtype that a sample may have."""
+    """Return pixels as uint8, uint16 or float32: booleans as 0 and 255, whole numbers unscaled, floats as float32."""
     if array.dtype == bool:
         return array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind == "f":

@@ -7,12 +7,13 @@ from sslkit.errors import DataError, did_you_mean
 
 
 def labels_as_in_training(train: ImageSource, test: ImageSource) -> Tensor | None:
-    """Return the labels of the test images by the numbers that the training images give the same classes.
+    """Return the labels of the test images (N,), int64, in the class numbers of the training images.
 
-    Two folders number their classes each by itself. Where either has no class names, the numbers are taken as they are.
+    Each source numbers its own classes, so equal numbers may be different classes; classes are matched by name. Where
+    either source has no class names, the labels are returned as they are. Negative labels stay.
 
     Raises:
-        DataError: test images are of a class that the training images do not name.
+        DataError: a test image has a class that the training images do not have.
     """
     if test.labels is None or test.class_names is None or train.labels is None or train.class_names is None:
         return test.labels

@@ -1,7 +1,7 @@
 """Decode image files of every common format, without losing bands or overlooking damage.
 
-Pillow decodes. torchvision's decoders are a little faster, but a single wrong byte in a PNG can end the process with a
-segmentation fault, and they are deprecated.
+Pillow is the decoder. torchvision's decoders are a little faster, but a single wrong byte in a PNG can end the process
+with a segmentation fault, and they are deprecated.
 """
 
 import io
@@ -20,23 +20,25 @@ from sslkit.errors import UnreadableImage
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG"
 COLOUR_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
 PNG_DEPTH, PNG_KIND, PNG_GREY = 24, 25, 0
+"""Offsets of the bit depth and the colour type in a PNG file, and the colour type of grey images."""
+
 READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
 
 def decode(data: bytes, name: str, channels: int = 3) -> Tensor:
     """Return an image file as (channels, H, W) in its own dtype: uint8, uint16 (16-bit files) or float32.
 
-    Colour and grey become one another; alpha is dropped, as Pillow's ``convert("RGB")`` does; EXIF rotation is
-    applied; of an animation the first picture counts. Any other number of channels must be what the file holds:
-    .npy arrays (see `sslkit.data.bands.read_npy`) and, with the package ``tifffile``, TIFF of many bands or pages.
+    Colour is converted to grey and grey to colour; alpha is dropped, as Pillow's ``convert("RGB")`` does; EXIF rotation
+    is applied; of an animation the first frame is read. Any other number of channels must be that of the file: .npy
+    arrays (see `sslkit.data.bands.read_npy`) and, with the package ``tifffile``, TIFF of many bands or pages.
 
     Args:
         data: the whole file.
-        name: what to call it if it cannot be read.
-        channels: bands that must come out.
+        name: name of the file for error messages.
+        channels: number of channels to return.
 
     Raises:
-        UnreadableImage: empty, truncated or damaged, no image, or with bands that would be dropped.
+        UnreadableImage: the file is empty, truncated, damaged or no image, or has bands that would be dropped.
     """
     try:
         return fit_channels(_read(data, channels), channels)
@@ -47,13 +49,18 @@ def decode(data: bytes, name: str, channels: int = 3) -> Tensor:
 def decode_mask(data: bytes, name: str) -> Tensor:
     """Return a mask file as (H, W): palette indices or grey values as they are stored.
 
+    Args:
+        data: the whole file.
+        name: name of the file for error messages.
+
     Raises:
-        UnreadableImage: damaged, or a picture with more than one band.
+        UnreadableImage: the file is damaged, or its bands differ.
     """
     try:
         bands = _stored(data)
     except Exception as error:  # as above
         raise _unreadable(name, error) from error
+    # A grey mask saved as RGB has three equal bands.
     if not (bands[:3] == bands[:1]).all():
         raise UnreadableImage(name, "a mask has one band, this is a picture in colour")
     return bands[0]
@@ -79,7 +86,7 @@ def _read(data: bytes, channels: int) -> Tensor:
     if data.startswith(NUMPY_START):
         return read_npy(data, channels)
     if data.startswith(JPEG_START):
-        # A broken download is often padded with zeros, which decode as grey; without them it is a truncated file.
+        # A broken download is often padded with zeros, which decode as grey; without them Pillow reports truncation.
         data = data.rstrip(b"\0")
     try:
         picture = Image.open(io.BytesIO(data))
@@ -91,7 +98,7 @@ def _read(data: bytes, channels: int) -> Tensor:
         if picture.format == "TIFF" and is_beyond_pillow(picture):
             return read_tiff(data, channels)
         if picture.format == "PNG" and data[PNG_DEPTH] > 8 and data[PNG_KIND] != PNG_GREY:
-            picture.verify()
+            picture.verify()  # checks the checksums
             return _deep_png(data, channels)
         return _pixels(picture, channels)
 
@@ -99,7 +106,7 @@ def _read(data: bytes, channels: int) -> Tensor:
 def _pixels(picture: Image.Image, channels: int) -> Tensor:
     _turn_upright(picture)
     if picture.mode == "P" and "transparency" in picture.info:
-        picture = picture.convert("RGBA")  # straight to RGB, Pillow warns
+        picture = picture.convert("RGBA")  # Pillow warns where this is converted to RGB directly
     if picture.mode in COLOUR_MODES and channels in (1, 3):
         mode = "RGB" if channels == 3 else "L"
         picture = picture if picture.mode == mode else picture.convert(mode)
@@ -108,19 +115,19 @@ def _pixels(picture: Image.Image, channels: int) -> Tensor:
 
 def _turn_upright(picture: Image.Image) -> None:
     picture.load()
-    # With the pixels read, an error can only mean damaged metadata, which should not cost the picture.
+    # The pixels have been read, so an error can only come from damaged metadata: the image is usable without rotation.
     with suppress(SyntaxError, struct.error, ValueError, TypeError, LookupError):
         ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _deep_png(data: bytes, channels: int) -> Tensor:
-    """Decode a PNG of 16-bit colours, of which Pillow drops eight bits.
+    """Decode a PNG of 16-bit colours by torchvision, since Pillow keeps 8 bits of them.
 
-    Only for files whose checksums are right: this decoder ends the process on some damaged ones.
+    Only for files whose checksums have been verified: this decoder ends the process on some damaged ones.
     """
     if not hasattr(torch.ops.image, "decode_image"):
         raise ValueError("16-bit colours in PNG need a torchvision that still decodes images; use TIFF or .npy")
     mode = READ_MODES.get(channels, ImageReadMode.UNCHANGED)
-    # The operator, not the function around it, which warns at every call that torchvision will drop it one day.
+    # The operator rather than torchvision's function around it, which warns at every call that it is deprecated.
     image: Tensor = torch.ops.image.decode_image(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode.value, True)
     return image

@@ -19,35 +19,37 @@ from sslkit.errors import DataError, UnreadableImage
 from sslkit.types import Sample
 
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
+"""Pattern of the name of a data set on the Hub, owner/name."""
 
 SMALL = 2**30
-"""Bytes of decoded images that a process keeps in memory by default."""
+"""Bytes of decoded images below which a source is kept in memory by default, in each process."""
 
 
 class HuggingFaceImages(ImageSource):
     """A folder of images, a table of images, or a data set of the Hugging Face Hub.
 
     Args:
-        path: a folder of images (at any depth, with class folders or without, with split folders or without); a
-            parquet, arrow or tar file, or a folder of them; a folder with a metadata.csv or metadata.jsonl; a data
-            set saved by ``save_to_disk``; a name on the Hub ("owner/name").
-        split: which part; a folder or file without parts is all ``train``.
-        image_column: of a table; None takes the first column of images.
-        label_column: of a table; None takes the class labels, or a column called "label". Folders take the names of
-            class folders where every image lies in exactly one.
-        mask_column: of a table: object masks, read as they are stored.
-        channels: bands of every image; 1 and 3 are made of each other, other numbers must match the files.
-        in_memory: keep decoded images after the first read, in each process; None keeps them when all are below 1 GB.
-        max_images: take this many, chosen once and for all by the position in the index.
-        config: which configuration, of a data set that has several.
-        revision: which version, of a data set on the Hub.
+        path: a folder of images (at any depth, with or without class folders and split folders); a parquet, arrow or
+            tar file, or a folder of them; a folder with a metadata.csv or metadata.jsonl; a data set saved by
+            ``save_to_disk``; a name on the Hub ("owner/name").
+        split: name of the split; a folder or file without splits is all ``train``.
+        image_column: column of images in a table; None is the first one.
+        label_column: column of labels in a table; None is the first of class labels, or a column called "label". In a
+            folder labels are the class folders, where every image lies in exactly one.
+        mask_column: column of object masks in a table, read as they are stored; None for no masks.
+        channels: number of channels of every image; 1 and 3 are converted to each other, others must match the files.
+        in_memory: whether to keep decoded images after the first read, in each process; None keeps them if all of them
+            take less than 1 GiB.
+        max_images: number of images to use, a random subset that is the same in every run; None uses all.
+        config: name of the configuration, for a data set that has several.
+        revision: version of a data set on the Hub.
 
     Attributes:
-        keys: of files, the 64-bit hash of the name relative to ``path``; of tables, of split and row. Neither changes
-            when the data move.
+        keys: (N,) int64; for files the hash of the name relative to ``path``, for tables that of split and row. They do
+            not change when the data are moved.
 
     Raises:
-        DataError: nothing there, no image, no such split or column, or the Hub cannot be reached.
+        DataError: there are no such data, image, split or column, or the Hub cannot be reached.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class HuggingFaceImages(ImageSource):
         self.channels = channels
         self.index: FolderIndex | TableIndex
         where = _locate(path)
-        # Walked once: for a million files this takes longer than everything else here.
+        # Walked only once: for a million files this takes longer than all the rest of the constructor.
         files = [] if where is None or where.is_file() else list(walk(where))
         images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
         if where and where.is_dir() and not any(file.endswith(TABLE_SUFFIXES) for file in files):
@@ -84,10 +86,11 @@ class HuggingFaceImages(ImageSource):
         self.in_memory = self._is_small() if in_memory is None else in_memory
 
     def read(self, index: int) -> Sample:
-        """Decode image ``index``; do not change the tensors, they may be kept.
+        """Decode image ``index``; do not change the tensors, which may be kept in memory.
 
         Raises:
-            UnreadableImage: it is damaged, empty, or has bands that the decoder would drop.
+            UnreadableImage: it is damaged, empty, or has bands that the decoder would drop, or its mask has other
+                sides.
         """
         image, mask = self._kept.get(index) or self._decode(index)
         if self.in_memory:
@@ -96,7 +99,7 @@ class HuggingFaceImages(ImageSource):
         return Sample(image, int(self.keys[index]), label, mask)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker reads its own share; what this process keeps may be a gigabyte.
+        # A worker reads other images, and those that this process keeps may be a gigabyte to copy.
         return self.__dict__ | {"_kept": {}}
 
     def name_of(self, index: int) -> str:
@@ -107,9 +110,9 @@ class HuggingFaceImages(ImageSource):
             return error.name
 
     def fingerprint(self) -> str:
-        """Return what identifies these images: keys, labels, classes, channels and the bytes of 64 of the files.
+        """Return a hash of the keys, labels, class names, channels and columns, and of the bytes of 64 of the files.
 
-        Where they lie does not matter.
+        It does not depend on where the images are stored.
         """
         columns = [getattr(self.index, f"{kind}_column", None) for kind in ("image", "label", "mask")]
         classes = None if self.class_names is None else "\n".join(self.class_names)
@@ -117,6 +120,7 @@ class HuggingFaceImages(ImageSource):
         return fingerprint([self.keys, self.labels, classes, str(self.channels), *columns, *files])
 
     def _is_small(self) -> bool:
+        # Estimated from a few images: the size of the files does not give that of the decoded ones.
         sizes = []
         for index in self._probes(16):
             try:
@@ -126,7 +130,7 @@ class HuggingFaceImages(ImageSource):
         return bool(sizes) and sum(sizes) / len(sizes) * len(self) < SMALL
 
     def _probes(self, num_probes: int) -> list[int]:
-        """Return indices that stand for all where looking at each would take too long."""
+        """Return at most ``num_probes`` evenly spaced indices, for checks that would take too long on every image."""
         return sorted({i * len(self) // num_probes for i in range(num_probes)})
 
     def _decode(self, index: int) -> tuple[Tensor, Tensor | None]:
@@ -173,9 +177,10 @@ def _locate(path: str) -> Path | None:
 
 
 def _subset(num_images: int, max_images: int | None) -> Tensor:
-    """Return the rows to use, ascending."""
+    """Return the rows to use, (min(num_images, max_images),) int64, ascending."""
     if max_images is not None and max_images < 1:
         raise DataError(f"max_images must be at least 1, not {max_images}")
     if max_images is None or max_images >= num_images:
         return torch.arange(num_images)
+    # Not every n-th row: where classes follow each other periodically, that would miss some of them.
     return torch.from_numpy(np.sort(permuted(np.arange(max_images), num_images, seed=0, epoch=0)))

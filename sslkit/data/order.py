@@ -9,24 +9,28 @@ NUM_ROUNDS = 8
 """Four rounds make a Feistel network pseudo-random; tiny data sets, with halves of a few bits, need more."""
 
 MIN_HALF_BITS = 3
-"""Networks on fewer words favour some permutations."""
+"""With smaller halves some permutations are more frequent than others."""
 
 LARGEST = 2**62
+"""Largest number of images."""
 
 
 def permuted(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Return the images that stand at these positions of an epoch.
+    """Return the indices of the images at these positions of an epoch.
 
-    ``permuted(range(n), n, seed, epoch)`` is a permutation of 0 .. n - 1, another one for each seed and epoch;
-    no array of that length is made unless asked for. So a run resumes at any position, and any process finds its
-    own share. A Feistel network on the next power of four (Luby & Rackoff, SIAM J. Comput. 1988), walked until it
-    lands below n (Black & Rogaway, CT-RSA 2002): at most four steps on average.
+    ``permuted(range(n), n, seed, epoch)`` is a permutation of 0 .. n - 1, a different one for each seed and epoch, of
+    which any position is computed without the others. So a run resumes at any position, and each process computes its
+    own share. A Feistel network on the next power of four (Luby & Rackoff, SIAM J. Comput. 1988), applied until the
+    result is below n (Black & Rogaway, CT-RSA 2002): at most four times on average where n is at least 16.
 
     Args:
         positions: integers in 0 .. n - 1, of any shape.
-        n: how many images there are, 1 .. 2**62.
+        n: number of images, 1 .. 2**62.
         seed: the run's seed.
         epoch: the pass over the data.
+
+    Returns:
+        int64, of the shape of ``positions``.
 
     Raises:
         ValueError: n or a position is out of range.
@@ -39,14 +43,14 @@ def permuted(positions: npt.ArrayLike, n: int, seed: int, epoch: int) -> npt.NDA
     half_bits = max(MIN_HALF_BITS, ((n - 1).bit_length() + 1) // 2)
     keys = _round_keys(n, seed, epoch)
     images = _feistel(where.ravel().astype(np.uint64), half_bits, keys)
-    # Cycle walking: a permutation of the larger set, followed until it lands below n, is one of the smaller.
+    # Cycle walking: a permutation of a larger set, repeated until the result is below n, is one of 0 .. n - 1.
     while (outside := np.flatnonzero(images >= np.uint64(n))).size:
         images[outside] = _feistel(images[outside], half_bits, keys)
     return images.astype(np.int64).reshape(where.shape)
 
 
 def _feistel(words: Words, half_bits: int, keys: Words) -> Words:
-    """Permute the words of 2 * half_bits bits."""
+    """Permute words of 2 * half_bits bits."""
     bits, mask = np.uint64(half_bits), np.uint64(2**half_bits - 1)
     left, right = words >> bits, words & mask
     for key in keys:

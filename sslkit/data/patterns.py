@@ -1,7 +1,7 @@
 """Draw eight patterns from coordinates, with soft edges.
 
-A pattern takes x and y (N, H, W), in its own periods, and ``periods`` (N, 1, 1) a pixel, and gives (N, H, W) in 0 .. 1:
-how much of each pixel is covered.
+A pattern is a function of the coordinates x and y (N, H, W), in periods of the pattern, and of ``periods`` (N, 1, 1),
+the side of a pixel in periods. It returns the share of each pixel that is covered, (N, H, W) in 0 .. 1.
 """
 
 import math
@@ -30,14 +30,14 @@ def dots(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
 
 
 def bricks(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
-    """Courses of bricks, every other one shifted by half a brick."""
+    """Rows of bricks, every other row shifted by half a brick."""
     row = y.floor()
     along = x / 2 + row / 2
     return _soft(torch.minimum(2 * _to_edge(along), _to_edge(y)) - 0.1, periods)
 
 
 def zigzag(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
-    """Bands that turn sharply to and fro."""
+    """Parallel zigzag bands."""
     return _soft((_to_middle(y + 3 * _to_middle(x / 3)) - 0.25) / 1.41, periods)
 
 
@@ -51,7 +51,7 @@ def blobs(x: Tensor, y: Tensor, periods: Tensor) -> Tensor:
     total = torch.zeros_like(x)
     for k in range(7):
         angle, frequency = 2.4 * k, 0.6 + 0.08 * (3 * k % 7)
-        # Phases that hang on the period: pictures of the same spots at another scale would be one picture.
+        # Phases depend on the period: otherwise all pictures would show the same spots at different scales.
         phase = 97 * (k + 1) ** 2 * periods
         along = x * math.cos(angle) + y * math.sin(angle)
         total += torch.cos(2 * math.pi * (frequency * along + phase))
@@ -77,5 +77,5 @@ def _to_middle(x: Tensor) -> Tensor:
 
 
 def _soft(inside: Tensor, periods: Tensor) -> Tensor:
-    """Return the covered share of a pixel whose centre lies this far inside."""
+    """Return the covered share of pixels whose centres are this many periods inside an edge, outside if negative."""
     return (0.5 + inside / periods).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Substitute unreadable images by their neighbours, and stop a run where they are many."""
+"""Substitute unreadable images by their neighbours, and stop a run that has too many of them."""
 
 import logging
 from collections.abc import Iterable
@@ -10,14 +10,15 @@ from sslkit.types import Sample
 logger = logging.getLogger("sslkit.data")
 
 MAX_TRIES = 100
+"""Images read in a row before giving up."""
 
 
 def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[UnreadableImage]]:
-    """Return image ``index``, or the next one that can be read, and what could not be.
+    """Return image ``index``, or the next one that can be read, and the errors of those that could not.
 
     Args:
-        source: where images come from.
-        index: the image wanted; after the last one comes the first.
+        source: the image source.
+        index: of the image; after the last one comes the first.
 
     Raises:
         DataError: none of 100 images in a row, or of all there are, can be read.
@@ -30,7 +31,7 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
             errors.append(error)
     tried = f"{len(errors)} images in a row cannot be read; the first is"
     if len({error.reason for error in errors}) == 1:
-        # One reason for all is no damage: the recipe expects other images, and must hear that first.
+        # The same reason for all is rarely damage: the recipe does not fit the images, so the reason comes first.
         raise DataError(f"{source.name}: {errors[0].reason}. So {tried} {errors[0].name}")
     raise DataError(f"{source.name}: {tried} {errors[0]}")
 
@@ -38,20 +39,23 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
 class UnreadableLog:
     """The unreadable images of a run.
 
-    Each is named once, as a warning of the logger ``sslkit.data``. The run ends when the distinct ones are more than
-    ``limit`` of the images seen; until 1,000 (or all, where there are fewer) were seen, more than ``limit`` of those.
-    So one bad file among the first ten of many ends nothing, and one among fifty does.
+    Each is logged once, as a warning of the logger ``sslkit.data``. The run ends when there are more of them than
+    ``limit`` times the images seen, or times 1,000 (all, if there are fewer) until as many were seen. At the default
+    limit, one bad file among the first ten of 10,000 does not end a run, and one in a data set of fifty does.
 
     Args:
-        num_images: images in the source.
-        limit: the share that is borne, 0 .. 1.
+        num_images: number of images in the source.
+        limit: largest share of unreadable images that is allowed, 0 .. 1.
+
+    Raises:
+        DataError: the limit is out of range.
     """
 
     START = 1000
 
     def __init__(self, num_images: int, limit: float = 0.01) -> None:
         if not 0 <= limit <= 1:
-            raise DataError(f"the share of unreadable images that is borne is 0 .. 1, not {limit}")
+            raise DataError(f"the share of unreadable images that is allowed is 0 .. 1, not {limit}")
         self.num_images = num_images
         self.limit = limit
         self.num_seen = 0
@@ -61,8 +65,8 @@ class UnreadableLog:
         """Count the images of a batch and its unreadable ones.
 
         Args:
-            num_read: images that the batch asked for.
-            errors: those that could not be read.
+            num_read: number of images in the batch.
+            errors: the errors of those that could not be read.
 
         Raises:
             DataError: more than ``limit`` of the images cannot be read.
@@ -74,9 +78,8 @@ class UnreadableLog:
         if len(self.names) > self.limit * base:
             examples = ", ".join(sorted(self.names)[:3])
             raise DataError(
-                f"{len(self.names)} of {self.num_seen} images seen cannot be read, more than {self.limit:.2%} is "
-                f"not borne. Among them: {examples}. Mend or remove them, or raise "
-                "runtime.unreadable_limit."
+                f"{len(self.names)} of {self.num_seen} images seen cannot be read, more than {self.limit:.2%} (the "
+                f"limit). Among them: {examples}. Fix or remove them, or raise runtime.unreadable_limit."
             )
 
     def _add(self, error: UnreadableImage) -> None:

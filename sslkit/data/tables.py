@@ -16,20 +16,21 @@ class TableIndex:
     """The rows of one split of a table.
 
     Args:
-        splits: the table's parts, as the ``datasets`` library gives them.
-        origin: what to call it.
-        split: which part.
-        image_column: the column of images; None finds the first one.
-        label_column: the column of labels; None finds class labels, or a column ``label`` of whole numbers or words.
-        mask_column: the column of masks, if one is wanted.
+        splits: the splits by name, as the ``datasets`` library gives them.
+        origin: name of the table for error messages.
+        split: name of the split, or one of the other names in `sslkit.data.folder.SPLITS`.
+        image_column: the column of images; None is the first one.
+        label_column: the column of labels; None is the first of class labels, or a column ``label`` of whole numbers or
+            words.
+        mask_column: the column of masks; None for no masks.
 
     Attributes:
-        keys: (N,) int64, of the split's name and the row.
-        labels: (N,) int64, or None; a split with labels of -1 (the Hub's sign for none) has none.
-        class_names: or None.
+        keys: (N,) int64, hashes of the split's name and the row.
+        labels: (N,) int64, or None; a split with missing labels or labels of -1 (none, on the Hub) has None.
+        class_names: names of the classes, or None.
 
     Raises:
-        DataError: no such split, or no such column.
+        DataError: there is no such split or column, or the column does not hold images or labels.
     """
 
     def __init__(
@@ -57,14 +58,15 @@ class TableIndex:
         self.table = table.select_columns(columns)
 
     def files(self, row: int) -> list[tuple[bytes, str]]:
-        """Return the content and the name of the row's image and, if wanted, of its mask.
+        """Return pairs, the content and the name of the image of a row and, with a mask column, of its mask.
 
         Raises:
-            UnreadableImage: the row points to a file that cannot be opened.
+            UnreadableImage: the row refers to a file that cannot be opened.
         """
         return [self._file(row, column, cell or {}) for column, cell in self.table[row].items()]
 
     def _file(self, row: int, column: str, cell: Mapping[str, Any]) -> tuple[bytes, str]:
+        # Tables from the Hub hold the bytes; a folder's, or one by Dataset.to_parquet, holds paths.
         path, data = cell.get("path"), cell.get("bytes")
         name = f"{self.origin} {self.split} row {row} {column}" + (f" ({path})" if path else "")
         if data is not None or path is None:
@@ -85,6 +87,7 @@ class TableIndex:
 
         self._check(table, column)
         try:
+            # Bytes alone: the library's decoding is slower, and returns as many channels as each file has.
             return table.cast_column(column, datasets.Image(decode=False))
         except Exception as error:  # the library's casts raise several kinds
             raise DataError(f"{self.origin}: column {column!r} holds no images: {_columns(table)}") from error
@@ -104,13 +107,13 @@ class TableIndex:
         return torch.tensor(values, dtype=torch.int64), getattr(feature, "names", None)
 
     def _numbered(self, splits: Mapping[str, Any]) -> tuple[Tensor | None, list[str] | None]:
-        """Number the words of all splits, so that train and test agree."""
-        parts = {s: _column(t, self.label_column) for s, t in splits.items() if self.label_column in t.features}
-        if None in parts[self.split]:
+        """Number the words of all splits, so that a class has the same number in training and test."""
+        words = {s: _column(t, self.label_column) for s, t in splits.items() if self.label_column in t.features}
+        if None in words[self.split]:
             return None, None
-        names = sorted({name for part in parts.values() for name in part if name is not None})
+        names = sorted({name for column in words.values() for name in column if name is not None})
         number = {name: i for i, name in enumerate(names)}
-        return torch.tensor([number[name] for name in parts[self.split]], dtype=torch.int64), names
+        return torch.tensor([number[name] for name in words[self.split]], dtype=torch.int64), names
 
     def _check(self, table: Any, column: str) -> None:
         if column not in table.features:
@@ -121,12 +124,12 @@ def open_table(path: Path | str, config: str | None = None, revision: str | None
     """Return {split: table} of a table file, a folder of table files, a data set saved to disk, or a name on the Hub.
 
     Args:
-        path: a `Path` that exists, or a name.
-        config: which configuration of the data set.
-        revision: which version of a data set on the Hub.
+        path: a `Path` that exists, or a name on the Hub.
+        config: name of the configuration of the data set.
+        revision: version of a data set on the Hub.
 
     Raises:
-        DataError: it cannot be opened; the message holds the library's reason.
+        DataError: it cannot be opened; the message includes the library's reason.
     """
     import datasets
 
@@ -148,7 +151,7 @@ def open_table(path: Path | str, config: str | None = None, revision: str | None
 
 
 def _open_file(path: Path) -> dict[str, Any]:
-    """Return the file under the name of the split it is called after, and as ``train``, as any single part."""
+    """Return the table under the name of the split in its file name, and as ``train``, as every single table."""
     import datasets
 
     if path.suffix == ".arrow":

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 GRACE = 30
-"""Seconds that a worker keeps running after SIGTERM."""
+"""Seconds that a worker keeps running after SIGTERM, if the training process does not end it before."""
 
 
 def outlive_interruption(worker: int, is_done: Callable[[], bool] = lambda: False) -> None:
-    """Go on when a terminal or a scheduler signals every process: the one that is read for ends its readers itself.
+    """Let a data-loading worker survive SIGINT and SIGTERM, which terminals and schedulers send to every process.
+
+    Otherwise torch reports the death of a worker, perhaps before the training process handles its own signal. The
+    training process ends its workers itself.
 
     Args:
-        worker: its number; torch's loaders call this with it as a worker starts.
-        is_done: whether nobody wants images any more, so that SIGTERM ends the reader.
+        worker: number of the worker; the argument of torch's ``worker_init_fn``.
+        is_done: whether no more images will be read, so that SIGTERM ends the worker at once.
     """
 
     def on_terminate(number: int, frame: Any) -> None:
@@ -23,5 +26,5 @@ def outlive_interruption(worker: int, is_done: Callable[[], bool] = lambda: Fals
         signal.alarm(GRACE)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):
+    if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGTERM, on_terminate)
