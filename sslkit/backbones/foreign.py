@@ -24,12 +24,12 @@ class Weights:
     """The weights of one backbone, by the names in the file.
 
     Args:
-        source: what they are, for people.
-        tensors: by name; a classifier or a head may be among them.
-        beside: what else the file holds, and how many tensors of it.
-        preprocessing: how their images were prepared, if they say so.
-        positions: the rule of `TimmBackbone` by which their position embeddings, if there are any, were resampled for
-            images of other sizes in training; None where nobody knows.
+        source: description of the weights for messages.
+        tensors: the weights by name; those of a classifier or a head may be among them.
+        beside: numbers of the other tensors in the file, by the prefix of their names.
+        preprocessing: preprocessing of the images in training; None if it is not recorded.
+        positions: how position embeddings, if there are any, were resampled for images of other sizes in training,
+            as in `TimmBackbone`; None if that is unknown.
     """
 
     source: str
@@ -44,10 +44,10 @@ class Layout:
     """Where the checkpoints of a program hold a backbone.
 
     Args:
-        name: of the layout, for people.
-        networks: each network, the one that the method is judged by first, and how the names of its weights begin.
-        mark: what a name besides must begin with; empty for nothing.
-        positions: as of `Weights`, as far as a layout can tell.
+        name: name of the layout for messages.
+        networks: the prefix of the weights' names for each network; first the one that the method evaluates.
+        mark: a prefix that some other name must have for the layout to be recognised; empty for none.
+        positions: as in `Weights`; None if it does not follow from the layout.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Layout:
     positions: str | None = None
 
     def networks_in(self, names: Mapping[str, Tensor]) -> list[str]:
-        """Return the networks that these names hold; none if they are of another layout."""
+        """Return the networks that these names are of, in order; none if the layout is another one."""
         if not _any_begins(names, self.mark):
             return []
         return [network for network, prefix in self.networks.items() if _any_begins(names, prefix)]
@@ -67,30 +67,31 @@ LAYOUTS = (
     Layout("MoCo-v3", {"student": "base_encoder.", "teacher": "momentum_encoder."}),
     Layout("MoCo", {"student": "encoder_q.", "teacher": "encoder_k."}),
     Layout("SwAV", {"student": ""}, mark="prototypes."),
-    # DINO publishes its backbones so too.
+    # DINO publishes its backbones in this layout too. The empty prefix fits every file: this layout has to be the last.
     Layout("plain", {"backbone": ""}, positions="dino"),
 )
 """Known layouts; the first that fits is taken. The prefix ``module.`` of torch's wrappers is removed before."""
 
 CONTAINERS = ("state_dict", "model")
-"""Keys under which programs keep all weights, beside epochs and optimizers."""
+"""Keys of the mapping that holds all weights, in files that also hold epochs and optimizers."""
 
 UNTOUCHED = {".pkl": "a pickle", ".pickle": "a pickle", ".npz": "a NumPy archive", ".h5": "an HDF5 file"}
-"""Files of other frameworks by their suffix."""
+"""Formats of other frameworks by suffix; these files are not opened."""
 
 
 def read_checkpoint(path: Path, network: str | None = None) -> Weights:
-    """Read the backbone of a ``.safetensors`` file, or of what ``torch.save`` wrote.
+    """Read the backbone from a ``.safetensors`` file or a file of ``torch.save``.
 
-    Of Python objects only tensors, plain containers and ``argparse.Namespace`` (DINO's own checkpoints) are read.
+    The only Python objects that are unpickled are tensors, plain containers and ``argparse.Namespace``, which DINO's
+    checkpoints hold.
 
     Args:
         path: the file.
-        network: teacher or student; None is the one that the layout's method is judged by.
+        network: teacher or student; None is the one that the layout's method evaluates.
 
     Raises:
         SSLKitError: the file cannot be read safely, or holds no weights.
-        UnknownName: it has no such network.
+        UnknownName: the file has no such network.
     """
     names = dict(_named(_contained(_read(path))))
     if not names:
@@ -119,7 +120,7 @@ def _read(path: Path) -> Any:
         if suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            # torch warns of a pickle that it then refuses.
+            # torch warns of a pickle that it then refuses; the error raised below is enough.
             warnings.simplefilter("ignore", UserWarning)
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -134,7 +135,7 @@ def _read(path: Path) -> Any:
 
 
 def _contained(checkpoint: Any) -> Any:
-    """Return the part that holds the weights, if one is set apart by its name."""
+    """Return the mapping under one of the `CONTAINERS` keys, or the checkpoint itself if there is none."""
     if isinstance(checkpoint, Mapping):
         for key in CONTAINERS:
             if isinstance(checkpoint.get(key), Mapping):
@@ -142,13 +143,13 @@ def _contained(checkpoint: Any) -> Any:
     return checkpoint
 
 
-def _named(value: Any, parts: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of nested mappings with its dotted name."""
+def _named(value: Any, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Yield the dotted name and the tensor of every tensor in nested mappings, without ``module``."""
     if isinstance(value, Tensor):
-        yield ".".join(part for part in parts if part != "module"), value
+        yield ".".join(key for key in keys if key != "module"), value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _named(item, (*parts, *str(key).split(".")))
+            yield from _named(item, (*keys, *str(key).split(".")))
 
 
 def _any_begins(names: Mapping[str, Tensor], prefix: str) -> bool:

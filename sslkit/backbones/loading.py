@@ -33,8 +33,8 @@ class LoadedModel:
 
     Args:
         backbone: the network.
-        preprocessing: how its images are prepared.
-        network: what it is, for the record: "teacher", "student", or where else it comes from.
+        preprocessing: preprocessing of its images.
+        network: "teacher", "student", or the name of another origin, for results.
     """
 
     backbone: Backbone
@@ -45,15 +45,16 @@ class LoadedModel:
 def load_model(spec: str, network: str = "teacher", channels: int = 3) -> LoadedModel:
     """Load a backbone by the MODEL of the command line.
 
-    A run or export says itself how its images are prepared (data.json). timm's and the Hub's models bring mean,
-    std and size; the shorter side is resized to 8/7 of the size, the paper's 256 for 224. The rest is prepared
-    as ImageNet is. Untrained weights are drawn with seed 0.
+    A run or an export records the preprocessing of its images in data.json. For models of timm and the Hub, mean, std
+    and size are those of timm's pretrained_cfg, and the shorter side is resized to 8/7 of the size, the paper's 256 for
+    224. What is not recorded is as for ImageNet. Untrained weights are drawn with seed 0.
 
     Args:
         spec: a run folder, an exported folder, ``timm:NAME``, ``untrained:NAME``, ``hf-hub:OWNER/NAME``,
             ``raw-pixels`` or ``raw-pixels:VARIANT``.
-        network: which network of a run.
-        channels: of the images, where the model does not say.
+        network: teacher or student, of a run.
+        channels: number of channels of the images; used only for ``raw-pixels``, ``timm``, ``untrained`` and
+            ``hf-hub``.
 
     Raises:
         SSLKitError: there is no such model, or it cannot be read.
@@ -63,6 +64,7 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
         variant: Any = name or "plain"
         return _ready(RawPixels(variant, channels), default_preprocessing(channels), f"raw-pixels ({variant})")
     if source == "untrained":
+        # Neither the caller's random state changes, nor do the weights depend on it.
         with torch.random.fork_rng():
             torch.manual_seed(0)
             untrained = TimmBackbone(name, channels)
@@ -80,7 +82,7 @@ def load_backbone(folder: Path) -> Backbone:
     """Load a folder that ``Backbone.save`` or timm's ``save_for_hf`` wrote.
 
     Raises:
-        SSLKitError: the folder holds no backbone, or one of a class that no plugin here offers.
+        SSLKitError: the folder holds no backbone, or one of a class that neither sslkit nor an installed plugin has.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -88,7 +90,7 @@ def load_backbone(folder: Path) -> Backbone:
             raise SSLKitError(f"{folder} holds a network for ONNX Runtime; take the run, or export it with --to timm")
         name = config.get("sslkit", {}).get("backbone", TimmBackbone.__name__)
         known = active().registry.names("backbones")
-        # Names alone: a folder from elsewhere must not choose what is imported.
+        # Only registered names: a downloaded folder must not choose what is imported.
         if name not in known:
             raise UnknownName("backbone", name, known, where=str(folder / "config.json"))
         found: Any = active().registry.get("backbones", name)
@@ -99,15 +101,15 @@ def load_backbone(folder: Path) -> Backbone:
 
 
 def _find(path: Path, network: str) -> tuple[Path, str]:
-    """Return the folder that holds the weights, and what the network is called."""
+    """Return the folder of the weights, and the name of the network."""
     if (path / "config.json").is_file():
         return path, path.resolve().name
     if (path / "recipe.yaml").is_file():
-        there = [file.parent.name for file in sorted(path.glob("*/config.json"))]
-        if not there:
+        saved = [file.parent.name for file in sorted(path.glob("*/config.json"))]
+        if not saved:
             raise SSLKitError(f"{path}: this run has not saved its networks yet")
-        if network not in there:
-            raise UnknownName("network", network, there, where=str(path))
+        if network not in saved:
+            raise UnknownName("network", network, saved, where=str(path))
         return path / network, network
     problem = "holds neither a run nor a backbone" if path.is_dir() else "does not exist"
     raise SSLKitError(f"{path} {problem}. {FORMS}.")

@@ -17,10 +17,10 @@ def default_preprocessing(channels: int = 3) -> Preprocessing:
 
 
 def read_preprocessing(folder: Path) -> Preprocessing | None:
-    """Read data.json beside the weights or, of a run, beside its networks; None where there is none.
+    """Read data.json in the folder of the weights or, for a run, in the folder above; None if there is none.
 
     Raises:
-        SSLKitError: it is there and cannot be read.
+        SSLKitError: the file exists and cannot be read.
     """
     for file in (folder / "data.json", folder.parent / "data.json"):
         if file.is_file():
@@ -32,10 +32,10 @@ def read_preprocessing(folder: Path) -> Preprocessing | None:
 
 
 def recorded_statistics(folder: Path, channels: int) -> Preprocessing:
-    """Read the mean and std of a backbone's config.json, in timm's format.
+    """Read the preprocessing from a backbone's config.json, in timm's format.
 
     Raises:
-        SSLKitError: it cannot be read.
+        SSLKitError: the file cannot be read.
     """
     file = folder / "config.json"
     try:
@@ -46,11 +46,12 @@ def recorded_statistics(folder: Path, channels: int) -> Preprocessing:
 
 
 def timm_statistics(record: Mapping[str, Any], channels: int) -> Preprocessing:
-    """Return the mean and std of timm's pretrained_cfg; what it leaves out is the default.
+    """Return the preprocessing of timm's pretrained_cfg: mean, std and size, each the default if it is missing.
 
     The shorter side is resized to 8/7 of the size, the paper's 256 for 224.
     """
     default = default_preprocessing(channels)
+    # timm's mean and std have three numbers, also for a model created with another number of channels.
     fits = len(record.get("mean", ())) == len(record.get("std", ())) == channels
     mean, std = (tuple(record["mean"]), tuple(record["std"])) if fits else (default.mean, default.std)
     size = int(record.get("input_size", [default.size])[-1])

@@ -17,14 +17,15 @@ Variant = Literal["plain", "centered", "gray-centered"]
 class RawPixels(Backbone):
     """The image itself as its feature vector; it has no parameters.
 
-    A side longer than ``size`` is first averaged down to ``size`` (adaptive average pooling, each side by itself),
-    so that a 224-px image costs what a 32-px one does. ``F`` then is C x 32 x 32, or 32 x 32 for gray.
+    A side longer than ``size`` is first reduced to ``size`` by adaptive average pooling, each side on its own, so that
+    a 224-px image costs as much as a 32-px one. F then is C x 32 x 32 by default, or 32 x 32 for gray.
 
     Args:
-        variant: ``plain``; ``centered``, less the mean of each image's numbers (stronger on photographs than
-            less the mean of each channel); ``gray-centered``, the mean of the channels less its mean.
-        in_chans: channels of the images.
-        size: longest side in pixels that is kept as it is.
+        variant: ``plain``; ``centered``, minus the mean over all pixels and channels of each image (stronger on
+            photographs than minus the mean of each channel); ``gray-centered``, the mean over channels minus its mean
+            over pixels.
+        in_chans: number of channels of the images.
+        size: longest side in pixels that is not reduced.
 
     Raises:
         UnknownName: there is no such variant.
@@ -44,7 +45,7 @@ class RawPixels(Backbone):
 
         Raises:
             NotSupported: a mask was given.
-            RecipeError: the images have other channels.
+            RecipeError: the images have another number of channels.
         """
         if mask is not None:
             raise NotSupported("RawPixels has no patches to hide: leave mask out")

@@ -11,18 +11,18 @@ from sslkit.backbones.scaled_positions import ScaledPositions, resample_by_scale
 
 
 def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
-    """Return a weight in the shape that it has in ``model``, or as it is where nobody knows how.
+    """Return a weight resampled to the shape that it has in ``model``, or as it is where no rule applies.
 
     - A first convolution of 3 channels becomes one of n: for 1 the kernels are summed; else they are repeated,
-      R G B R G ..., and multiplied by 3 / n, so that what the network sees stays as large.
+      R G B R G ..., and multiplied by 3 / n, which keeps the scale of the output.
     - Patch kernels take the least-squares solution for a resized image (FlexiViT, arXiv:2212.08013, section 3.4).
-    - Position embeddings are resized as the model itself resizes them at other resolutions: as timm does, by bicubic
-      interpolation with antialias, or as `sslkit.backbones.scaled_positions` does.
+    - Position embeddings are resized by the model's own rule for other resolutions: timm's, bicubic interpolation with
+      antialias, or that of `sslkit.backbones.scaled_positions`.
 
     Args:
         model: a timm model.
-        name: of the weight in the model.
-        weight: the weight from elsewhere.
+        name: name of the weight in the model.
+        weight: the weight of another model.
     """
     shape = model.state_dict()[name].shape
     if weight.shape == shape:
@@ -40,7 +40,7 @@ def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
 
 
 def _resample_positions(model: nn.Module, weight: Tensor, grid: tuple[int, int], num_tokens: int) -> Tensor:
-    """Resize (1, tokens, F) to ``grid``; of a grid that is not square nobody knows the sides."""
+    """Resize (1, tokens, F) to ``grid``; a grid that was not square stays, since its sides are not stored."""
     prefix = num_tokens - math.prod(grid)
     old = weight.shape[1] - prefix
     side = math.isqrt(max(old, 0))

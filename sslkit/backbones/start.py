@@ -31,10 +31,10 @@ class Match:
     """The weights that a backbone takes from a file, and those that it does not.
 
     Args:
-        taken: by the backbone's names, in its shapes.
-        reshaped: the shapes before and after, where they differ.
-        missing: names that start afresh.
-        unused: names that stay behind.
+        taken: weights by the backbone's names, in its shapes.
+        reshaped: shapes before and after resampling, by name, where they differ.
+        missing: names of the backbone's weights that keep their initialisation.
+        unused: names in the file that are not used.
     """
 
     taken: Mapping[str, Tensor]
@@ -47,8 +47,8 @@ def read_weights(place: str, network: str | None = None) -> Weights:
     """Read weights by the name of a model, a run or a file.
 
     Args:
-        place: see ``FORMS``.
-        network: teacher or student of a run or a checkpoint; None is the one that the method is judged by.
+        place: one of ``FORMS``.
+        network: teacher or student of a run or a checkpoint; None is the one that the method evaluates.
 
     Raises:
         SSLKitError: there are no such weights, or they cannot be read.
@@ -57,13 +57,13 @@ def read_weights(place: str, network: str | None = None) -> Weights:
     if path.is_file():
         return read_checkpoint(path, network)
     if scheme not in ("timm", "hf-hub") and not path.is_dir():
-        raise SSLKitError(f"there are no weights {place}: say {FORMS}")
+        raise SSLKitError(f"there are no weights {place}: give {FORMS}")
     is_run = (path / "recipe.yaml").is_file()
     if network is not None and not is_run:
         raise SSLKitError(f"{place} is one network: leave out {network!r}, which chooses one of a run or a checkpoint")
     model = load_model(place, network or "teacher")
     source = f"the {model.network} of {place}" if is_run else place
-    # What timm and the Hub offer may have been trained by another rule than timm's.
+    # Weights of timm and the Hub may come from training by another rule than the one in timm.
     positions = getattr(model.backbone, "positions", None) if path.is_dir() else None
     return Weights(source, model.backbone.named_weights(), preprocessing=model.preprocessing, positions=positions)
 
@@ -71,15 +71,15 @@ def read_weights(place: str, network: str | None = None) -> Weights:
 def match(backbone: Backbone, weights: Weights, partial: Collection[str] = ()) -> Match:
     """Match the weights of a backbone with those of a file by name, resampled to the backbone's shapes.
 
-    Missing counters of batch norms, and heads that stay behind, count as nothing missing.
+    Counters of batch norms may be missing, and heads (`HEADS`) unused.
 
     Args:
-        backbone: what shall take them; nothing is written yet.
+        backbone: the backbone, which is not changed yet.
         weights: from `read_weights`.
-        partial: beginnings of names (``blocks.11``) that may be missing, stay behind or have another shape.
+        partial: prefixes of names (``blocks.11``) that may be missing, unused or of another shape.
 
     Raises:
-        SSLKitError: names or shapes differ that ``partial`` does not name, or numbers are not finite.
+        SSLKitError: names or shapes differ beyond ``partial``, or numbers are not finite.
     """
     own = backbone.named_weights()
     theirs = {name: backbone.resampled(name, weight) for name, weight in weights.tensors.items() if name in own}
@@ -114,11 +114,12 @@ def take(backbone: Backbone, found: Match) -> None:
 
 
 def fingerprint(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
-    """Return 16 hex digits of named tensors: names, types, shapes and bytes, wherever they lie."""
+    """Return a hash, 16 hexadecimal digits, of the names, dtypes, shapes and bytes of tensors on any device."""
     digest = hashlib.sha256()
     for name in sorted(names):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        # As bytes, since NumPy has no bfloat16.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
@@ -126,4 +127,4 @@ def fingerprint(tensors: Mapping[str, Tensor], names: Iterable[str]) -> str:
 def _check_partial(partial: Collection[str], own: Collection[str], theirs: Collection[str]) -> None:
     for begin in partial:
         if not any(is_below(name, begin) for name in (*own, *theirs)):
-            raise SSLKitError(f"partial: no weight is called {begin!r}, nor does a name go on behind {begin + '.'!r}")
+            raise SSLKitError(f"partial: no weight is called {begin!r}, and no name begins with {begin + '.'!r}")

@@ -27,42 +27,41 @@ from sslkit.errors import NotSupported, RecipeError, UnknownName
 from sslkit.types import Features, Preprocessing
 
 Positions = Literal["timm", "dino"]
-"""Whose rule position embeddings are resampled by."""
+"""Rules by which position embeddings are resampled."""
 
 
 class TimmBackbone(Backbone):
     """A timm model without its classifier.
 
-    ``Features.cls`` is timm's own pooling of this name: the class token of a ``vit_*``, the average of a
-    convolutional network's last map (``model_args={"global_pool": ...}`` chooses). ``Features.patches`` are the
-    patch tokens without class and register tokens, or the last map row by row; in a few networks (MobileNetV3)
+    ``Features.cls`` is timm's pooling of the model: the class token of a ``vit_*``, the average over the last feature
+    map of a convolutional network (``model_args={"global_pool": ...}`` chooses another). ``Features.patches`` are the
+    patch tokens without class and register tokens, or the last feature map row by row; in a few networks (MobileNetV3)
     they are narrower than ``embed_dim``.
 
-    ``vit_small_patch16_224`` and its kin are DINO's ViT (arXiv:2104.14294): qkv bias, LayerNorm epsilon 1e-6,
-    linear weights truncated normal of std 0.02 with zero bias, stochastic depth rising linearly over the
-    blocks. With ``positions="dino"`` they differ in one thing: the class token starts at std 1e-6 where DINO's
-    starts at 0.02.
+    ``vit_small_patch16_224`` and its other sizes are DINO's ViT (arXiv:2104.14294): qkv bias, LayerNorm epsilon
+    1e-6, linear weights truncated normal of std 0.02 with zero bias, stochastic depth rising linearly over the blocks.
+    With ``positions="dino"`` one difference remains: the class token is initialised with std 1e-6, DINO's with 0.02.
 
     Args:
         name: a timm name ("vit_small_patch16_224", "resnet50.a1_in1k"), ``hf-hub:owner/model`` or
             ``local-dir:folder``.
-        in_chans: channels of the images.
+        in_chans: number of channels of the images.
         drop_path_rate: stochastic depth of the last block, at least 0 and below 1.
         pretrained: whether to start from timm's weights.
-        small_image_stem: give a ResNet a 3x3 stride-1 stem without max-pool, for images of about 32 px. The stem
-            starts from scratch even if the rest is pretrained; it is as wide as the one it replaces (64, or
+        small_image_stem: whether a ResNet has a 3x3 stride-1 stem without max-pool, for images of about 32 px. The stem
+            is initialised randomly even if the rest is pretrained; it is as wide as the one it replaces (64, or
             2 x stem_width with ``model_args={"stem_type": "deep", "stem_width": ...}``).
         model_args: more arguments for timm (``{"img_size": 32, "patch_size": 4}``).
         fused_attention: whether attention is one fused kernel; None leaves it to timm. On a CPU under bf16 autocast
             the plain products train 1.5 to 1.8 times as fast (ViT-Ti, 37 and 197 tokens); in fp32 fused is no slower.
-        positions: how a ViT's position embeddings are resampled for images of other sizes than it stores them for:
-            "timm" by the ratio of sizes, with antialias, in float32; "dino" as DINO's published code, by a scale of
-            (n + 0.1) / N a side (n patches wanted, N stored), without antialias.
+        positions: how a ViT's position embeddings are resampled for images of other sizes than the stored one:
+            "timm" by the ratio of sizes, with antialias, in float32; "dino" as in DINO's published code, by a scale of
+            (n + 0.1) / N for each side (n patches wanted, N stored), without antialias.
 
     Raises:
         UnknownName: timm has no such model, or ``positions`` no such rule.
-        NotSupported: the model has no stem to make small, or no positions to resample as DINO does.
-        SSLKitError: an argument does not fit the model or is out of range, or its weights cannot be had.
+        NotSupported: the model has no stem to replace, or no positions to resample by DINO's rule.
+        SSLKitError: an argument does not fit the model or is out of range, or its weights cannot be loaded.
     """
 
     model: Any
@@ -88,6 +87,7 @@ class TimmBackbone(Backbone):
         self.drop_path_rate, self.small_image_stem = drop_path_rate, small_image_stem
         self.model_args, self.fused_attention = dict(model_args or {}), fused_attention
         self.positions = positions
+        # Passed only if set, since some of timm's architectures do not take it.
         dropped = {"drop_path_rate": drop_path_rate} if drop_path_rate else {}
         self.model = create_timm_model(name, pretrained, {"in_chans": in_chans, **dropped, **self.model_args})
         if small_image_stem:
@@ -108,7 +108,7 @@ class TimmBackbone(Backbone):
 
         Raises:
             NotSupported: a mask was given.
-            RecipeError: the images have other channels, or sides that the model cannot take.
+            RecipeError: the images have another number of channels, or sides that the model cannot take.
         """
         if mask is not None:
             raise NotSupported(f"TimmBackbone({self.name!r}) cannot hide patches: leave mask out")
@@ -123,8 +123,8 @@ class TimmBackbone(Backbone):
         ``cls`` is each block's class token, or the mean of its patches where there is none.
 
         Raises:
-            NotSupported: the model does not offer its blocks.
-            RecipeError: it has fewer blocks, or the images do not fit.
+            NotSupported: timm does not return the features of single blocks of this model.
+            RecipeError: it has fewer than ``n`` blocks, or the images do not fit.
         """
         blocks = len(getattr(self.model, "feature_info", None) or ())
         if not hasattr(self.model, "forward_intermediates") or not blocks:
@@ -147,6 +147,7 @@ class TimmBackbone(Backbone):
         """
         block = self._attention_block()
         self._check(images)
+        # The input of the dropout behind the softmax; the fused kernel calls no such module.
         kept: list[Tensor] = []
         hook = block.attn_drop.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
         fused, block.fused_attn = block.fused_attn, False
@@ -159,15 +160,15 @@ class TimmBackbone(Backbone):
         return kept[0][:, :, 0, self._num_prefix_tokens :].unflatten(-1, (rows, columns))
 
     def checkpoint_activations(self) -> None:
-        """Keep what passes between timm's blocks alone (stages, for some networks), and compute the rest again.
+        """Store only the activations between timm's blocks (stages, for some networks), and recompute the others.
 
         Raises:
-            NotSupported: timm cannot do so for this architecture.
+            NotSupported: timm has no activation checkpointing for this architecture.
         """
         try:
             self.model.set_grad_checkpointing(True)
         except (AttributeError, AssertionError) as error:
-            raise NotSupported(f"timm cannot compute the activations of {self.name!r} again") from error
+            raise NotSupported(f"timm cannot recompute the activations of {self.name!r}") from error
         self.recomputes = True
 
     def named_weights(self) -> dict[str, Tensor]:
@@ -176,11 +177,11 @@ class TimmBackbone(Backbone):
         return weights
 
     def resampled(self, name: str, weight: Tensor) -> Tensor:
-        """Return a weight by timm's name in its shape here, as `sslkit.backbones.resampling.resample` does."""
+        """Return a weight, by timm's name, in the shape of this model; see `sslkit.backbones.resampling.resample`."""
         return resample(self.model, name, weight)
 
     def resamples(self, size: int) -> bool:
-        """Whether images of ``size`` x ``size`` px see position embeddings that are resampled."""
+        """Return whether position embeddings are resampled for images of ``size`` x ``size`` px."""
         embed = getattr(self.model, "patch_embed", None)
         if not isinstance(embed, PatchEmbed) or getattr(self.model, "pos_embed", None) is None:
             return False
@@ -189,13 +190,13 @@ class TimmBackbone(Backbone):
     def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
         """Write model.safetensors and a config.json that leaves out what timm records of its own pretrained weights.
 
-        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except after
-        ``small_image_stem``, which timm does not know; ``timm.data.resolve_model_data_config`` then gives the
-        ``preprocessing`` that timm has words for, or those of `default_preprocessing`.
-        With ``positions="dino"`` timm's features are these at the stored size alone; `save_for_timm` chooses that size.
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` reads the folder too, except with
+        ``small_image_stem``, which timm does not have; ``timm.data.resolve_model_data_config`` then returns those
+        values of ``preprocessing`` that timm's format has, or else the mean and std of `default_preprocessing`.
+        With ``positions="dino"`` timm gives the same features at the stored size only; `save_for_timm` chooses it.
 
         Raises:
-            NotSupported: the model takes images of one size alone, and the preprocessing is of another.
+            NotSupported: the model takes images of one size only, and the preprocessing is of another.
         """
         arguments, default = self._portable_arguments(), default_preprocessing(self.in_chans)
         images = images_for_timm(preprocessing) if preprocessing else {"mean": default.mean, "std": default.std}
@@ -218,13 +219,13 @@ class TimmBackbone(Backbone):
             raise NotSupported(f"timm cannot write {self.name!r}: {error}") from error
 
     def save_for_timm(self, folder: Path, preprocessing: Preprocessing) -> None:
-        """Write the same files, if timm can read them.
+        """Write the files of `save`, if timm can read them.
 
-        With ``positions="dino"`` the positions are stored as they are at the size of ``preprocessing``, where timm then
-        gives the same features; at other sizes it resamples them by its own rule.
+        With ``positions="dino"`` the positions are stored for the size of ``preprocessing``, at which timm then gives
+        the same features; at other sizes timm resamples them by its own rule.
 
         Raises:
-            NotSupported: timm does not know the small-image stem.
+            NotSupported: the model has ``small_image_stem``, which timm does not have.
         """
         if self.small_image_stem:
             raise NotSupported(
@@ -243,6 +244,7 @@ class TimmBackbone(Backbone):
             return cls(f"local-dir:{folder}", config.get("model_args", {}).get("in_chans", in_chans), pretrained=True)
         backbone = cls(**config["sslkit"]["arguments"])
         weights = load_file(Path(folder) / "model.safetensors")
+        # Models in half precision are saved as such, but created in float32.
         dtype = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), torch.float32)
         backbone.model.to(dtype).load_state_dict(weights)
         return backbone
@@ -252,7 +254,7 @@ class TimmBackbone(Backbone):
         return getattr(self.model, "num_prefix_tokens", None) or 0
 
     def _portable_arguments(self) -> dict[str, Any]:
-        """The constructor's arguments, with a folder or a hub's name replaced by the architecture it held."""
+        """Return the constructor's arguments, with the name of a folder or of the Hub replaced by its architecture."""
         name, model_args = self.name, self.model_args
         if name.startswith(FOREIGN):
             name = self.model.pretrained_cfg["architecture"]
@@ -277,7 +279,7 @@ class TimmBackbone(Backbone):
         return stored
 
     def _check(self, images: Tensor) -> None:
-        """Refuse images that timm would refuse less clearly."""
+        """Raise RecipeError for images that the model cannot take, since timm's own errors are less clear."""
         channels, *sides = images.shape[-3:]
         if channels != self.in_chans:
             raise RecipeError(f"{self.name!r} was built for in_chans={self.in_chans}, the images have {channels}")
@@ -296,7 +298,7 @@ class TimmBackbone(Backbone):
             )
 
     def _patches(self, seen: Tensor) -> Tensor | None:
-        """Tokens (N, T, F) without the prefix, or a map of either layout row by row."""
+        """Return tokens (N, P, F) without the prefix, or a feature map, NCHW or NHWC, row by row; None for others."""
         if not isinstance(seen, Tensor) or seen.ndim not in (3, 4):
             return None
         if seen.ndim == 3:

@@ -14,7 +14,7 @@ from sslkit.errors import NotSupported, SSLKitError, UnknownName
 from sslkit.types import Preprocessing
 
 FOREIGN = ("hf-hub:", "hf_hub:", "local-dir:")
-"""Names that start so are read from a hub or a folder, not from timm's list."""
+"""Prefixes of names that refer to the Hub or a folder rather than to timm's list."""
 
 
 ARCHITECTURE = (
@@ -30,19 +30,19 @@ ARCHITECTURE = (
 
 
 def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> nn.Module:
-    """Make a timm model without classifier, able to see several resolutions where its architecture is.
+    """Create a timm model without classifier, for several resolutions where its architecture allows that.
 
     Args:
         name: a timm name, with or without a pretrained tag, or ``hf-hub:...`` or ``local-dir:...``.
-        pretrained: whether to fetch its weights.
-        arguments: passed to timm; one that the architecture does not take is refused.
+        pretrained: whether to load its weights.
+        arguments: keyword arguments for timm.
 
     Raises:
         UnknownName: timm has no such model or tag.
-        SSLKitError: the weights cannot be had, or an argument does not fit.
+        SSLKitError: the weights cannot be loaded, or the architecture does not take an argument.
     """
     _check_name(name)
-    # Tried first, since timm has no list of the architectures that take it.
+    # timm has no list of the architectures that take dynamic_img_size, so it is tried first.
     dynamic: dict[str, Any] = {} if "dynamic_img_size" in arguments else {"dynamic_img_size": True}
     try:
         try:
@@ -57,17 +57,21 @@ def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any])
             f"timm model {name!r} does not take {refused!r}: {_remedy(refused, arguments, error)}"
         ) from error
     except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        raise SSLKitError(f"timm model {name!r} cannot be made: {error}") from error
+        raise SSLKitError(f"timm model {name!r} cannot be created: {error}") from error
 
 
 def use_small_image_stem(model: nn.Module, name: str) -> None:
     """Replace a ResNet's stem by one 3x3 stride-1 convolution without max-pool, for images of about 32 px.
 
     The usual change for CIFAR (SimCLR, arXiv:2002.05709, appendix B.9). The convolution is as wide as the stem
-    that it replaces and is initialised as timm initialises its own.
+    that it replaces and is initialised as timm initialises convolutions.
+
+    Args:
+        model: changed in place.
+        name: name of the model for the error message.
 
     Raises:
-        NotSupported: the model is no ResNet.
+        NotSupported: the model is not a ResNet.
     """
     if not isinstance(model, ResNet):
         raise NotSupported(
@@ -76,7 +80,7 @@ def use_small_image_stem(model: nn.Module, name: str) -> None:
         )
     resnet: Any = model
     small = nn.Conv2d(resnet.in_chans, len(resnet.bn1.weight), 3, padding=1, bias=False)
-    # timm's own initialisation of ResNets.
+    # timm's initialisation of ResNets; that of torch's Conv2d differs.
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     resnet.conv1 = small.to(resnet.bn1.weight)
     resnet.maxpool = nn.Identity()
@@ -124,7 +128,7 @@ def _remedy(refused: str, arguments: Mapping[str, Any], error: TypeError) -> str
     if refused not in arguments or refused in ("in_chans", "drop_path_rate"):
         return str(error)
     return (
-        "it stands in model_args, which an override of the name alone leaves as the recipe has them; "
+        "it is in model_args, which an override of the name alone leaves as they are in the recipe; "
         "--method.backbone.model_args null drops them"
     )
 

@@ -6,26 +6,26 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from sslkit.backbones.foreign import Weights
 
 MOST = 8
-"""Parts that differ, above which it is another network rather than a part of this one."""
+"""Number of differing prefixes above which the weights are reported as those of another network."""
 
 
 def groups(names: Iterable[str]) -> dict[str, int]:
-    """Return how many names begin with each first word."""
+    """Return the number of dotted names for each first word, ``fc`` of ``fc.weight``."""
     return Counter(name.partition(".")[0] for name in names)
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Write groups of names with their numbers: ``fc (4), queue (1)``."""
+    """Return counts of names as text: ``fc (4), queue (1)``."""
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def beyond(names: Iterable[str], allowed: Collection[str]) -> list[str]:
-    """Return the names that lie below none of these beginnings."""
+    """Return the names that are below none of the prefixes ``allowed``."""
     return [name for name in names if not any(is_below(name, begin) for begin in allowed)]
 
 
 def is_below(name: str, begin: str) -> bool:
-    """Whether a dotted name is another, or goes on behind it."""
+    """Return whether a dotted name equals ``begin`` or continues it with a dot: ``a.b`` is below ``a``, not ``ab``."""
     return name == begin or name.startswith(f"{begin}.")
 
 
@@ -36,14 +36,14 @@ def describe_mismatch(
     wrong: Mapping[str, Sequence[str]],
     partial: Collection[str],
 ) -> str:
-    """Return why weights are refused, and the override that would take them.
+    """Return an error message that lists how weights differ from a backbone, and the override that accepts them.
 
     Args:
-        weights: from elsewhere.
-        own: the backbone's names.
-        taken: those of them that fit.
-        wrong: the others, by what is wrong.
-        partial: the override as it is.
+        weights: the weights to load.
+        own: names of the backbone's weights.
+        taken: those names whose weights fit.
+        wrong: the other names, by the description of the difference.
+        partial: the present value of ``method.init_from.partial``.
     """
     if not taken:
         return (
@@ -56,23 +56,23 @@ def describe_mismatch(
     if len(begins) > MOST:
         return "\n".join([*lines, "It seems to be another network: change method.backbone to it"])
     lines += [
-        "Change method.backbone to the network that it is, or let these start afresh or stay behind:",
+        "Change method.backbone to that network, or accept that these keep their initialisation or are not used:",
         f"  --method.init_from.partial '[{', '.join(dict.fromkeys([*partial, *begins]))}]'",
     ]
     return "\n".join(lines)
 
 
 def some(names: Sequence[str], limit: int = 4) -> str:
-    """Write the first names, and how many more there are."""
+    """Return the first ``limit`` names as text, and the number of the others."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
 
 def _beginnings(names: Iterable[str], taken: Collection[str]) -> list[str]:
-    """Return the shortest beginnings that cover these names and none of the taken."""
+    """Return the shortest prefixes that these names are below, and none of those taken."""
     found: dict[str, None] = {}
     for name in names:
-        parts = name.split(".")
-        begins = [".".join(parts[: i + 1]) for i in range(len(parts))]
+        words = name.split(".")
+        begins = [".".join(words[: i + 1]) for i in range(len(words))]
         found[next((begin for begin in begins if not any(is_below(other, begin) for other in taken)), name)] = None
     return list(found)

@@ -251,7 +251,7 @@ def test_another_input_size_is_stored_by_the_same_rule():
         ("deit_tiny_distilled_patch16_224", {}, "is a VisionTransformerDistilled without"),
         ("vit_small_patch16_dinov3_qkvb", {"depth": 1}, "is a Eva without"),
         ("test_vit", {"pos_embed": "none"}, "is a VisionTransformer without"),
-        ("test_vit", {"dynamic_img_size": False}, r"sees one size alone \(dynamic_img_size: false\)"),
+        ("test_vit", {"dynamic_img_size": False}, r"takes one size only \(dynamic_img_size: false\)"),
     ],
 )
 def test_what_has_no_such_positions_is_refused_by_name(name, model_args, reason):

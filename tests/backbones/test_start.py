@@ -188,9 +188,9 @@ def test_a_backbone_of_ones_own_goes_by_its_own_names(tiny):
         (
             "nowhere.pth",
             None,
-            r"there are no weights nowhere\.pth: say timm:NAME \(pretrained\), .*, a run folder",
+            r"there are no weights nowhere\.pth: give timm:NAME \(pretrained\), .*, a run folder",
         ),
-        ("untrained:resnet18", None, "there are no weights untrained:resnet18: say"),
+        ("untrained:resnet18", None, "there are no weights untrained:resnet18: give"),
         ("raw-pixels", None, "there are no weights raw-pixels"),
         ("timm:resnet18", "student", "timm:resnet18 is one network: leave out 'student'"),
         ("timm:resnet81", None, "Did you mean 'resnet18'"),

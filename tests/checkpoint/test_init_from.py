@@ -278,7 +278,7 @@ def test_a_predictor_continues_too(place):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--method.init_from", "nowhere"], "method.init_from: there are no weights nowhere: say timm:NAME"),
+        (["--method.init_from", "nowhere"], "method.init_from: there are no weights nowhere: give timm:NAME"),
         (["--method.init_from", "3"], "method.init_from is a section with keys weights, network, partial, heads"),
         (["--method.init_from.network", "teacher"], "method.init_from.weights is missing: it must be text"),
         (["--method.init_from", "{weights: FIRST, netwrk: student}"], "Did you mean 'network'"),

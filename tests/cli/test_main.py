@@ -55,7 +55,7 @@ def test_a_command_alone_shows_its_help(command, capsys):
         (["list", "recipes", "quickstart"], "what a recipe does: sslkit explain quickstart"),
         (
             ["explain", "quickstart", "--method.backbone", "{TimmBackbone: {name: vit_tiny_patch16_224}}"],
-            "it stands in model_args, which an override of the name alone leaves as the recipe has them; "
+            "it is in model_args, which an override of the name alone leaves as they are in the recipe; "
             "--method.backbone.model_args null drops them",
         ),
         (["train", "quickstat"], "unknown recipe 'quickstat'. Did you mean 'quickstart'?"),
