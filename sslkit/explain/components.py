@@ -1,4 +1,4 @@
-"""List the components of a recipe, their origin, and the layer of the recipe that changed them."""
+"""Table of a recipe's components: the call, the package or file, and the recipe files that changed it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +13,16 @@ from sslkit.recipe.specification import ComponentSpec
 
 SLOTS = [f"method.{slot}" for slot in ("backbone", "head", "predictor", "teacher", "collapse", "loss")]
 SLOTS += ["method", "views", "data.train", "data.test", "optimization.optimizer"]
-"""Components, and ``method`` for what it says besides."""
+"""Keys in the order of the table: components, and ``method`` for its keys that are not components."""
 
 
 def component_rows(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
-    """Yield the key, the call and the origin of each component of a recipe, and of a section what it changes."""
+    """Yield one row for each component of a recipe, and one for ``method`` where it differs from the defaults.
+
+    Yields:
+        The key, the call with its given arguments, and lines of origin: the package or plugin file of the class,
+        then the recipe files, and the command line, that changed its arguments.
+    """
     for key in SLOTS:
         spec = recipe.root.at(key)
         if isinstance(spec, ComponentSpec) and spec.name:
@@ -28,14 +33,15 @@ def component_rows(recipe: Recipe) -> Iterator[tuple[str, Text, str]]:
 
 
 def _origin(recipe: Recipe, spec: ComponentSpec) -> str:
-    """Return the distribution or file of a component, and what changes it on top of the lowest recipe."""
+    """Return the package or file of a component's class, and which recipes, above the lowest base, set its keys."""
+    # None for a class that is named by its dotted path, which no plugin offers.
     entry = recipe.registry.find(kind_at(spec.key).hook, spec.name)
     changes = [Path(each).stem for each in recipe.origins(spec.key) if each != recipe.layers[0].origin]
     return "\n+ ".join([Path(entry.origin).name if entry else spec.cls.__module__, *changes])
 
 
 def _changed(section: ComponentSpec) -> dict[str, Any]:
-    """Return what a section gives that is not the default and has no line of its own."""
+    """Return the arguments of a section that differ from their defaults and have no row of their own."""
     known = parameters(section.cls)
     return {
         name: value
@@ -49,7 +55,7 @@ def _arguments(given: Mapping[str, Any]) -> Text:
 
 
 def _call(value: Any) -> Text:
-    """Return a component as it would be called, with the arguments that were given in YAML's words."""
+    """Return a value in YAML's notation, and a component as a call with its given arguments."""
     if isinstance(value, ComponentSpec) and not value.name:
         value = _changed(value)
     if isinstance(value, Mapping):

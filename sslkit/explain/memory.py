@@ -1,4 +1,4 @@
-"""Estimate the memory of a training step on fake tensors."""
+"""Memory of a training step, measured on fake tensors: shapes and dtypes without storage."""
 
 import copy
 import weakref
@@ -26,12 +26,12 @@ DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of tensors in a training step.
+    """Bytes of the tensors of one process in a training step.
 
     Args:
-        networks: weights, buffers and the collapse operator's state, of student and teacher.
-        optimizer: its state.
-        peak: the most that exists at a time: all of the above, gradients, activations and intermediate results.
+        networks: parameters and buffers of student and teacher, and the state of the collapse operator.
+        optimizer: state of the optimizer, such as AdamW's two moments.
+        peak: the largest sum at any time: the above, views, gradients, activations and intermediate results.
     """
 
     networks: int
@@ -47,41 +47,44 @@ def estimate_memory(
     accumulation: int = 1,
     precision: str = "fp32",
 ) -> Memory:
-    """Count the tensors of one training step on tensors that have a shape and no content.
+    """Return the memory of one training step, by running `train_step` on fake tensors.
 
-    The step is the real one, the first of a run, with the CPU's kernels; a part that asks for a number in a tensor
-    gets 0. What is no tensor is left out: the scratch space of kernels, what the allocator keeps, gradients in exchange
-    between processes, loaded libraries. docs/speed.md compares with measured peaks.
+    The operations are those of a CPU; ``tensor.item()`` returns 0. Not counted: scratch space of kernels, memory that
+    the allocator caches, communication buffers of DDP, and loaded libraries. docs/speed.md compares the estimate with
+    measured peaks.
 
     Args:
-        model: is left as it is.
-        maker: says what views there are.
-        optimizer: as a recipe gives it.
-        num_images: of this process in a step.
-        accumulation: micro-batches.
+        model: not changed.
+        maker: gives the number and the sizes of the views.
+        optimizer: the optimizer of the recipe.
+        num_images: images of this process in a step.
+        accumulation: micro-batches of a step.
         precision: fp32, bf16 or fp16.
 
     Raises:
-        NotSupported: a part makes tensors whose shape depends on numbers, or cannot work without any.
+        NotSupported: the step fails on fake tensors, as where the shape of a tensor depends on the values of another.
     """
     mode, count = FakeTensorMode(), _Count()
     try:
+        # The memo of deepcopy holds a fake tensor for each real one, so that the copy allocates nothing.
         model = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in _state_of(model)})
         with mode:
             views = Views.of([torch.empty(num_images, maker.channels, s, s) for s in maker.sizes], maker.num_globals)
             networks = count.add(_state_of(model))
             stepper = optimizer.build(parameter_groups(model.student, optimizer.decays_vectors))
+            # Before the step that is measured: a run has this state in every step but its first.
             states = count.add(_states_of(stepper))
             count.add(group.images for group in views.groups)
             with count:
-                train_step(model, views, stepper, accumulation=accumulation, executor=_Precise(precision))
+                train_step(model, views, stepper, accumulation=accumulation, executor=_Autocast(precision))
+    # Operations on fake tensors fail with errors of many classes, and components may add their own.
     except Exception as error:
-        raise NotSupported(f"a part cannot work on tensors without numbers ({type(error).__name__})") from error
+        raise NotSupported(f"a step cannot run on tensors without values ({type(error).__name__})") from error
     return Memory(networks, states, count.peak)
 
 
 class _Count(TorchDispatchMode):
-    """Counts the bytes of all tensors that exist, each storage once; whoever asks for a number gets 0."""
+    """Dispatch mode that counts the bytes of all live tensors, each storage once, and returns 0 for ``item()``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +95,7 @@ class _Count(TorchDispatchMode):
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), named: Mapping[str, Any] | None = None
     ) -> Any:
-        # Fake tensors have no numbers to read; any number will do for a count of bytes.
+        # Fake tensors have no value to return; any number will do for a count of bytes.
         if function is torch.ops.aten._local_scalar_dense.default:
             return 0
         result = function(*arguments, **(named or {}))
@@ -100,10 +103,11 @@ class _Count(TorchDispatchMode):
         return result
 
     def add(self, tensors: Iterable[Tensor]) -> int:
-        """Count tensors from now until they are gone, and return the bytes that they added."""
+        """Count tensors until they are freed, and return the bytes that were not counted before."""
         before = self._now
         for tensor in tensors:
             storage = tensor.untyped_storage()
+            # Views and detached tensors share a storage, which its address identifies.
             if storage._cdata not in self._sizes:
                 self._sizes[storage._cdata] = storage.nbytes()
                 self._now += storage.nbytes()
@@ -115,13 +119,14 @@ class _Count(TorchDispatchMode):
         self._now -= self._sizes.pop(key)
 
 
-class _Precise(Executor):
-    """One process in a named precision."""
+class _Autocast(Executor):
+    """Executor of one process with autocast to a named precision."""
 
     def __init__(self, precision: str) -> None:
         self.dtype = DTYPES[precision]
 
     def autocast(self) -> AbstractContextManager[Any]:
+        # `explain` builds the networks on the CPU, whatever the device of the run.
         return nullcontext() if self.dtype is None else torch.autocast("cpu", self.dtype)
 
 
@@ -130,7 +135,7 @@ def _state_of(model: StudentTeacher) -> list[Tensor]:
 
 
 def _states_of(stepper: torch.optim.Optimizer) -> Iterator[Tensor]:
-    """Take a first step, on gradients of 0, and return what the optimizer keeps from then on."""
+    """Return the state of the optimizer, which torch creates in the first step, after a step with gradients of 0."""
     parameters = [parameter for group in stepper.param_groups for parameter in group["params"]]
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)

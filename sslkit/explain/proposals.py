@@ -1,4 +1,4 @@
-"""Apply the changes that components recommend, until none is left, and write them as a recipe."""
+"""Proposals: the changes that components recommend, applied until none is left and written as a recipe file."""
 
 import os
 import shlex
@@ -16,77 +16,89 @@ from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers
 from sslkit.recommendation import Recommendation
 
-MOST = 20
-"""Largest number of changes to a recipe."""
+MAX_CHANGES = 20
+"""Upper bound on applied recommendations, since a component could recommend another value each time."""
 
 
 def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
-    """Return a recipe with more overrides: values by dotted key.
+    """Return a recipe with further overrides.
+
+    Args:
+        recipe: not changed.
+        changes: values by dotted recipe key.
 
     Raises:
-        SSLKitError: it cannot be run with them.
+        SSLKitError: an override does not fit the recipe.
     """
     return from_layers([*recipe.layers, *(override(key, value) for key, value in changes.items())], recipe.name)
 
 
 def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[Recommendation], Recipe]:
-    """Return the recommendations that propose a change, and the recipe with all these changes, for which none is left.
-
-    They are made one after the other, because one change may settle another recommendation, or raise it.
+    """Apply the changes that components recommend, one recommendation after the other, until none is left.
 
     Args:
-        recipe: what is judged.
-        num_images: training images.
-        processes: that share each batch.
+        recipe: not changed.
+        num_images: number of training images.
+        processes: processes that share each batch.
+
+    Returns:
+        The recommendations that were applied, in order, and the recipe with their changes.
     """
-    settled: list[Recommendation] = []
-    while len(settled) < MOST:
-        builder, made = recipe.builder(), [recommendation.changes for recommendation in settled]
+    applied: list[Recommendation] = []
+    while len(applied) < MAX_CHANGES:
+        # Asked anew after each change, which may make another one needless or needed.
+        builder, made = recipe.builder(), [recommendation.changes for recommendation in applied]
         found = recommendations(recipe, builder, run_context(builder, num_images, processes))
+        # Applied once only: a component may repeat its recommendation whatever the value is.
         recommendation = next((each for each in found if each.changes and each.changes not in made), None)
         if recommendation is None:
             break
-        settled.append(recommendation)
+        applied.append(recommendation)
         recipe = changed(recipe, recommendation.changes)
-    return settled, recipe
+    return applied, recipe
 
 
 def check_new_file(file: Path) -> None:
-    """Refuse, before the work, a file that could not be written afterwards.
+    """Check that the file of ``--apply`` can be written, before the time is spent on proposals.
 
     Raises:
-        SSLKitError: the file is there, is no YAML file, or has no folder.
+        SSLKitError: the file exists already, is not named .yaml or .yml, or its folder does not exist.
     """
     if file.suffix not in (".yaml", ".yml"):
         raise SSLKitError(f"--apply {file}: a recipe is a YAML file, such as {file.with_suffix('.yaml')}")
     if file.exists():
-        raise SSLKitError(f"--apply {file} is there already and stays as it is; take another name")
+        raise SSLKitError(f"--apply {file} exists already and is not overwritten; choose another name")
     if not file.parent.is_dir():
         raise SSLKitError(f"--apply {file}: there is no folder {file.parent}")
 
 
-def apply_to(file: Path, recipe: Recipe, base: str, settled: Sequence[Recommendation]) -> str:
-    """Write a recipe file that lays a command line, and what was proposed, over another recipe; say what was done.
+def apply_to(file: Path, recipe: Recipe, base: str, applied: Sequence[Recommendation]) -> str:
+    """Write a recipe file with a base and, over it, the overrides of the command line and the proposals.
 
     Args:
-        file: where.
-        recipe: with everything, as `propose` returns it.
-        base: the name or the file of what is overlaid.
-        settled: the reasons; without any nothing is written.
+        file: the recipe file to write.
+        recipe: the recipe with the proposals applied, as `propose` returns it.
+        base: name or file of the recipe that was explained.
+        applied: the recommendations, whose reasons stand in the header; without any, nothing is written.
+
+    Returns:
+        One line about what was done.
     """
-    if not settled:
+    if not applied:
         return f"There is nothing to propose: {file} was not written."
-    file.write_text(_as_overlay(recipe, base, settled, file), encoding="utf-8")
+    file.write_text(_as_overlay(recipe, base, applied, file), encoding="utf-8")
     return f"Written: {file}"
 
 
-def _as_overlay(recipe: Recipe, base: str, settled: Sequence[Recommendation], file: Path) -> str:
+def _as_overlay(recipe: Recipe, base: str, applied: Sequence[Recommendation], file: Path) -> str:
+    # A base is resolved from the folder of the file that names it.
     name = base if base in builtin_recipes() else os.path.relpath(Path(base).expanduser(), file.parent)
     values = command_line_overlay(recipe.layers)
     if isinstance(values.get("data"), str) and (folder := Path(values["data"]).expanduser()).exists():
+        # An image folder, unlike a base, is resolved from the working directory.
         values["data"] = str(folder.absolute())
     wrap = textwrap.TextWrapper(110, initial_indent="#   - ", subsequent_indent="#     ")
-    reasons = (wrap.fill(f"{recommendation.reason}.") for recommendation in settled)
+    reasons = (wrap.fill(f"{recommendation.reason}.") for recommendation in applied)
     text = yaml.safe_dump({"base": name, **values}, sort_keys=False, default_flow_style=None, width=100)
     header = [f"# {recipe.name}, adapted by sslkit explain.", f"# Run     sslkit train {shlex.quote(str(file))}"]
     return "\n".join([*header, f"# Differs from {name}", *reasons, text])

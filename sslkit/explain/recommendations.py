@@ -1,4 +1,4 @@
-"""Collect the recommendations of all components of a recipe for a number of images."""
+"""Recommendations of all components of a recipe, for a number of training images and of processes."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,17 +14,17 @@ from sslkit.recipe.validation import chosen_views
 from sslkit.recommendation import Component, Recommendation, RunContext, power_of_two, too_long
 from sslkit.schedules import Schedule
 
-FEWEST_NORMALISED = 16
-"""Images a batch norm takes its statistics from, below which its error grows (Group Normalization, figure 1)."""
+MIN_NORM_IMAGES = 16
+"""Images per batch-norm statistic, below which the error grows (Group Normalization, arXiv:1803.08494, figure 1)."""
 
 
 def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunContext:
-    """Return the sizes and the schedule of a recipe's run.
+    """Return the sizes and the schedule of a run of a recipe.
 
     Args:
-        builder: of the recipe.
-        num_images: training images.
-        processes: that share each batch.
+        builder: builder of the recipe.
+        num_images: number of training images.
+        processes: processes that share each batch.
     """
     method, plan = builder.build("method"), builder.build("optimization")
     student, teacher = chosen_views(method, builder.build("views"))
@@ -45,26 +45,31 @@ def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunCon
 
 
 def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> list[Recommendation]:
-    """Return the recommendations of all components of a recipe; reasons and changes name whole recipe keys.
+    """Return the recommendations of all components of a recipe, and those that concern no single component.
 
     Args:
-        recipe: what is judged.
-        builder: of the recipe, which makes the parts that it has not made yet.
-        context: from `run_context`.
+        recipe: the recipe.
+        builder: its builder; components that are not built yet are built.
+        context: sizes and schedule of the run, from `run_context`.
+
+    Returns:
+        Recommendations whose reasons and changes name whole recipe keys.
     """
     method, plan = builder.build("method"), builder.build("optimization")
-    intentions = _Intentions(recipe, plan, context)
+    written_for = _WrittenFor(recipe, plan, context)
     found = [*_of_batch(context), *_of_batch_norm(method, context), *_of_freezing(plan, context)]
-    found += _of_unscaled_rate(plan, context, intentions.of("optimization.lr"))
+    found += _of_unscaled_rate(plan, context, written_for.of("optimization.lr"))
     for section in ("optimization", "method", "views"):
-        for key, part in builder.components(section):
-            if isinstance(part, Component):
-                there = replace(context, written_for=intentions.of(key))
-                found += (_with_key(key, recommendation) for recommendation in part.recommend(there))
+        for key, component in builder.components(section):
+            # An argument may hold a component of a kind without recommendations, such as an image source.
+            if isinstance(component, Component):
+                its_context = replace(context, written_for=written_for.of(key))
+                found += (_with_key(key, recommendation) for recommendation in component.recommend(its_context))
     return found
 
 
 def _with_key(key: str, recommendation: Recommendation) -> Recommendation:
+    """Return a recommendation of a component with its keys completed to keys of the recipe."""
     changes = {f"{key}.{name}": value for name, value in recommendation.changes.items()}
     return replace(recommendation, reason=f"{key}: {recommendation.reason}", changes=changes)
 
@@ -86,9 +91,9 @@ def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Recommendati
     images = method.batch_norm if isinstance(method.batch_norm, int) else context.local_images
     if method.batch_norm == "synchronized":
         images = context.batch_size // context.micro_batches
-    if images < FEWEST_NORMALISED:
+    if images < MIN_NORM_IMAGES:
         yield Recommendation(
-            f"method.batch_norm: statistics of {images} images are noisy; the error grows below {FEWEST_NORMALISED}",
+            f"method.batch_norm: statistics of {images} images are noisy; the error grows below {MIN_NORM_IMAGES}",
             "arXiv:1803.08494 figure 1",
         )
 
@@ -98,27 +103,30 @@ def _of_freezing(plan: Optimization, context: RunContext) -> Iterator[Recommenda
         yield from too_long(f"optimization.freeze.{part}", duration, context)
 
 
-def _of_unscaled_rate(plan: Optimization, context: RunContext, there: RunContext | None) -> Iterator[Recommendation]:
-    """Yield that the batch has another size than the one that the learning rate was written beside."""
-    if there is None or plan.lr_reference_batch or there.batch_size == context.batch_size:
+def _of_unscaled_rate(plan: Optimization, context: RunContext, written: RunContext | None) -> Iterator[Recommendation]:
+    """Yield a recommendation where the batch size differs from the one that the learning rate was written for."""
+    if written is None or plan.lr_reference_batch or written.batch_size == context.batch_size:
         return
+    # A schedule that cannot be scaled would be refused with a reference batch.
     has_peak = not isinstance(plan.lr, Schedule) or type(plan.lr).scaled is not Schedule.scaled
     yield Recommendation(
-        f"optimization.lr was chosen for batches of {there.batch_size:,}, and these are of {context.batch_size:,}; a "
+        f"optimization.lr was chosen for batches of {written.batch_size:,}, and these are of {context.batch_size:,}; a "
         "learning rate is usually scaled with the batch",
         "arXiv:1706.02677",
-        {"optimization.lr_reference_batch": there.batch_size} if has_peak else {},
+        {"optimization.lr_reference_batch": written.batch_size} if has_peak else {},
         is_warning=False,
     )
 
 
-class _Intentions:
-    """What the files of a recipe were written for, layer by layer.
+class _WrittenFor:
+    """Batch sizes and numbers of images that the files of a recipe were written for.
+
+    A number in a recipe file was chosen for the batch and the images that this file, over its bases, gives.
 
     Args:
-        recipe: the whole of them.
-        plan: its optimization.
-        context: what the recipe is judged in; the command line is taken to have it in mind.
+        recipe: the recipe.
+        plan: its section ``optimization``.
+        context: the run; overrides of the command line are taken as written for it.
     """
 
     def __init__(self, recipe: Recipe, plan: Optimization, context: RunContext) -> None:
@@ -129,10 +137,10 @@ class _Intentions:
         self._of_layer = cache(self._written_for)
 
     def of(self, key: str) -> RunContext | None:
-        """Return the context of the recipe that last set a key, None where that is not known."""
-        return self._of_layer(max((i for i, _ in enumerate(self.layers) if self._says(i, key)), default=0))
+        """Return the context that the value of a key was written for, None where it is not known."""
+        return self._of_layer(max((i for i, _ in enumerate(self.layers) if self._sets(i, key)), default=0))
 
-    def _says(self, i: int, key: str) -> bool:
+    def _sets(self, i: int, key: str) -> bool:
         return bool(origins_of(key, self.layers[i : i + 1]))
 
     def _written_for(self, i: int) -> RunContext | None:
@@ -140,9 +148,10 @@ class _Intentions:
             return self.context
         values = merge_layers(self.layers[: i + 1])
         plan, data = values.get("optimization", {}), values.get("data", {})
+        # Without `data.num_images`, a file that names the images of this run was written for as many.
         same_images = self.context.num_images if data.get("train") == self.images else None
         num_images, batch_size = data.get("num_images") or same_images, plan.get("batch_size")
         if num_images is None or batch_size is None:
             return None
-        then = replace(self.plan, batch_size=batch_size)
-        return RunContext(num_images, batch_size, then.clock(num_images))
+        optimization = replace(self.plan, batch_size=batch_size)
+        return RunContext(num_images, batch_size, optimization.clock(num_images))

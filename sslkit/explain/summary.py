@@ -1,4 +1,4 @@
-"""Summarize the sizes and the costs of a recipe."""
+"""Summary of a recipe: dimensions, parameters, views, length of the run, memory and data rate."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,11 +18,11 @@ from sslkit.types import Sample, matching_pairs
 Row = tuple[str, str | Text]
 
 RATE = 1000
-"""Images a second for which the data rate is reported."""
+"""Images per second for which the data rate is reported, a round number and no prediction."""
 
 
 def network_rows(builder: Builder) -> Iterator[Row]:
-    """Yield dimensions, parameters and views."""
+    """Yield rows with the dimensions, the parameters of student and teacher, and the views with their pairs."""
     method, maker = builder.build("method"), builder.build("views")
     channels, size, head = builder.build("data.channels"), maker.sizes[0], method.head
     steps = [
@@ -58,13 +58,20 @@ def _millions(count: int) -> str:
 
 
 def time_rows(builder: Builder, num_images: int | None, counted: str, processes: int) -> Iterator[Row]:
-    """Yield how images make a step, and steps a run; ``counted`` says where their number is from, or why nowhere."""
+    """Yield rows with the batch, and with the length of the run in steps and epochs.
+
+    Args:
+        builder: builder of the recipe.
+        num_images: number of training images, None where it is unknown.
+        counted: the option or key that the number is from, or the reason why it is unknown.
+        processes: processes that share each batch.
+    """
     plan, micro_batches = builder.build("optimization"), builder.build("runtime.accumulation")
     share = f", {processes} processes of {plan.batch_size // processes:,}" if processes > 1 else ""
     cut = f", each in {micro_batches} micro-batches" if micro_batches > 1 else ""
     yield "Batch", f"{plan.batch_size:,} images a step{share}{cut}"
     if num_images is None:
-        yield "Time", Text(f"the number of images is unknown, --num-images N tells it ({counted})", "yellow")
+        yield "Time", Text(f"the number of images is unknown; add --num-images N ({counted})", "yellow")
     else:
         clock = plan.clock(num_images)
         epochs = f"{clock.total_steps / clock.steps_per_epoch:g} epochs of {clock.steps_per_epoch:,} steps"
@@ -72,24 +79,30 @@ def time_rows(builder: Builder, num_images: int | None, counted: str, processes:
 
 
 def cost_rows(builder: Builder, processes: int) -> Iterator[Row]:
-    """Yield what a step takes of memory, and of whatever decodes the images."""
+    """Yield rows with the memory of a step, and with the bytes that loader workers pass to the training process.
+
+    Args:
+        builder: builder of the recipe.
+        processes: processes that share each batch.
+    """
     maker, plan = builder.build("views"), builder.build("optimization")
     images = plan.batch_size // processes
     yield "Memory", _memory(builder, images)
+    # What `prepare` returns has one size for images of any size, so one image shows it.
     black = torch.zeros(maker.channels, max(maker.sizes), max(maker.sizes), dtype=torch.uint8)
     each = sum(tensor.nbytes for tensor in maker.prepare(Sample(black, 0), 0, 0))
     step, second = _bytes(each * plan.batch_size), _bytes(each * RATE)
     yield (
         "Data",
-        f"{plan.batch_size:,} images decoded a step, handed on as {_bytes(each)} each if they are of 8 bits: {step} a "
+        f"{plan.batch_size:,} images decoded a step, {_bytes(each)} each from the loader if they have 8 bits: {step} a "
         f"step, {second} a second at {RATE:,} images/s",
     )
 
 
 def _memory(builder: Builder, images: int) -> str:
     precision = _precision(builder)
-    again = builder.build("runtime.checkpoint_activations")
-    model = build_model(builder.build("method"), None, torch.device("cpu"), again)
+    recompute = builder.build("runtime.checkpoint_activations")
+    model = build_model(builder.build("method"), None, torch.device("cpu"), recompute)
     plan, accumulation = builder.build("optimization"), builder.build("runtime.accumulation")
     try:
         memory = estimate_memory(model, builder.build("views"), plan.optimizer, images, accumulation, precision)
@@ -106,6 +119,7 @@ def _precision(builder: Builder) -> str:
     try:
         device = choose_device(builder.build("runtime.device"))
     except RecipeError:
+        # A recipe for GPUs is often explained on a machine without one.
         device = torch.device("cpu")
     return choose_precision(name, device) if name == "auto" else name
 

@@ -29,7 +29,7 @@ def test_proposals_are_applied_when_asked(dino, explained, tmp_path):
     assert "40 x 40" not in again
 
     text = file.read_text()
-    assert "is there already and stays as it is" in explained(dino, *words, "--apply", str(file), code=2)
+    assert "exists already and is not overwritten" in explained(dino, *words, "--apply", str(file), code=2)
     assert file.read_text() == text
     other = tmp_path / "other.yaml"
     assert f"There is nothing to propose: {other} was not written" in explained(str(file), "--apply", str(other))

@@ -103,7 +103,7 @@ def test_arguments_are_written_as_yaml_does(recipe, explained):
 def test_it_counts_with_a_number_or_says_what_it_does_not_know(recipe, explained):
     nowhere = [recipe, "--data", "nowhere"]
     out = explained(*nowhere)
-    assert "the number of images is unknown, --num-images N tells it" in out
+    assert "the number of images is unknown; add --num-images N" in out
     assert "there are no images in nowhere" in out
     assert "Memory" in out
     assert "learning_rate" not in out
@@ -143,7 +143,7 @@ def test_what_a_step_costs(dino, explained):
     assert networks.endswith("kB")
     # A canvas of 3 x 40 x 40 bytes.
     assert (
-        "40 images decoded a step, handed on as 4.8 kB each if they are of 8 bits: 192 kB a step, 4.8 MB a second"
+        "40 images decoded a step, 4.8 kB each from the loader if they have 8 bits: 192 kB a step, 4.8 MB a second"
         in out
     )
 

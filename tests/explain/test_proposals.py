@@ -158,7 +158,7 @@ def test_without_a_proposal_nothing_is_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("there.yaml", "is there already and stays as it is"),
+        ("there.yaml", "exists already and is not overwritten"),
         ("new.txt", r"a recipe is a YAML file, such as .*new\.yaml"),
         ("nowhere/new.yml", "there is no folder"),
     ],

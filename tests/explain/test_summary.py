@@ -55,5 +55,5 @@ def test_costs_grow_with_the_images_of_a_process(builder):
     assert "of tensors at the peak of a step of 8 images in fp32" in one["Memory"]
     assert "of a step of 4 images" in two["Memory"]
     # 3 x 32 x 32 canvases of bytes.
-    assert "handed on as 3.07 kB each" in one["Data"]
+    assert "3.07 kB each from the loader" in one["Data"]
     assert one["Data"] == two["Data"]
