@@ -1,4 +1,4 @@
-"""The time of a run: the one thing that schedules, operators and teacher updates may depend on."""
+"""Time in a run: the step, from which schedules, collapse operators and teacher updates are computed."""
 
 import math
 from dataclasses import dataclass
@@ -37,20 +37,20 @@ class Clock:
         return (self.step + 1) % self.steps_per_epoch == 0
 
     def at(self, step: int) -> "Clock":
-        """Return the same run at another step."""
+        """Return the clock of the same run at another step."""
         return Clock(step, self.total_steps, self.steps_per_epoch)
 
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of time as a recipe writes it: ``30 epochs``, ``0.5 epochs`` or ``5000 steps``."""
+    """A length of time in a recipe: ``30 epochs``, ``0.5 epochs`` or ``5000 steps``."""
 
     amount: float
     unit: Literal["epochs", "steps"]
 
     @classmethod
     def parse(cls, text: "str | Duration") -> "Duration":
-        """Read a duration.
+        """Return the duration that a text gives; a `Duration` is returned unchanged.
 
         Raises:
             RecipeError: the text is not a non-negative number followed by ``epochs`` or ``steps``.

@@ -1,25 +1,25 @@
-"""Choose a device and a precision."""
+"""Choice of device and precision."""
 
 import torch
 
 from sslkit.errors import RecipeError
 
 COMPILE_OPTIONS = {"fallback_random": True}
-"""Of torch.compile: layers draw what they draw uncompiled, so that compiling changes rounding alone."""
+"""Options of torch.compile: random layers draw from torch's generator, as uncompiled, and not from Inductor's own."""
 
 
 def choose_device(name: str, key: str = "runtime.device") -> torch.device:
-    """Return the device of that name; ``auto`` takes CUDA, else Apple's GPU, else the CPU.
+    """Return a device by name; ``auto`` is CUDA, else Apple's GPU, else the CPU.
 
     Args:
-        name: auto, cpu, cuda, cuda:N, mps.
-        key: where the name was written, for the error.
+        name: auto, cpu, cuda, cuda:N or mps.
+        key: recipe key or option with the name, for the message.
 
     Raises:
-        RecipeError: there is no such device here.
+        RecipeError: this machine has no such device.
     """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    here = [kind for kind, there in available.items() if there]
+    here = [kind for kind, is_there in available.items() if is_there]
     if name == "auto":
         return torch.device("cuda" if available["cuda"] else here[-1])
     kind, _, index = name.partition(":")
@@ -30,7 +30,11 @@ def choose_device(name: str, key: str = "runtime.device") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Return the precision; ``auto`` takes bf16 where the device has instructions for it, else fp32.
+    """Return the precision: bf16, fp16 or fp32; ``auto`` is bf16 where the device has instructions for it, else fp32.
+
+    Args:
+        name: auto, bf16, fp16 or fp32.
+        device: device of the run.
 
     Raises:
         RecipeError: fp16 on a CPU.
@@ -39,6 +43,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         raise RecipeError("precision: 'fp16' needs a GPU, and this run is on the CPU. Choices: auto, bf16, fp32.")
     if name != "auto":
         return name
+    # Without instructions for it bf16 is emulated, which torch counts as support unless it is asked not to.
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}

@@ -1,38 +1,37 @@
-"""Errors that a user can resolve, each with one message."""
+"""Errors that a user can fix, each with one message."""
 
 import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 DEBUG = "SSLKIT_DEBUG"
-"""Environment variable: set, a user's mistake also shows its traceback."""
+"""Environment variable; if it is set, errors of this module are printed with their traceback."""
 
 
 class SSLKitError(Exception):
-    """Base of every error that the user can resolve: one message, no traceback.
-
-    It pickles whatever its ``__init__`` takes, so that it survives the way back from a loader worker.
-    """
+    """Base class of errors that a user can fix; the program prints the message without a traceback."""
 
     exit_code: ClassVar[int] = 2
-    """The program's: 2 for what was refused, 1 for what went wrong on the way."""
+    """Exit code of the program: 2 where input is refused, 1 where a run fails."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made_again, (type(self), self.args), self.__dict__
+        # Loader workers send their errors pickled. An exception is unpickled as class(*args), and args is the message,
+        # which is not what the __init__ of some subclasses takes.
+        return _unpickled, (type(self), self.args), self.__dict__
 
 
 class RecipeError(SSLKitError):
-    """A recipe or an override that cannot be run: an unknown key, a wrong type, parts that do not fit."""
+    """A recipe or an override that cannot be run: an unknown key, a wrong type, components that do not fit."""
 
 
 class UnknownName(SSLKitError):
     """An unknown name, with the nearest known ones.
 
     Args:
-        kind: what was looked for, as the user would say it ("collapse operator").
-        name: what was asked for.
+        kind: what the name stands for, in words for the message ("collapse operator").
+        name: the unknown name.
         known: the names that exist.
-        where: the recipe key that holds the name, if one does.
+        where: the recipe key with the name; empty if it is not from a recipe.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
@@ -41,7 +40,7 @@ class UnknownName(SSLKitError):
 
 
 class RunError(SSLKitError):
-    """A run that was on its way and could not go on."""
+    """A run that started and cannot continue."""
 
     exit_code = 1
 
@@ -51,12 +50,12 @@ class DataError(SSLKitError):
 
 
 class NoSuchSplit(DataError):
-    """Images have no part of this name.
+    """An image source has no split of this name.
 
     Args:
-        owner: what the images are, for people.
-        split: the part that was asked for.
-        splits: those that there are.
+        owner: name of the image source, for the message.
+        split: the missing split.
+        splits: the splits that exist.
     """
 
     def __init__(self, owner: str, split: str, splits: Iterable[str]) -> None:
@@ -68,8 +67,8 @@ class UnreadableImage(DataError):
     """One image that cannot be decoded without loss.
 
     Args:
-        name: the file, or the row, as a person would find it.
-        reason: what was wrong with it.
+        name: the file, or the table and its row.
+        reason: what is wrong with it.
     """
 
     def __init__(self, name: str, reason: str) -> None:
@@ -83,17 +82,18 @@ class NotFinite(DataError):
 
 
 class NotSupported(SSLKitError):
-    """A component was asked for something that it does not have (attention of a convolutional network)."""
+    """An operation that a component does not offer, such as the attention of a convolutional network."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'? Choices: a, b, x.``, or only the choices when nothing is near."""
     choices = sorted(known)
+    # difflib is case-sensitive: it finds nothing in common between "ema" and "EMA".
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     guess = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"{guess} Choices: {', '.join(choices) or 'none'}."
 
 
-def _made_again(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:
+def _unpickled(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:
     return kind.__new__(kind, *args)

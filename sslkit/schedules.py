@@ -1,4 +1,4 @@
-"""Schedules: numbers that change during a run, as pure functions of the clock."""
+"""Schedules: hyper-parameters that change during a run, as pure functions of the clock."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,30 +14,37 @@ Every = Literal["step", "epoch"]
 
 
 class Schedule(Component, ABC):
-    """A number that changes during a run, as a pure function of the clock."""
+    """A hyper-parameter that changes during a run, as a pure function of the clock.
+
+    Pure, so that a resumed run has the values of an uninterrupted one without any state in its checkpoints.
+    """
 
     @abstractmethod
     def __call__(self, clock: Clock) -> float:
-        """Return the value that holds during the step ``clock.step``."""
+        """Return the value for step ``clock.step``."""
 
     def scaled(self, factor: float) -> "Schedule":
-        """Return this schedule with its peak multiplied (linear learning-rate scaling).
+        """Return this schedule with its peak multiplied by a factor (linear learning-rate scaling, arXiv:1706.02677).
 
-        Where it rises from is multiplied with the peak; what it falls to stays.
+        The value that it rises from is multiplied as well; the value that it falls to is not, as in DINO's published
+        code.
+
+        Args:
+            factor: batch size over reference batch size.
 
         Raises:
-            NotSupported: the schedule does not say what its peak is.
+            NotSupported: the schedule has no known peak.
         """
         raise NotSupported(f"{type(self).__name__} cannot be scaled with the batch size")
 
     @property
     def levels(self) -> Mapping[str, float]:
-        """The values that it runs between, by argument; none where it does not say."""
+        """The values that the schedule interpolates, by argument name; empty if they are not known."""
         return {}
 
 
 class Constant(Schedule):
-    """One value throughout.
+    """The same value at every step.
 
     Args:
         value: the value.
@@ -67,10 +74,10 @@ class Cosine(Schedule):
 
     Args:
         start: the peak, where the cosine begins.
-        end: where the cosine tends to.
-        warmup: how long the value rises first.
-        warmup_from: where the warm-up begins.
-        every: ``step`` moves each step; ``epoch`` holds the value within an epoch and counts in epochs
+        end: the value that the cosine approaches at the end of the run.
+        warmup: length of the warm-up, as ``10 epochs``.
+        warmup_from: value at the first step of the warm-up.
+        every: ``step`` changes the value each step; ``epoch`` changes it once an epoch and counts moments in epochs
             (MoCo-v2's learning rate).
 
     Raises:
@@ -113,19 +120,19 @@ class Cosine(Schedule):
 
 
 class Warmup(Schedule):
-    """A line from ``start`` to ``end``, then ``end``: moment i of n is ``start + (end - start) * i / (n - 1)``.
+    """A linear warm-up from ``start`` to ``end``, then ``end``.
 
-    DINO's teacher temperature (arXiv:2104.14294, §4 and appendix D), which its published code moves once an
-    epoch.
+    Moment i of n is ``start + (end - start) * i / (n - 1)``. DINO's teacher temperature (arXiv:2104.14294, §4 and
+    appendix D), which its published code changes once an epoch.
 
     Args:
         start: the first value.
-        end: the value held after the line.
-        over: how long the line is.
-        every: ``epoch`` holds the value within an epoch; ``step`` moves each step.
+        end: the value after the warm-up.
+        over: length of the warm-up, as ``30 epochs``.
+        every: ``epoch`` changes the value once an epoch; ``step`` changes it each step.
 
     Raises:
-        RecipeError: a line that is not a whole number of epochs long, with ``every`` epoch.
+        RecipeError: a warm-up that is not a whole number of epochs, with ``every`` epoch.
     """
 
     def __init__(self, start: float, end: float, over: str | Duration, every: Every = "epoch") -> None:
@@ -140,6 +147,7 @@ class Warmup(Schedule):
         return _ramp(self.start, self.end, now, length) if now < length else self.end
 
     def scaled(self, factor: float) -> "Warmup":
+        # Its end is its peak.
         return Warmup(self.start * factor, self.end * factor, self.over, self.every)
 
     @property
@@ -151,14 +159,18 @@ class Warmup(Schedule):
 
 
 def value_at(number: float | Schedule, clock: Clock) -> float:
-    """Return a plain number as it is, a schedule's value at this moment."""
+    """Return the value of a schedule at a step; a plain number is returned unchanged."""
     return number(clock) if isinstance(number, Schedule) else number
 
 
 def levels_of(name: str, number: object) -> dict[str, float]:
-    """Return the values that a number or a schedule runs between, by recipe key below ``name``; none of other things.
+    """Return the levels of a schedule, or a plain number, by recipe key; empty for other values.
 
-    A bound that holds for all of them holds at every moment.
+    The built-in schedules stay between their levels, so a bound on all levels is a bound on every step.
+
+    Args:
+        name: recipe key of the value.
+        number: a number, a schedule, or a value of another type.
     """
     if isinstance(number, Schedule):
         return {f"{name}.{level}": value for level, value in number.levels.items()}
@@ -166,7 +178,15 @@ def levels_of(name: str, number: object) -> dict[str, float]:
 
 
 def rewritten(number: float | Schedule, change: Callable[[float], float]) -> Any:
-    """Return a number, or a schedule's levels, changed, as a recipe writes it; None for a schedule without levels."""
+    """Return a number, or a schedule with each of its levels, changed, in the form of a recipe.
+
+    Args:
+        number: a number or a schedule.
+        change: maps an old value to a new one.
+
+    Returns:
+        A number, ``{class name: arguments}``, or None for a schedule without levels.
+    """
     if not isinstance(number, Schedule):
         return change(number)
     levels = {name: change(level) for name, level in number.levels.items()}
@@ -178,11 +198,12 @@ def _position(clock: Clock, every: Every) -> tuple[int, int]:
 
 
 def _length(duration: Duration, clock: Clock, every: Every) -> int:
+    # With ``every`` epoch, `_checked` has left whole epochs, or nothing in either unit.
     return int(duration.amount) if every == "epoch" else duration.steps(clock)
 
 
 def _checked(owner: str, key: str, duration: Duration, every: Every) -> Duration:
-    """Return the duration; one that a schedule moving once an epoch would round is refused."""
+    """Return the duration; with ``every`` epoch, refuse one that is not a whole number of epochs."""
     if every == "epoch" and duration.amount and (duration.unit == "steps" or duration.amount % 1):
         raise RecipeError(
             f"{owner} moves once an epoch, so its {key} is a whole number of epochs, not {duration}; or add every: step"
@@ -191,7 +212,7 @@ def _checked(owner: str, key: str, duration: Duration, every: Every) -> Duration
 
 
 def _too_long(key: str, duration: Duration, every: Every, context: RunContext) -> Iterator[Recommendation]:
-    """Yield what `too_long` does; where it proposes steps, the schedule must move by steps."""
+    """Yield the recommendation of `too_long`; a shorter duration in steps is proposed together with ``every: step``."""
     for recommendation in too_long(key, duration, context):
         in_epochs = Duration.parse(recommendation.changes[key]).unit == "epochs"
         unit = {} if every == "step" or in_epochs else {"every": "step"}
