@@ -1,6 +1,6 @@
-"""Self-supervised learning for images: one student-teacher step with exchangeable parts.
+"""Self-supervised learning for images: one student-teacher training step of exchangeable components.
 
-Everything public can be imported from here; nothing is imported before it is asked for.
+The public names below are imported on first use.
 """
 
 import importlib
@@ -79,6 +79,7 @@ _PLACES = {
 __all__ = ["__version__", *_PLACES]
 
 
+# Lazy, since torch, timm and kornia take seconds to import and ``sslkit --help`` needs none of them.
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""``python -m sslkit`` is the program ``sslkit``, for torchrun."""
+"""Entry point of ``python -m sslkit``, the form that torchrun and accelerate launch start."""
 
 import sys
 

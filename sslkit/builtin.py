@@ -1,35 +1,38 @@
-"""Register the components that ship with sslkit, through the hooks that plugins use."""
+"""The plugin that offers the components of sslkit itself, by the hooks that all plugins use.
+
+Classes are named as strings, so that listing them imports nothing.
+"""
 
 from sslkit.hookspecs import Offers, hookimpl
 
 
 @hookimpl
 def backbones() -> Offers:
-    """Networks."""
+    """Backbones."""
     return ["sslkit.backbones.timm_backbone:TimmBackbone", "sslkit.backbones.raw_pixels:RawPixels"]
 
 
 @hookimpl
 def heads() -> Offers:
-    """Projectors and prototypes."""
+    """Projectors, with prototypes where the method has them."""
     return ["sslkit.heads.dino_head:DINOHead", "sslkit.heads.mlp_head:MLPHead", "sslkit.heads.swav_head:SwAVHead"]
 
 
 @hookimpl
 def predictors() -> Offers:
-    """The student's own networks."""
+    """Predictors of the student."""
     return ["sslkit.heads.mlp_predictor:MLPPredictor"]
 
 
 @hookimpl
 def view_makers() -> Offers:
-    """Views of an image."""
+    """View makers."""
     return ["sslkit.views.multi_crop:MultiCrop"]
 
 
 @hookimpl
 def teacher_updates() -> Offers:
-    """How the teacher follows."""
+    """Rules by which the teacher follows the student."""
     return [
         "sslkit.teachers.ema:EMA",
         "sslkit.teachers.previous_epoch:PreviousEpoch",
@@ -40,7 +43,7 @@ def teacher_updates() -> Offers:
 
 @hookimpl
 def collapse_operators() -> Offers:
-    """Teacher outputs to targets."""
+    """Collapse operators, from teacher outputs to targets."""
     return [
         "sslkit.collapse.centering:Centering",
         "sslkit.collapse.sinkhorn_knopp:SinkhornKnopp",
@@ -51,13 +54,13 @@ def collapse_operators() -> Offers:
 
 @hookimpl
 def losses() -> Offers:
-    """Distances to the targets."""
+    """Losses between student outputs and targets."""
     return ["sslkit.losses.cross_entropy:CrossEntropy", "sslkit.losses.info_nce:InfoNCE", "sslkit.losses.mse:MSE"]
 
 
 @hookimpl
 def optimizers() -> Offers:
-    """Gradients to steps."""
+    """Optimizers."""
     return [
         "sslkit.optimizers.adamw:AdamW",
         "sslkit.optimizers.larc:LARC",
@@ -68,23 +71,23 @@ def optimizers() -> Offers:
 
 @hookimpl
 def schedules() -> Offers:
-    """Numbers that change along a run."""
+    """Schedules of hyper-parameters."""
     return ["sslkit.schedules:Constant", "sslkit.schedules:Cosine", "sslkit.schedules:Warmup"]
 
 
 @hookimpl
 def image_sources() -> Offers:
-    """Images."""
+    """Image sources."""
     return ["sslkit.data.hugging_face:HuggingFaceImages", "sslkit.data.textures:Textures"]
 
 
 @hookimpl
 def evaluators() -> Offers:
-    """Frozen tests."""
+    """Evaluators of a frozen backbone."""
     return ["sslkit.evaluators.knn:KNN"]
 
 
 @hookimpl
 def callbacks() -> Offers:
-    """Watchers."""
+    """Callbacks."""
     return ["sslkit.callbacks.summary_picture:SummaryPicture"]

@@ -1,9 +1,9 @@
-"""What a plugin may offer: one hook for each kind of component.
+"""Hook specifications of plugins (pluggy): one hook for each kind of component.
 
-A plugin is a module with functions marked ``@sslkit.hookimpl`` and an entry point in the group ``sslkit``. Every
-hook takes no argument, is called once when plugins are loaded, may be implemented by any plugin, and returns
-the classes on offer, each written ``"package.module:Class"`` so that listing imports nothing (the class
-itself is accepted). The class name is the name in recipes. An offer does nothing until a recipe names it.
+A plugin is a module with functions marked ``@sslkit.hookimpl`` and an entry point in the group ``sslkit``. A hook
+takes no argument, is called once when plugins are loaded, may be implemented by any plugin, and returns the classes
+that the plugin offers, each as ``"package.module:Class"`` so that listing imports nothing (the class itself is
+accepted). The class name is the name in recipes. An offered class has no effect until a recipe names it.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,13 @@ Offers = Iterable[str | type]
 
 
 class Kind(NamedTuple):
-    """A kind of component: its hook, the contract that its classes fulfil, and what a person calls one."""
+    """A kind of component.
+
+    Args:
+        hook: name of its hook.
+        contract: ``package.module:Class`` of the abstract class that its classes extend.
+        singular: name of one such component in messages.
+    """
 
     hook: str
     contract: str
@@ -29,7 +35,7 @@ class Kind(NamedTuple):
 
     @property
     def command(self) -> str:
-        """The kind on the command line, in kebab case."""
+        """The name of the kind on the command line, in kebab case."""
         return self.hook.replace("_", "-")
 
 
@@ -63,13 +69,13 @@ def heads() -> Offers:
 
 @hookspec
 def predictors() -> Offers:
-    """Offer networks that only the student has: subclasses of ``Predictor``, for ``method.predictor``."""
+    """Offer networks of the student alone: subclasses of ``Predictor``, for ``method.predictor``."""
     return ()
 
 
 @hookspec
 def view_makers() -> Offers:
-    """Offer ways to make views of an image: subclasses of ``ViewMaker``, for ``views``."""
+    """Offer makers of the views of an image: subclasses of ``ViewMaker``, for ``views``."""
     return ()
 
 
@@ -81,13 +87,13 @@ def teacher_updates() -> Offers:
 
 @hookspec
 def collapse_operators() -> Offers:
-    """Offer ways to turn teacher outputs into targets: ``CollapseOperator``, for ``method.collapse``."""
+    """Offer operators from teacher outputs to targets: subclasses of ``CollapseOperator``, for ``method.collapse``."""
     return ()
 
 
 @hookspec
 def losses() -> Offers:
-    """Offer distances from the student to the targets: subclasses of ``Loss``, for ``method.loss``."""
+    """Offer losses between student outputs and targets: subclasses of ``Loss``, for ``method.loss``."""
     return ()
 
 
@@ -99,23 +105,23 @@ def optimizers() -> Offers:
 
 @hookspec
 def schedules() -> Offers:
-    """Offer numbers that change along a run: ``Schedule``, wherever a number may be a schedule."""
+    """Offer schedules: subclasses of ``Schedule``, for every argument typed ``float | Schedule``."""
     return ()
 
 
 @hookspec
 def image_sources() -> Offers:
-    """Offer places to read images from: subclasses of ``ImageSource``, for ``data.train`` and ``data.test``."""
+    """Offer data sets of images: subclasses of ``ImageSource``, for ``data.train`` and ``data.test``."""
     return ()
 
 
 @hookspec
 def evaluators() -> Offers:
-    """Offer frozen tests of a backbone: ``Evaluator``, for ``evaluation.evaluators`` and ``sslkit evaluate``."""
+    """Offer evaluations of a frozen backbone: ``Evaluator``, for ``evaluation.evaluators`` and ``sslkit evaluate``."""
     return ()
 
 
 @hookspec
 def callbacks() -> Offers:
-    """Offer watchers of a run: ``Callback``, which watch only the runs that name them in ``runtime.callbacks``."""
+    """Offer callbacks: subclasses of ``Callback``, for ``runtime.callbacks``."""
     return ()

@@ -1,4 +1,4 @@
-"""Load the package's own components, installed plugins, and single files; one that fails does not stop others."""
+"""Plugins: the package's own components, installed packages, and single files; one that fails stops no other."""
 
 import importlib
 import importlib.util
@@ -25,9 +25,10 @@ DISABLE = "SSLKIT_DISABLE_PLUGINS"
 """Environment variable: names of installed plugins to leave out, separated by commas, or ``all``."""
 
 OWN = "sslkit"
-"""The plugin that holds the package's own components."""
+"""Name of the plugin with the package's own components."""
 
 BUILTIN = "sslkit.builtin"
+"""Its module."""
 
 
 @dataclass
@@ -35,12 +36,12 @@ class Plugin:
     """One plugin, loaded or not.
 
     Args:
-        name: its entry point's name, or its file.
-        origin: the distribution and version that it came with, or its file.
-        hooks: the hooks that it implements.
-        error: what went wrong, with the traceback; empty where it loaded.
-        cause: the exception behind it, if there was one.
-        disabled: whether `SSLKIT_DISABLE_PLUGINS` left it out.
+        name: name of its entry point, or its file.
+        origin: its package and version, or its file.
+        hooks: names of the hooks that it implements.
+        error: why it failed, with the traceback of an unexpected exception; empty if it did not.
+        cause: the exception, if one was raised.
+        disabled: whether ``SSLKIT_DISABLE_PLUGINS`` left it out.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Plugin:
 
 @dataclass
 class Plugins:
-    """Every plugin that was found, and the components of those that loaded."""
+    """All plugins that were found, and the registry of the components of those that loaded."""
 
     found: list[Plugin] = field(default_factory=list)
     registry: Registry = field(default_factory=Registry)
@@ -68,13 +69,19 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
 
     def load(self, plugin: Plugin, module: Callable[[], object]) -> Plugin:
-        """Import a plugin and take its offers; what goes wrong is kept in ``plugin.error``."""
+        """Import a plugin and register its components; a failure is recorded in ``plugin.error``.
+
+        Args:
+            plugin: description of the plugin; its hooks and its error are filled in.
+            module: imports and returns its module.
+        """
         self.found.append(plugin)
         try:
             entries = self._offers(plugin, module())
         except Exception as error:
             plugin.error, plugin.cause = _readable(error), error
             return plugin
+        # Of a plugin with a taken name that name alone is registered, which makes it ambiguous; the rest is left out.
         for entry in entries:
             other = self.registry.find(entry.kind, entry.name)
             if other:
@@ -91,6 +98,7 @@ class Plugins:
             _check_hook_names(self.manager, module)
             callers = self.manager.get_hookcallers(module) or []
             plugin.hooks = tuple(sorted(caller.name for caller in callers))
+            # Hooks are called one by one, not through `manager.hook`, so that each class keeps its origin.
             impls = [(c.name, impl) for c in callers for impl in c.get_hookimpls() if impl.plugin is module]
             offers = {hook: _targets(hook, impl.function()) for hook, impl in impls} or own_classes(module)
             if not offers:
@@ -104,8 +112,10 @@ class Plugins:
 def find_plugins() -> Plugins:
     """Load the package's own components and every installed plugin."""
     plugins = Plugins()
+    # First, so that a plugin with a name of ours is the one that is reported.
     plugins.load(Plugin(OWN, f"sslkit {__version__}"), lambda: importlib.import_module(BUILTIN))
     disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip()}
+    # Sorted: the order of entry points depends on the file system.
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         plugin = Plugin(point.name, _distribution(point))
         if disabled & {point.name, "all"}:
@@ -121,15 +131,16 @@ _installed = cache(find_plugins)
 
 
 def active() -> Plugins:
-    """Return the plugins of this command: the installed ones and those of ``using``. Found once a process."""
+    """Return the plugins in effect: the installed ones, loaded once per process, and inside `using` its files."""
     return _active.get(None) or _installed()
 
 
 @contextmanager
 def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
-    """Add plugin files while the block runs.
+    """Add plugin files to the plugins in effect inside the block.
 
-    Each file is a module with ``@sslkit.hookimpl`` functions, or one that just defines components.
+    Args:
+        files: Python files with ``@sslkit.hookimpl`` functions, or with classes of components alone.
 
     Raises:
         SSLKitError: a file is missing, fails to import or offers nothing.
@@ -137,6 +148,7 @@ def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
     if not files:
         yield active()
         return
+    # Not the cached ones, which would keep the components of the files after the block.
     plugins = find_plugins()
     with ExitStack() as stack:
         for file in files:
@@ -150,10 +162,12 @@ def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
 
 @contextmanager
 def importable(file: Path) -> Iterator[str]:
-    """Let a file be imported by its own name while the block runs; loader workers, started afresh, find it too.
+    """Make a file importable by its name inside the block, and yield the name.
+
+    Its folder is put on ``sys.path``, which spawned loader workers inherit: they unpickle its classes by that name.
 
     Raises:
-        SSLKitError: there is no such file, or its name is another module's.
+        SSLKitError: there is no such file, or another module has its name.
     """
     place = file.expanduser().resolve()
     name, folder = place.stem, str(place.parent)
@@ -164,7 +178,9 @@ def importable(file: Path) -> Iterator[str]:
     other = importlib.util.find_spec(name)
     if other and other.origin != str(place):
         raise SSLKitError(f"--plugin {file}: there is a module {name!r} already, {other.origin}; rename the file")
+    # At the end, so that no neighbour of the file hides an installed module.
     sys.path.append(folder)
+    # A file written a moment ago may be missing from the import system's list of the folder.
     importlib.invalidate_caches()
     try:
         yield name
@@ -174,20 +190,24 @@ def importable(file: Path) -> Iterator[str]:
 
 
 def own_classes(module: object) -> dict[str, list[str | type]]:
-    """Return the components that a module itself defines, by hook."""
+    """Return the component classes that a module defines itself, by hook."""
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == vars(module).get("__name__")]
     offers: dict[str, list[str | type]] = {}
     for kind in KINDS:
-        place, _, name = kind.contract.partition(":")
-        # A contract that nobody has imported has no subclass: torch stays out of a listing.
-        base = getattr(sys.modules.get(place), name, None)
+        contract_module, _, name = kind.contract.partition(":")
+        # A contract that is not imported has no subclasses; importing it would import torch.
+        base = getattr(sys.modules.get(contract_module), name, None)
         if found := [c for c in classes if base and issubclass(c, base) and not inspect.isabstract(c)]:
             offers[kind.hook] = [*found]
     return offers
 
 
 def _check_hook_names(manager: pluggy.PluginManager, module: object) -> None:
-    """Refuse functions that are marked as hooks and answer none: pluggy itself passes over a misspelt name."""
+    """Refuse hook implementations of an unknown name, which pluggy ignores.
+
+    Raises:
+        SSLKitError: naming the nearest hooks. pluggy's ``check_pending`` would not name them.
+    """
     known = [kind.hook for kind in KINDS]
     for name in dir(module):
         options = manager.parse_hookimpl_opts(module, name)  # type: ignore[arg-type]
@@ -196,6 +216,7 @@ def _check_hook_names(manager: pluggy.PluginManager, module: object) -> None:
 
 
 def _targets(hook: str, targets: object) -> list[str | type]:
+    """Return what a hook returned, as a list of classes and of strings ``package.module:Class``."""
     if isinstance(targets, str) or not isinstance(targets, Iterable):
         raise SSLKitError(f"{hook}() must return a list, not {targets!r}")
     listed = list(targets)
@@ -210,12 +231,12 @@ def _distribution(point: EntryPoint) -> str:
 
 
 def _readable(error: Exception) -> str:
-    """Return a user's mistake as its sentence, anything else with its traceback."""
+    """Return the message of an error that a user can fix, and the traceback of any other exception."""
     return str(error) if isinstance(error, SSLKitError) else "".join(traceback.format_exception(error))
 
 
 def _in_one_line(plugin: Plugin) -> str:
-    """Say what went wrong in a plugin file, and on which of its lines."""
+    """Return why a plugin file failed, on one line, with the number of the line in the file."""
     if plugin.cause is None or isinstance(plugin.cause, SSLKitError):
         return plugin.error
     file = Path(plugin.origin).expanduser().resolve()

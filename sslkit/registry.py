@@ -19,10 +19,10 @@ class Entry:
     """One registered component.
 
     Args:
-        kind: its kind's hook name ("losses").
+        kind: hook name of its kind ("losses").
         target: ``package.module:Class``, or the class.
-        plugin: the plugin that offers it.
-        origin: the plugin's package and version, or its file, as a person would look for it.
+        plugin: name of the plugin that offers it.
+        origin: package and version of the plugin, or its file.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """Where the class is, as ``package.module:Class``."""
+        """The class as ``package.module:Class``."""
         target = self.target
         return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
 
@@ -52,16 +52,16 @@ class Entry:
         """Import the class.
 
         Raises:
-            SSLKitError: it cannot be imported, or does not fulfil the contract of its kind.
+            SSLKitError: it cannot be imported, or is not a concrete class of its kind.
         """
         found = import_class(self.path) if isinstance(self.target, str) else self.target
-        return fulfilling(found, kind_of(self.kind), f"{self.name} of {self.origin}")
+        return concrete_class(found, kind_of(self.kind), f"{self.name} of {self.origin}")
 
 
 class Registry:
-    """Every registered component, by kind and class name.
+    """Components by kind and class name.
 
-    A name that two plugins offer belongs to neither: asking for it is refused with both origins.
+    A name that two plugins offer is ambiguous: `get` refuses it and names both origins.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -70,7 +70,7 @@ class Registry:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
-        """Add a component; one that is taken is kept beside the first, so that both origins can be named."""
+        """Add a component; of a name that is taken, keep both, so that `get` can name both origins."""
         self._entries.setdefault((entry.kind, entry.name), []).append(entry)
 
     def find(self, kind: str, name: str) -> Entry | None:
@@ -78,28 +78,28 @@ class Registry:
         return next(iter(self._entries.get((kind, name), ())), None)
 
     def entries(self, kind: str) -> list[Entry]:
-        """Return a kind's components by name, a name offered twice once."""
+        """Return the components of a kind, sorted by name; of a name offered twice, the first."""
         return [same[0] for (k, _), same in sorted(self._entries.items(), key=lambda item: item[0]) if k == kind]
 
     def names(self, kind: str) -> list[str]:
-        """Return a kind's class names in order."""
+        """Return the class names of a kind, sorted."""
         return [entry.name for entry in self.entries(kind)]
 
     def get(self, kind: str, name: str, where: str = "") -> type:
-        """Return a component's class.
+        """Return the class of a component.
 
         Args:
-            kind: the kind's hook name.
+            kind: hook name of the kind.
             name: a class name, or ``package.module.Class`` for a class that no plugin offers.
-            where: the recipe key that names it, for the error.
+            where: recipe key that names it, for the message.
 
         Raises:
-            UnknownName: there is none.
-            SSLKitError: two plugins offer it, it cannot be imported, or it breaks its contract.
+            UnknownName: no plugin offers the name.
+            SSLKitError: two plugins offer it, it cannot be imported, or it is not a concrete class of the kind.
         """
         prefix = f"{where}: " if where else ""
         if "." in name or ":" in name:
-            return fulfilling(import_class(name, prefix), kind_of(kind), f"{prefix}{name}")
+            return concrete_class(import_class(name, prefix), kind_of(kind), f"{prefix}{name}")
         same = self._entries.get((kind, name), [])
         if not same:
             raise UnknownName(kind_of(kind).singular, name, self.names(kind), where)
@@ -111,38 +111,47 @@ class Registry:
         return same[0].load()
 
     def short_name(self, kind: str, found: type) -> str:
-        """Return the name under which a recipe finds this class: its class name, else its dotted path."""
+        """Return the name of a class in a recipe: its class name if it is registered under it, else its dotted path."""
         entry = self.find(kind, found.__name__)
         here = f"{found.__module__}:{found.__qualname__}"
         return found.__name__ if entry and entry.path == here else here.replace(":", ".")
 
 
 def kind_of(word: str) -> Kind:
-    """Return the kind that a hook name, a command-line name or the beginning of one means ("collapse").
+    """Return a kind by its hook name, its command-line name, or the beginning of one ("collapse").
 
     Raises:
-        UnknownName: there is no such kind, or more than one.
+        UnknownName: no kind matches, or several do.
     """
     plain = word.lower().replace("-", "_")
-    meant = [kind for kind in KINDS if plain and kind.hook.startswith(plain)]
-    if len(meant) != 1:
+    matching = [kind for kind in KINDS if plain and kind.hook.startswith(plain)]
+    if len(matching) != 1:
         raise UnknownName("kind of component", word, [kind.command for kind in KINDS])
-    return meant[0]
+    return matching[0]
 
 
 @cache
 def contract(kind: Kind) -> type:
-    """Import the class that a kind's components extend."""
+    """Import the abstract class of a kind."""
     return import_class(kind.contract)
 
 
-def fulfilling(found: object, kind: Kind, name: str) -> type:
-    """Return the class, or refuse what is not a concrete class of this kind."""
+def concrete_class(found: object, kind: Kind, name: str) -> type:
+    """Return an object if it is a concrete class of a kind.
+
+    Args:
+        found: the object.
+        kind: the kind.
+        name: name of the object in the message.
+
+    Raises:
+        SSLKitError: it does not extend the contract, or has abstract methods.
+    """
     if not (isinstance(found, type) and issubclass(found, contract(kind))):
         raise SSLKitError(f"{name} is not a {kind.singular}: it does not extend {kind.contract.replace(':', '.')}")
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
-        raise SSLKitError(f"{name} is not a whole {kind.singular}: it does not define {', '.join(missing)}")
+        raise SSLKitError(f"{name} is not a complete {kind.singular}: it does not define {', '.join(missing)}")
     return found
 
 
@@ -158,19 +167,20 @@ def import_class(path: str, prefix: str = "") -> type:
     except AttributeError as error:
         classes = [key for key, value in vars(sys.modules[module]).items() if isinstance(value, type)]
         raise SSLKitError(f"{prefix}{module} has no class {name!r}.{did_you_mean(name, classes)}") from error
+    # A module of a plugin may fail with anything while it is imported.
     except Exception as error:
         raise SSLKitError(f"{prefix}cannot import {path}: {type(error).__name__}: {error}") from error
     return found
 
 
 def class_docstring(module: str, name: str) -> str:
-    """Read a class's docstring from its source, importing nothing; empty where it cannot be found."""
+    """Return the docstring of a class from its source, without importing it; empty if it is not found."""
     spec = _class_source(module, name)
     return (spec and ast.get_docstring(spec)) or ""
 
 
 def class_fields(module: str, name: str) -> list[str]:
-    """Read the names of a dataclass's fields from its source, importing nothing."""
+    """Return the field names of a dataclass from its source, without importing it."""
     spec = _class_source(module, name)
     fields = [item.target for item in spec.body if isinstance(item, ast.AnnAssign)] if spec else []
     return [target.id for target in fields if isinstance(target, ast.Name)]
@@ -183,10 +193,11 @@ def _class_source(module: str, name: str) -> ast.ClassDef | None:
 
 
 def source_of(module: str) -> Path | None:
-    """Return a module's source file without importing its parents, or None."""
+    """Return the source file of a module without importing anything, None if it is not found."""
     if module in sys.modules:
         return Path(file) if (file := getattr(sys.modules[module], "__file__", None)) else None
     top, *parts = re.split(r"\.", module)
+    # The top package only: for a dotted name find_spec imports the parents.
     spec = importlib.util.find_spec(top)
     if spec is None:
         return None

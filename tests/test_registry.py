@@ -63,7 +63,7 @@ def test_a_name_offered_twice_is_refused_with_both_origins():
     ("target", "said"),
     [
         ("sslkit.schedules:Cosine", "Cosine of here is not a loss: it does not extend sslkit.contracts.Loss"),
-        ("sslkit.contracts:Loss", "Loss of here is not a whole loss: it does not define forward"),
+        ("sslkit.contracts:Loss", "Loss of here is not a complete loss: it does not define forward"),
         ("sslkit.losses.cross_entropy:CrossEntrop", "Did you mean 'CrossEntropy'"),
         ("sslkit.losses.nowhere:Some", "cannot import sslkit.losses.nowhere:Some: ModuleNotFoundError"),
         ("sslkit.losses.cross_entropy:matching_pairs", "is not a loss"),
