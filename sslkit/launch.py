@@ -1,4 +1,4 @@
-"""Train a recipe: build it, initialise its networks, and run the trainer."""
+"""Training of a recipe: build it, initialise its networks, and run the trainer."""
 
 import copy
 from datetime import datetime
@@ -28,21 +28,25 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     Args:
         recipe: from `sslkit.recipe.load`.
         run_dir: the run folder; None is ``runs/<recipe>/<date-time>``.
-        resume: go on from the folder's newest checkpoint, or start if it has none.
-        console: where progress is shown; None is standard error.
+        resume: continue from the newest checkpoint of the folder, or start from step 0 if it has none.
+        console: where progress and warnings are printed; None is standard error.
 
     Raises:
         SSLKitError: the recipe, the data or the folder cannot be used; nothing is lost or half-written.
     """
     folder = run_dir or fresh_folder(Path("runs") / recipe.name)
+    # Before the networks are built and the images are indexed, which takes long for a large data set.
     RunFolder(folder).check_free(resume)
     builder = recipe.builder()
     built = recipe.build(builder)
     teacher = None
     if built.method.init == "independent":
+        # Weights of another seed, as BYOL's published code has.
         teacher = Branch(*recipe.build_networks(built.seed + 1), separate_views=built.method.separate_views)
+    # Before weights are loaded: evaluations compare with this network.
     untrained = None if built.method.init_from is None else copy.deepcopy(built.method.backbone)
-    start = _begin(recipe, built, folder, teacher)
+    # Before the record, whose recipe and identity hold the fingerprint of the weights.
+    start = _initialise(recipe, built, folder, teacher)
     sources = [source for source in (built.data.train, built.data.test) if source is not None]
     record = Record(
         name=recipe.name,
@@ -51,7 +55,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         plugins=[{"name": p.name, "origin": p.origin, "hooks": p.hooks} for p in active().found if not p.error],
     )
     run = Trainer(built, record, folder, teacher, console, untrained)
-    # Only now is it known how many processes there are.
+    # After the trainer has joined the process group, which gives the number of processes.
     found = recommendations(recipe, builder, run_context(builder, len(built.data.train), world_size()))
     built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found))
     if run.is_main:
@@ -69,21 +73,28 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     return run
 
 
-def _begin(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:
-    """Give the networks of a new run the weights that its recipe names, and let the recipe say which these are.
+def _initialise(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:
+    """Load the weights of ``method.init_from`` into the networks of a new run.
+
+    Args:
+        recipe: gets the fingerprint of the weights, if it has none.
+        built: the recipe built, whose networks get the weights.
+        folder: the run folder.
+        teacher: a teacher with weights of its own, or None.
 
     Returns:
-        What they took; None where the recipe names none, or the run goes on from a checkpoint.
+        What was loaded; None without ``init_from``, or where the run resumes from a checkpoint.
     """
     section = built.method.init_from
-    goes_on = any(RunFolder(folder).checkpoints.glob("step-*"))
+    resumes = any(RunFolder(folder).checkpoints.glob("step-*"))
     if section is not None:
         built.runtime.callbacks.append(StartRegression())
-    if section is None or (goes_on and section.fingerprint):
+    if section is None or (resumes and section.fingerprint):
         return None
     start = read_start(section, built.method, built.views.sizes)
     recipe.root.at("method.init_from").given["fingerprint"] = start.fingerprint
-    if goes_on:
+    # The weights come from the checkpoint; without the fingerprint the recipe would have another identity.
+    if resumes:
         return None
     start.give(built.method.backbone, built.method.head, built.method.predictor)
     if teacher is not None:
@@ -92,7 +103,7 @@ def _begin(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branch | N
 
 
 def fresh_folder(place: Path) -> Path:
-    """Return a folder in ``place``, named after the time, that does not exist."""
+    """Return the path of a folder in ``place`` that does not exist, named after the time."""
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S")
     names = (name if attempt == 1 else f"{name}-{attempt}" for attempt in count(1))
     return next(place / name for name in names if not (place / name).exists())
