@@ -1,7 +1,7 @@
 """The contracts of components: the abstract classes that plugins and built-in components extend.
 
-Letters as in `sslkit.types`. Each class here is abstract; the parts that ship live in the packages named after
-them and come in through `sslkit.builtin`, by the door that plugins use.
+Letters as in `sslkit.types`. Each class here is abstract; the components that ship lie in the packages named after
+them and are registered by `sslkit.builtin`, through the hooks that plugins use.
 """
 
 import hashlib
@@ -77,8 +77,8 @@ class Backbone(nn.Module, Component, ABC):
     def checkpoint_activations(self) -> None:
         """Recompute the activations of the blocks in the backward pass from now on, instead of storing them.
 
-        Results stay the same if whoever runs the backward pass takes back what it writes to buffers (the statistics of
-        batch norms move a second time), as `train_step` does for a backbone that ``recomputes``.
+        Results stay the same if the caller restores the buffers after the backward pass (the statistics of batch norms
+        move a second time), as `train_step` does for a backbone that ``recomputes``.
 
         Raises:
             NotSupported: it has no such blocks.
@@ -100,7 +100,7 @@ class Backbone(nn.Module, Component, ABC):
 
         Args:
             folder: where to.
-            preprocessing: of its images, for other programs that read config.json; None says nothing of it.
+            preprocessing: of its images, for other programs that read config.json; None leaves it out.
         """
         raise NotSupported(f"{type(self).__name__} cannot be saved by itself")
 
@@ -114,7 +114,7 @@ class Head(nn.Module, Component, ABC):
     """A projector and, in methods that have them, prototypes.
 
     Attributes:
-        in_dim: F, where it says so; a backbone of another F is refused.
+        in_dim: F, or None where it fits any; a backbone of another F is refused.
         projector: (N, F) to (N, D).
         prototypes: (N, D) to (N, K), or None.
         embed_dim: D.
@@ -137,7 +137,7 @@ class Predictor(nn.Module, Component, ABC):
     """A network of the student alone, from projections (N, D) to predictions (N, D).
 
     Attributes:
-        dim: D, where it says so; a head of another D is refused.
+        dim: D, or None where it fits any; a head of another D is refused.
     """
 
     dim: int | None = None

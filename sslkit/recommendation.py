@@ -92,8 +92,8 @@ class Recommendation:
         changes: values, as a recipe writes them, by dotted key below the part.
         is_warning: whether the run is likely to fail or to disappoint; otherwise a part should merely be adapted.
         leads_to: how it would fail.
-        remedy: values by whole key that are a way out once it has failed so. They are not proposed before: whoever
-            filled the other slots so may have meant it.
+        remedy: values by whole key that are a way out once it has failed so. They are not proposed before, since the
+            other components may have been chosen on purpose.
     """
 
     reason: str

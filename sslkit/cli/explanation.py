@@ -60,7 +60,7 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
     _check(recipe, builder, options)
     num_images, counted = _num_images(builder, options)
     if num_images is None and options.apply is not None:
-        raise SSLKitError("--apply: what to propose depends on the number of images; --num-images N tells it")
+        raise SSLKitError("--apply: what to propose depends on the number of images; add --num-images N")
     file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
     screen.heading(recipe.name, file)
     screen.columns(component_rows(recipe))

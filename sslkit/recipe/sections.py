@@ -1,7 +1,7 @@
 """The sections of a recipe and their keys, as dataclasses.
 
 `method`, `views`, `data`, `optimization`, `precision` and `seed` decide what a run learns. `runtime` may change
-rounding and speed only; `evaluation` watches.
+rounding and speed only; `evaluation` measures.
 """
 
 import math
@@ -96,7 +96,7 @@ class Data:
 
     Args:
         train: the images to learn from.
-        test: the images that evaluators judge on; says only what differs from train. Null where there are none.
+        test: the images that evaluators measure on; holds only what differs from train. Null where there are none.
         num_images: how many images the recipe was written for; `sslkit explain` counts with it where the images
             are not at hand.
         channels: channels of every image.
@@ -204,7 +204,7 @@ class Runtime:
         skip_limit: steps in a row that may move nothing, because a number is not finite, before the run stops.
         roll_backs: how often it goes on instead from the checkpoint before them, leaving their images out.
         threads: CPU threads of torch; null leaves torch's own choice.
-        callbacks: watchers of the run.
+        callbacks: code that runs at moments of the run.
         trackers: accelerate's trackers that get the run's metrics besides metrics.jsonl, by name, or with
             arguments as {wandb: {project: mine}}.
     """
