@@ -1,4 +1,4 @@
-"""Collapse operators, which keep student and teacher from agreeing on a constant."""
+"""Collapse operators, which turn teacher outputs into targets and prevent collapse to a constant output."""
 
 from sslkit.collapse.batch_softmax import BatchSoftmax as BatchSoftmax
 from sslkit.collapse.centering import Centering as Centering

@@ -1,4 +1,4 @@
-"""Softmax over the images of a batch."""
+"""Softmax of teacher logits over the images of a batch."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,16 @@ from sslkit.types import Projection, Targets
 
 
 class BatchSoftmax(CollapseOperator):
-    """Softmax over images, prototype by prototype, then each image's row divided by its sum.
+    """Softmax over the images of a batch for each prototype, then each image's row divided by its sum.
 
-    One round of Sinkhorn-Knopp. DINO table 15 rows 2 and 5 (arXiv:2104.14294): no softmax over prototypes besides.
+    One round of Sinkhorn-Knopp, without a further softmax over prototypes. DINO table 15 rows 2 and 5
+    (arXiv:2104.14294).
 
     Args:
-        temperature: above 0; a schedule may move it.
+        temperature: a number above 0, or a schedule of such numbers.
 
     Raises:
-        ValueError: a temperature that is not above 0.
+        ValueError: ``temperature`` is not above 0.
     """
 
     def __init__(self, temperature: float | Schedule = 0.05) -> None:
@@ -31,9 +32,10 @@ class BatchSoftmax(CollapseOperator):
         self.temperature = temperature
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Return targets (T, B, K) of logits (T, B, K), normalised over the B images of all processes."""
+        """Return probabilities (T, B, K) of logits (T, B, K), normalised over the images of all processes."""
         assert teacher.logits is not None
         temperature = value_at(self.temperature, clock)
+        # A single round is this operator exactly, and stays finite where exp(logits / temperature) would overflow.
         return Targets(balance(teacher.logits, temperature, num_iters=1), "probabilities", teacher.view_ids)
 
     def metrics(self, clock: Clock) -> dict[str, float]:

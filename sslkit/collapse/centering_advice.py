@@ -1,4 +1,4 @@
-"""Recommend momentum and temperature of DINO's centering for a run."""
+"""Recommendations on the momentum and temperature of `Centering`."""
 
 from collections.abc import Iterator
 
@@ -6,20 +6,20 @@ from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import Schedule, value_at
 
 HIGHEST_FIRST, HIGHEST = 0.06, 0.07
-"""The highest teacher temperature that did not collapse (DINO appendix D): held, and warmed up to from 0.04."""
+"""The highest teacher temperatures without collapse in DINO appendix D: constant, and after a warm-up from 0.04."""
 
 SLOWEST = 0.999
-"""The center's momentum at which DINO collapsed (appendix D); 0.99 did not."""
+"""The momentum of the center with which DINO collapsed (appendix D); with 0.99 it did not."""
 
 
 def recommend_centering(
     momentum: float, temperature: float | Schedule | None, context: RunContext
 ) -> Iterator[Recommendation]:
-    """Yield what DINO's appendix D and table 15 say against a setting.
+    """Yield changes of settings that collapsed in DINO's appendix D or table 15.
 
     Args:
         momentum: of the center.
-        temperature: of the teacher; None leaves the logits unsharpened.
+        temperature: of the teacher; None for logits without a softmax.
         context: the run.
     """
     if context.shares_weights:
@@ -50,7 +50,7 @@ def _recommend_temperature(temperature: float | Schedule, context: RunContext) -
         f"the teacher's temperature starts at {temperatures[0]:g} and peaks at {max(temperatures):g}: held from "
         "the start, 0.06 learned and 0.08 collapsed; warmed up from 0.04, 0.07 learned",
         "DINO appendix D",
-        # A run too short for a warm-up of one step holds the published start.
+        # A tenth of a very short run rounds to no step at all: then the start of the published warm-up, constant.
         {"temperature": {"Warmup": warmup} if over.amount else low},
         leads_to=("uniform collapse",),
     )

@@ -1,4 +1,4 @@
-"""MoCo's queue of negatives."""
+"""Queue of negatives, as in MoCo."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -15,23 +15,24 @@ from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_l
 
 
 class NegativeQueue(CollapseOperator):
-    """The teacher's embeddings, and those of the steps before as negatives. MoCo §3.2 (arXiv:1911.05722).
+    """Teacher embeddings as targets, with a first-in-first-out queue of earlier ones as negatives.
 
-    The queue starts with random unit vectors from torch's generator, so the loss of a healthy run rises at first, as
-    real embeddings replace them. The negatives of a step are the queue before the step's own embeddings enter, which
-    would else be positive and negative at once.
+    MoCo §3.2 (arXiv:1911.05722). The queue starts with random unit vectors from torch's global generator, so the loss
+    of a healthy run rises at first, while real embeddings replace them. The negatives of a step are the queue before
+    the embeddings of that step are written to it; otherwise each positive would also be a negative.
 
-    Every step the embeddings of all teacher views and all processes, scaled to length 1, view by view and in the order
-    of the batch, replace the oldest ones. Where they reach the end of the queue they go on at its start, so any size
-    will do; the reference asks for a multiple of the batch, for which both are the same. Of more embeddings than the
-    queue holds, the last ones stay. The queue is the same on every process.
+    In every step the embeddings of all teacher views and all processes, scaled to length 1, view by view and in batch
+    order, replace the oldest ones. At the end of the queue, writing continues at its start, so any size is allowed;
+    the published code requires a multiple of the batch size, for which both give the same. If a step has more
+    embeddings than the queue holds, the last ones are kept. The queue is the same on every process.
 
     Args:
         embed_dim: D.
-        size: Q, at least 1 (65536 in the paper). Near the number of images, images meet themselves as negatives.
+        size: Q, at least 1 (65536 in the paper). With a size near the number of images, an image's own earlier
+            embeddings are among its negatives.
 
     Raises:
-        ValueError: a size below 1.
+        ValueError: ``size`` is below 1.
     """
 
     reads: ClassVar[TargetKind] = "embedding"
@@ -56,6 +57,7 @@ class NegativeQueue(CollapseOperator):
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
         """Return the embeddings (T, B, D) as targets, with a copy of the queue as negatives."""
+        # A copy, so that the targets stay as they are when ``update`` writes the queue in place.
         return Targets(teacher.embedding, "embedding", teacher.view_ids, negatives=self.queue.clone())
 
     @torch.no_grad()
@@ -63,10 +65,10 @@ class NegativeQueue(CollapseOperator):
         new = gather_over_processes(unit_length(teacher.embedding), dim=1).flatten(0, 1)
         size = len(self.queue)
         self.queue, new = in_wider_dtype(self.queue, new)
-        # Of more embeddings than fit, the last ones stay; an index given twice would have either.
+        # Only the last ones, where more come than fit: torch leaves open which of two values at one index is kept.
         first = max(0, len(new) - size)
         places = (self.pointer + torch.arange(first, len(new), device=new.device)) % size
-        # Positions on the device, so that the pointer need not be read.
+        # Indices on the device instead of a slice, whose bounds would be read from the GPU in every step.
         self.queue[places] = new[first:]
         self.pointer.add_(len(new)).remainder_(size)
 

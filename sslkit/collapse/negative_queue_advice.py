@@ -1,22 +1,23 @@
-"""Describe and recommend the size of a queue of negatives for a run."""
+"""Description of and recommendations on the size of `NegativeQueue`."""
 
 from collections.abc import Iterator
 
 from sslkit.recommendation import Recommendation, RunContext
 
 PUBLISHED_SHARE, LARGEST_SHARE = 0.05, 0.1
-"""Images in the queue over images: MoCo's on ImageNet, and a little more than in its CIFAR-10 demo (8 %)."""
+"""Images in the queue over training images: MoCo's on ImageNet, and a little above its CIFAR-10 demo (8 %)."""
 
 
 def describe_negatives(size: int, context: RunContext) -> Iterator[tuple[str, str]]:
-    """Yield how many of the images a queue of ``size`` embeddings holds, and for how long each stays."""
+    """Yield the share of the training images in a queue of ``size`` embeddings, and how long each stays in it."""
     yield "negative queue", f"{size:,} embeddings, of {_share(size, context):.1%} of the images"
     yield "negatives stay", context.span(size / context.batch_size / context.teacher_views)
 
 
 def recommend_negatives(size: int, context: RunContext) -> Iterator[Recommendation]:
-    """Yield a smaller queue where images would often meet themselves among ``size`` negatives."""
+    """Yield a smaller size where an image would often find its own embeddings among ``size`` negatives."""
     share, new = _share(size, context), context.batch_size * context.teacher_views
+    # A multiple of what one step writes, as the published code requires; at least one step's.
     fitting = new * max(1, int(PUBLISHED_SHARE * context.num_images * context.teacher_views / new))
     changes = {"size": fitting} if fitting < size else {}
     if share >= 1:
@@ -35,5 +36,5 @@ def recommend_negatives(size: int, context: RunContext) -> Iterator[Recommendati
 
 
 def _share(size: int, context: RunContext) -> float:
-    """Return the images in the queue over all images."""
+    """Return the images in the queue over the training images; each image has ``teacher_views`` embeddings in it."""
     return size / context.teacher_views / context.num_images

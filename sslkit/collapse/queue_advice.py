@@ -1,4 +1,4 @@
-"""Recommend SwAV's queue of earlier embeddings for a run (§4.1 of arXiv:2006.09882 and its published code)."""
+"""Description of and recommendations on the queue of `SinkhornKnopp` (SwAV §4.1, arXiv:2006.09882, and its code)."""
 
 import math
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from sslkit.collapse.partition_advice import enough
 from sslkit.recommendation import Recommendation, RunContext
 
 BATCHES, BEGINNING = 15, 0.075
-"""SwAV's queue for batches of 256: 3840 images a view, from epoch 15 of 200 on."""
+"""Length in batches and start as a share of the run in SwAV, batches of 256: 3840 images a view, epoch 15 of 200."""
 
 
 def queue_for(context: RunContext) -> dict[str, Any]:
-    """Return a queue that makes a batch large enough, as a recipe writes it; nothing where the run has no room."""
+    """Return recipe arguments of a queue that makes the batch large enough; empty where the run is too small."""
+    # The batch itself is balanced with the queue, so the queue needs one batch less.
     batches = max(BATCHES, math.ceil(enough(context) / context.batch_size) - 1)
     start, size = context.share(BEGINNING), batches * context.batch_size
     if start.steps(context.clock) + batches >= context.clock.total_steps or size >= context.num_images:
@@ -22,18 +23,18 @@ def queue_for(context: RunContext) -> dict[str, Any]:
 
 
 def describe_queue(batches: int, start: Duration, context: RunContext) -> Iterator[tuple[str, str]]:
-    """Yield how old its images become, and when it is used."""
+    """Yield the size of a queue of ``batches`` batches, how long an embedding stays in it, and when it is used."""
     full = start.steps(context.clock) + batches
     yield "queue", f"{context.batch_size * batches:,} images a view; each stays {context.span(batches)}"
     yield "queue in use", f"after {context.span(full)}" if full < context.clock.total_steps else "never"
 
 
 def recommend_queue(size: int, start: Duration, context: RunContext) -> Iterator[Recommendation]:
-    """Yield recommendations for a queue.
+    """Yield changes of a queue that holds every image, has an unused rest, or never fills.
 
     Args:
-        size: images a view.
-        start: when it begins to fill.
+        size: images per view.
+        start: when the queue begins to fill.
         context: the run.
     """
     batch, batches, total = context.batch_size, size // context.batch_size, context.clock.total_steps

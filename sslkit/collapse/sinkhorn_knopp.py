@@ -1,4 +1,4 @@
-"""Sinkhorn-Knopp: soft assignments that use all prototypes equally."""
+"""Sinkhorn-Knopp: soft assignments of images to prototypes that use all prototypes equally."""
 
 from collections.abc import Iterator
 
@@ -17,19 +17,20 @@ from sslkit.types import Projection, Targets, at_least_float32
 
 @torch.no_grad()
 def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
-    """Turn (T, B, K) logits into (T, B, K) probabilities such that each view uses all K prototypes equally.
+    """Return probabilities (T, B, K) of logits (T, B, K) that use all K prototypes equally in each view.
 
-    Alternately, each prototype's column is scaled to sum to 1 / K over the images of all processes, and each
-    image's row to sum to 1 over prototypes; the last scaling is the images'. Rows sum to 1 exactly, columns
-    approach B / K.
+    Alternately, each prototype's column is scaled to the same sum over the images of all processes, and each image's
+    row to sum 1 over prototypes. Rows are scaled last, so they sum to 1 exactly, while columns approach B / K, where B
+    counts the images of all processes.
 
     Args:
         logits: raw scores, not divided by a temperature.
-        epsilon: entropy weight, above 0; smaller is sharper.
+        epsilon: weight of the entropy term, above 0; smaller values give sharper assignments.
         num_iters: rounds of the two scalings, at least 1.
     """
     scores = at_least_float32(logits) / epsilon
-    # The first round in logarithms: exp of a raw score may overflow, or underflow for all of an image's prototypes.
+    # The first round in logarithms: exp of a raw score may overflow, or underflow for all prototypes of an image.
+    # The largest score over all processes, so that each subtracts the same number before it adds up.
     largest = max_over_processes(scores.amax(1, keepdim=True))
     used = sum_over_processes((scores - largest).exp().sum(1, keepdim=True))
     weights = (scores - largest - used.log()).softmax(2)
@@ -41,24 +42,26 @@ def balance(logits: Tensor, epsilon: float, num_iters: int) -> Tensor:
 
 
 class SinkhornKnopp(CollapseOperator):
-    """Sinkhorn-Knopp assignments, equal in size over prototypes. SwAV §3.1 (arXiv:2006.09882), DINO table 7 row 3.
+    """Sinkhorn-Knopp assignments that use all prototypes equally. SwAV §3.1 (arXiv:2006.09882), DINO table 7 row 3.
 
-    With a queue (SwAV §4.1), for batches too small to be balanced by themselves, the embeddings of earlier images are
-    scored with the current prototypes and balanced together with the batch, whose rows alone are the targets. The
-    queue is used once it is full, and as it was before this batch; it takes whole batches only.
+    For batches too small to be balanced alone, a queue (SwAV §4.1) adds embeddings of earlier images: they are scored
+    with the current prototypes and balanced together with the batch, but only the rows of the batch are targets. The
+    queue is used once it is full, in its state before the current batch, and holds whole batches only.
 
     Args:
-        epsilon: entropy weight, above 0; smaller is sharper (0.05 in the paper).
+        epsilon: weight of the entropy term, above 0; smaller values give sharper assignments (0.05 in the paper).
         num_iters: alternating scalings of prototypes and images, at least 1 (3 in the paper).
-        queue_size: images a view in the queue, over all processes; 0 for none (3840 in the paper, batches of 256).
-        embed_dim: D, needed with a queue.
-        num_views: views that the teacher sees, each with a queue of its own.
+        queue_size: images per view in the queue, over all processes; 0 for no queue (3840 in the paper for batches
+            of 256).
+        embed_dim: D, required with a queue.
+        num_views: views that the teacher sees; each has its own queue.
         queue_start: when the queue begins to fill, such as ``15 epochs``.
 
     Raises:
-        ValueError: epsilon, num_iters or queue_size out of range, or a queue without embed_dim.
-        RecipeError: queue_start is no duration; later, a queue that holds no batch, or other teacher views than
-            num_views.
+        ValueError: ``epsilon``, ``num_iters`` or ``queue_size`` is out of range, or ``embed_dim`` is missing with a
+            queue.
+        RecipeError: ``queue_start`` is not a duration. `check` and ``forward`` raise it for a queue smaller than a
+            batch, and for a number of teacher views other than ``num_views``.
     """
 
     def __init__(
@@ -86,18 +89,18 @@ class SinkhornKnopp(CollapseOperator):
         self.queue = ViewQueue(num_views, queue_size, embed_dim) if queue_size and embed_dim is not None else None
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:
-        """Return the assignments (T, B, K) of logits (T, B, K), balanced view by view."""
+        """Return the assignments (T, B, K) of logits (T, B, K), each view balanced separately."""
         assert teacher.logits is not None
         logits = at_least_float32(teacher.logits)
         queued = self._queued_logits(teacher, clock)
         if queued is not None:
             logits = torch.cat([queued, logits], 1)
-        # The batch stands behind the queue; the rows of the queue are balanced, but are no targets.
+        # The rows of the queue come first and take part in the balance; only the rows of the batch are targets.
         codes = balance(logits, self.epsilon, self.num_iters)[:, -teacher.logits.shape[1] :]
         return Targets(codes, "probabilities", teacher.view_ids)
 
     def _queued_logits(self, teacher: Projection, clock: Clock) -> Tensor | None:
-        """Return the scores (T, rows, K) of this process's share of the queue, or None while it is not in use."""
+        """Return logits (T, rows, K) of this process's share of the queue, or None while the queue is not in use."""
         if self.queue is None:
             return None
         num_views, batch_size, _ = teacher.embedding.shape
@@ -105,11 +108,12 @@ class SinkhornKnopp(CollapseOperator):
         if not self._has_started(clock) or not self.queue.is_full(batch_size):
             return None
         assert teacher.score is not None
-        # Scored anew with the prototypes of this step, as in the published code: stored scores would be stale.
+        # Scored again with the prototypes of this step, as in the published code: stored scores would be out of date.
         return teacher.score(self.queue.share(batch_size).to(teacher.embedding.dtype))
 
     def update(self, teacher: Projection, clock: Clock = START) -> None:
         if self.queue is not None and self._has_started(clock):
+            # Detached, since a copy with a gradient would attach the queue to the graph of every earlier step.
             self.queue.push(teacher.embedding.detach())
 
     def check(self, num_views: int, batch_size: int) -> None:

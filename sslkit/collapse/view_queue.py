@@ -1,4 +1,4 @@
-"""SwAV's queues of earlier embeddings, one for each view."""
+"""Queue of earlier embeddings for each teacher view, as in SwAV."""
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,15 @@ from sslkit.types import in_wider_dtype
 
 
 class ViewQueue(nn.Module):
-    """The newest embeddings of each teacher view, newest batch first. SwAV §4.1 (arXiv:2006.09882).
+    """First-in-first-out queue of embeddings for each teacher view, newest batch first.
 
-    It counts in whole batches of all processes and has no use for the rest of ``size``, as the reference. Every
-    process holds all of it, so that a checkpoint does; each scores only its own share, the images that it put in.
+    SwAV §4.1 (arXiv:2006.09882). It holds whole batches of all processes; a rest of ``size`` stays unused, as in the
+    published code. Every process holds the whole queue, so that a checkpoint contains it; each scores only its share,
+    the images that it added.
 
     Args:
         num_views: T.
-        size: Q, images a view, over all processes.
+        size: Q, images per view over all processes.
         embed_dim: D.
     """
 
@@ -24,16 +25,16 @@ class ViewQueue(nn.Module):
 
     def __init__(self, num_views: int, size: int, embed_dim: int) -> None:
         super().__init__()
-        # It exists before it is used, so that a checkpoint from before and one from after have the same names.
+        # Created before the queue is in use, so that all checkpoints of a run hold tensors of the same names.
         self.register_buffer("rows", torch.zeros(num_views, size, embed_dim))
         self._known_full_for: int | None = None
         self.register_load_state_dict_post_hook(_forget)
 
     def check(self, num_views: int, batch_size: int) -> None:
-        """Refuse numbers of views and images that do not fit this queue.
+        """Raise an error if the numbers of views and images do not fit this queue.
 
         Raises:
-            RecipeError: other views than the queue has, or not even one batch fits.
+            RecipeError: the teacher has another number of views, or the queue is smaller than one batch.
         """
         views, size, _ = self.rows.shape
         if num_views != views:
@@ -50,10 +51,10 @@ class ViewQueue(nn.Module):
     def is_full(self, batch_size: int) -> bool:
         """Whether the last row of every view is in use, for batches (T, B, D) of B images in this process.
 
-        A full queue stays full, so the device is asked until it says so, not in every step.
+        A full queue stays full, so its rows are read from the device only until then, not in every step.
         """
         if self._known_full_for != batch_size:
-            # An unused row is exactly 0, which no embedding of length 1 is.
+            # An unused row is exactly 0, which an embedding of length 1 cannot be.
             last = self._batches(batch_size)[:, -1, -1, -1]
             self._known_full_for = batch_size if last.any(-1).all() else None
         return self._known_full_for is not None
@@ -63,7 +64,7 @@ class ViewQueue(nn.Module):
         return self._batches(batch_size)[:, :, rank()].flatten(1, 2)
 
     def push(self, embeddings: Tensor) -> None:
-        """Put the batch (T, B, D) of every process in front; the oldest fall out."""
+        """Add the batch (T, B, D) of every process at the front and drop the oldest rows."""
         self.rows, new = in_wider_dtype(self.rows, gather_over_processes(embeddings, dim=1))
         self.rows.copy_(torch.cat([new, self.rows], 1)[:, : self.rows.shape[1]])
 
@@ -75,6 +76,6 @@ class ViewQueue(nn.Module):
 
 
 def _forget(queue: nn.Module, _: object) -> None:
-    """The rows of another moment were loaded: they may be fewer."""
+    """Check again whether a queue is full once its rows are loaded from a checkpoint, where they may be fewer."""
     assert isinstance(queue, ViewQueue)
     queue._known_full_for = None
