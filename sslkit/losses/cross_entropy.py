@@ -1,4 +1,4 @@
-"""Cross-entropy between views."""
+"""Cross-entropy between the views of an image."""
 
 import math
 from typing import ClassVar
@@ -11,7 +11,7 @@ from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matc
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy from each teacher view to every other student view.
+    """Cross-entropy between the targets of each teacher view and every other student view.
 
     DINO §3.1 equations 1-3 (arXiv:2104.14294); SwAV's swapped prediction (arXiv:2006.09882, equation 2):
 
@@ -20,10 +20,10 @@ class CrossEntropy(Loss):
         return mean(terms)
 
     Args:
-        temperature: the student's, above 0 (0.1 in both papers).
+        temperature: of the student, above 0 (0.1 in both papers).
 
     Raises:
-        ValueError: a temperature that is not above 0.
+        ValueError: ``temperature`` is not above 0.
     """
 
     accepts: ClassVar[frozenset[TargetKind]] = frozenset({"probabilities"})
@@ -35,13 +35,14 @@ class CrossEntropy(Loss):
         self.temperature = temperature
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:
-        """Compare logits (S, B, K) with probabilities (T, B, K)."""
+        """Return the loss, (), of student logits (S, B, K) and target probabilities (T, B, K)."""
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         log_student = self.log_probabilities(student)
         total = log_student.new_zeros(())
         wanted: dict[tuple[int, ...], Tensor] = {}
         for s, log_view in enumerate(log_student):
-            # A student view is compared once with the sum of its teachers, and most views have the same teachers.
+            # Cross-entropy is linear in its targets: one product with the sum of a view's targets serves all of them.
+            # Most student views share the same teacher views, so that the sum is made once.
             teachers = tuple(t for t, other in pairs if other == s)
             if teachers:
                 if teachers not in wanted:
@@ -51,8 +52,9 @@ class CrossEntropy(Loss):
 
     def log_probabilities(self, student: Projection) -> Tensor:
         assert student.logits is not None
+        # In float32 at least: divided by 0.1, the rounding error of bf16 logits would be ten times as large.
         return (at_least_float32(student.logits) / self.temperature).log_softmax(-1)
 
     def chance(self, student: Projection, targets: Targets) -> float:
-        """Return ln K: the student finds all prototypes alike."""
+        """Return ln K, the loss of a student with the same probability for every prototype."""
         return math.log(targets.values.shape[-1])

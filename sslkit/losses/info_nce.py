@@ -1,4 +1,4 @@
-"""InfoNCE, the contrastive loss."""
+"""InfoNCE, a contrastive loss."""
 
 import math
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ NEGATIVES = ("targets", "batch", "both")
 
 
 class InfoNCE(Loss):
-    """Contrastive cross-entropy that picks an image's other view among negatives.
+    """Contrastive cross-entropy that classifies the other view of an image among negatives.
 
     MoCo §3.1 equation 1 (arXiv:1911.05722):
 
@@ -24,20 +24,21 @@ class InfoNCE(Loss):
                  for t in teacher views for s in student views if s is not t]
         return mean(terms)
 
-    MoCo-v2 (arXiv:2003.04297) sees one student view and one teacher view; both directions are a choice of views.
+    MoCo-v2 (arXiv:2003.04297) has one student view and one teacher view; ``student_views`` and ``teacher_views`` of a
+    recipe choose both directions.
 
-    In-batch negatives are the other images of the same teacher view, of all processes. No gradient flows through
-    targets, so an image's gradient depends on its own student view and on the targets of the whole batch. A
-    micro-batch holds fewer of those, so in-batch negatives refuse accumulation.
+    In-batch negatives are the targets of the other images of all processes, in the same teacher view. No gradient flows
+    through targets, so an image's gradient depends on its own student views and on the targets of the whole batch. A
+    micro-batch has fewer of those, so gradient accumulation with in-batch negatives is refused.
 
     Args:
         temperature: above 0 (0.2 in MoCo-v2, 0.07 in MoCo).
-        negatives: ``targets`` takes those that the collapse operator gives (``NegativeQueue``), ``batch`` the other
-            images, ``both`` both.
+        negatives: ``targets`` for the negatives of the collapse operator (``NegativeQueue``), ``batch`` for in-batch
+            negatives, ``both`` for both.
 
     Raises:
-        ValueError: a temperature that is not above 0.
-        RecipeError: an unknown kind of negatives.
+        ValueError: ``temperature`` is not above 0.
+        RecipeError: ``negatives`` is none of these.
     """
 
     accepts: ClassVar[frozenset[TargetKind]] = frozenset({"embedding"})
@@ -53,14 +54,14 @@ class InfoNCE(Loss):
         self.couples_batch = negatives != "targets"
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:
-        """Compare embeddings (S, B, D) with embeddings (T, B, D) and negatives (Q, D) of length 1."""
+        """Return the loss, (), of student embeddings (S, B, D), target embeddings (T, B, D) and negatives (Q, D)."""
         mine, theirs = unit_length(student.embedding), unit_length(targets.values)
         queued = self._queued(mine, targets)
         batch = gather_over_processes(theirs, dim=1) if self.couples_batch else None
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         total = mine.new_zeros(())
         for t, s in pairs:
-            # The positive stands first, so that its log-probability is column 0.
+            # The positive comes first, so that its log-probability is column 0.
             scores = [(mine[s] * theirs[t]).sum(-1, keepdim=True)]
             if queued is not None:
                 scores.append(queued[s])
@@ -70,13 +71,13 @@ class InfoNCE(Loss):
         return total / len(pairs)
 
     def chance(self, student: Projection, targets: Targets) -> float:
-        """Return ln(1 + negatives): the student finds the negatives as near as the other view."""
+        """Return ln(1 + number of negatives), the loss where the negatives are as similar as the other view."""
         queued = 0 if targets.negatives is None or not self.needs_negatives else len(targets.negatives)
         others = targets.values.shape[1] * world_size() - 1 if self.couples_batch else 0
         return math.log(1 + queued + others)
 
     def _queued(self, mine: Tensor, targets: Targets) -> Tensor | None:
-        """Return the cosines (S, B, Q) with the operator's negatives, once for all teacher views."""
+        """Return cosines (S, B, Q) with the negatives of the collapse operator, the same for all teacher views."""
         if not self.needs_negatives:
             return None
         assert targets.negatives is not None
@@ -84,14 +85,15 @@ class InfoNCE(Loss):
 
 
 def _others(mine: Tensor, batch: Tensor) -> Tensor:
-    """Return the cosines of (B, D) with the (N, D) targets of all processes, -inf where the image is the same."""
-    # The place of each image in the batch of all processes, where its own target is no negative.
+    """Return cosines (B, N) of embeddings (B, D) with targets (N, D) of all processes, -inf for the same image."""
+    # The position of each image in the gathered batch: its own target there is the positive, not a negative.
     images = torch.arange(len(mine), device=mine.device) + rank() * len(mine)
     same = images[:, None] == torch.arange(len(batch), device=mine.device)
     return _cosines(mine, batch).masked_fill(same, -torch.inf)
 
 
 def _cosines(mine: Tensor, theirs: Tensor) -> Tensor:
-    """Return mine @ theirs.T in the precision of both, whatever autocast is around."""
+    """Return ``mine @ theirs.T`` in the dtype of its arguments, also under autocast."""
+    # Divided by a temperature of 0.07, a cosine rounded to bf16 is off by up to 0.03.
     with torch.autocast(mine.device.type, enabled=False):
         return mine @ theirs.T
