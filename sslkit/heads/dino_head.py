@@ -1,4 +1,4 @@
-"""DINO's projection head."""
+"""Projection head of DINO."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,39 +19,41 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU}
 
 
 COLLAPSES = 2
-"""Layers below the prototypes with which, and with more, DINO collapsed without l2 bottleneck (appendix C)."""
+"""Projector layers from which on DINO without l2 bottleneck collapsed (appendix C)."""
 
 
 class DINOHead(Head):
-    """MLP, l2 bottleneck, weight-normalised prototypes. DINO §3.1 and appendix C, arXiv:2104.14294.
+    """MLP with an l2 bottleneck and weight-normalised prototypes. DINO §3.1 and appendix C (arXiv:2104.14294).
 
         projector = Linear, [BatchNorm], activation, ...,
                     Linear(hidden_dim, embed_dim): num_layers linears
-        embedding = projector(features) / norm, by the branch
+        embedding = projector(features) / norm            normalised by `Branch`
         logits    = embedding @ (weight_g * weight_v / norm(weight_v)).T, (N, K)
 
-    Linear weights of the MLP start truncated normal of std 0.02 with zero bias; ``weight_v`` starts as torch's
-    ``nn.Linear`` does, ``weight_g`` at 1.
+    Linear layers of the MLP are initialised from a truncated normal distribution of std 0.02, with zero bias;
+    ``weight_v`` as torch's ``nn.Linear``, ``weight_g`` with 1.
 
     Without the l2 bottleneck (appendix C, "without l2") the projector is ``num_layers`` times Linear, [BatchNorm],
-    activation at ``hidden_dim``, nothing is normalised, and the prototypes are a linear layer without bias,
-    initialised like the MLP. The paper does not say more; the missing bias and weight norm are our choice. The
-    paper's "number of linear layers" counts the prototypes: it is ``num_layers + 1``.
+    activation of width ``hidden_dim``, the embedding is not normalised, and the prototypes are a linear layer without
+    bias, initialised like the MLP. The paper does not specify bias and weight norm of these prototypes; leaving both
+    out is our choice. The paper's "number of linear layers" includes the prototypes: it is ``num_layers + 1``.
 
     Args:
         in_dim: F, the backbone's ``embed_dim``.
-        num_prototypes: K (65536 in the paper); null for a projector alone, as methods without prototypes have.
+        num_prototypes: K (65536 in the paper); null for a projector without prototypes.
         hidden_dim: width of the hidden layers.
-        embed_dim: D of the bottleneck; without bottleneck D is ``hidden_dim``, or F for no layers.
-        num_layers: linear layers of the projector (3); 0 is an identity and needs ``l2_bottleneck=False``.
-        activation: between the layers (gelu for a ViT, table in appendix C).
-        batch_norm: a BatchNorm after each hidden linear layer (the paper's head has none; its BYOL row has).
-        l2_bottleneck: whether the projector ends in the normalised bottleneck.
-        freeze_prototype_norm: keep ``weight_g`` at 1. The reference calls the opposite safe with ViT-S alone. When
-            trainable it is (K, 1), two-dimensional, so weight decay acts on it, as in the reference.
+        embed_dim: D of the bottleneck; without bottleneck D is ``hidden_dim``, or F with no layers.
+        num_layers: linear layers of the projector (3 in the paper); 0 is the identity and needs
+            ``l2_bottleneck=False``.
+        activation: between the layers (gelu for a ViT, see the table in appendix C).
+        batch_norm: whether a BatchNorm follows each hidden linear layer (not in the paper's head, but in its BYOL
+            row).
+        l2_bottleneck: whether the projector ends in the l2-normalised bottleneck.
+        freeze_prototype_norm: whether ``weight_g`` stays 1. The published code calls a trainable one safe for ViT-S
+            only. Its shape is (K, 1), two-dimensional, so weight decay acts on it, as in the published code.
 
     Raises:
-        RecipeError: an unknown activation, a width below 1 or an impossible number of layers.
+        RecipeError: ``activation`` is unknown, a width is below 1 or ``num_layers`` is too small.
     """
 
     projector: nn.Sequential
@@ -87,12 +89,13 @@ class DINOHead(Head):
         if l2_bottleneck:
             layers.append(nn.Linear(widths[-1], embed_dim))
         self.projector = nn.Sequential(*layers)
+        # The projector alone: weight-normalised prototypes keep torch's initialisation, as in the published code.
         self.projector.apply(_initialise)
         self.in_dim = in_dim
         self.embed_dim = embed_dim if l2_bottleneck else widths[-1]
         self.num_prototypes = num_prototypes
         self.normalize = l2_bottleneck
-        # Assigned in every case: a class attribute of this name would hide the registered module.
+        # Assigned in every case rather than a class attribute, which would hide the registered module of its name.
         self.prototypes: nn.Module | None
         if num_prototypes is None:
             self.prototypes = None
@@ -117,14 +120,14 @@ class DINOHead(Head):
 
 
 class LinearPrototypes(nn.Linear):
-    """Plain linear scores without bias: (N, D) to (N, K), float32 or wider."""
+    """Prototypes as a linear layer without bias and weight norm, from embeddings (N, D) to logits (N, K)."""
 
     def __init__(self, embed_dim: int, num_prototypes: int) -> None:
         super().__init__(embed_dim, num_prototypes, bias=False)
         _initialise(self)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Score embeddings (..., D) against every prototype, (..., K)."""
+        """Return logits (..., K), float32 or wider, of embeddings (..., D)."""
         return at_least_float32(super().forward(embedding))
 
 

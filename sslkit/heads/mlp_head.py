@@ -1,4 +1,4 @@
-"""MLP projection head without prototypes."""
+"""MLP projection head without prototypes, as in MoCo-v2 and BYOL."""
 
 from torch import nn
 
@@ -7,21 +7,21 @@ from sslkit.heads.widths import check_widths
 
 
 class MLPHead(Head):
-    """num_layers linear layers, between them [BatchNorm] and ReLU; the branch l2-normalises what comes out.
+    """MLP with ReLU and optional batch norm between its linear layers; `Branch` l2-normalises its output.
 
         MoCo-v2 (arXiv:2003.04297, reference)  the defaults
         BYOL (arXiv:2006.07733, §3.3)          hidden_dim 4096, embed_dim 256,
                                                batch_norm, last_bias false
         DINO table 14 rows 5-6                 num_layers 3, batch_norm
 
-    Weights start as torch's.
+    Weights are initialised as torch initialises its layers.
 
     Args:
         in_dim: F, the backbone's ``embed_dim``.
         hidden_dim: width of the hidden layers; null for the backbone's.
         embed_dim: D.
         num_layers: linear layers, at least 1.
-        batch_norm: a BatchNorm after each hidden linear layer.
+        batch_norm: whether a BatchNorm follows each hidden linear layer.
         last_bias: whether the last linear layer has a bias.
 
     Raises:

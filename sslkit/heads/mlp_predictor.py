@@ -1,4 +1,4 @@
-"""BYOL's predictor."""
+"""MLP predictor, as in BYOL."""
 
 from torch import Tensor, nn
 
@@ -7,12 +7,12 @@ from sslkit.heads.widths import check_widths
 
 
 class MLPPredictor(Predictor):
-    """Linear, BatchNorm, ReLU, Linear without bias. BYOL §3.3 and appendix J, arXiv:2006.07733.
+    """MLP predictor: Linear, BatchNorm, ReLU, Linear without bias. BYOL §3.3 and appendix J (arXiv:2006.07733).
 
     Args:
-        dim: D, the projector's output and its own.
+        dim: D, width of the projector's output and of the prediction.
         hidden_dim: width of the hidden layer (4096 in the paper).
-        batch_norm: whether the hidden layer is batch-normalised.
+        batch_norm: whether a BatchNorm follows the hidden linear layer.
 
     Raises:
         RecipeError: a width below 1.
@@ -28,6 +28,6 @@ class MLPPredictor(Predictor):
         )
 
     def forward(self, projection: Tensor) -> Tensor:
-        """Predict (N, D) from (N, D)."""
+        """Return predictions (N, D) of projections (N, D)."""
         prediction: Tensor = self.layers(projection)
         return prediction

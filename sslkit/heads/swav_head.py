@@ -1,4 +1,4 @@
-"""SwAV's projection head."""
+"""Projection head of SwAV."""
 
 from collections.abc import Iterator
 
@@ -13,19 +13,19 @@ from sslkit.recommendation import Recommendation, RunContext
 
 
 class SwAVHead(Head):
-    """MLP with batch norm, l2, linear prototypes without bias. SwAV §3.1 and appendix A (arXiv:2006.09882).
+    """MLP with batch norm, l2 normalisation and linear prototypes. SwAV §3.1 and appendix A (arXiv:2006.09882).
 
         projector = Linear, BatchNorm, ReLU, Linear(hidden_dim, embed_dim)
-        embedding = projector(features) / norm, by the branch
+        embedding = projector(features) / norm            normalised by `Branch`
         logits    = embedding @ weight.T, (N, K)
 
-    Each prototype is scaled to length 1 at the start of a step, and trains without that constraint, so a saved weight
-    is the optimizer's. The reference keeps the prototypes still at first (``optimization.freeze``). Weights start as
-    torch's.
+    Each prototype is scaled to length 1 at the start of a step. The optimizer then changes it freely, so saved
+    prototypes are not normalised. The published code freezes the prototypes at first (``optimization.freeze``). Weights
+    are initialised as torch initialises its layers.
 
     Args:
         in_dim: F, the backbone's ``embed_dim``.
-        num_prototypes: K (3000 in the paper); null for a projector alone.
+        num_prototypes: K (3000 in the paper); null for a projector without prototypes.
         hidden_dim: width of the hidden layer.
         embed_dim: D.
 
@@ -53,7 +53,7 @@ class SwAVHead(Head):
     def before_step(self) -> None:
         if self.prototypes is not None:
             weight = self.prototypes.weight
-            # In place, so that the optimizer's moments stay with the parameter.
+            # In place, so that it stays the parameter that the optimizer holds, with its moments.
             weight.copy_(F.normalize(weight, dim=1))
 
     def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Weight-normalised prototypes that never store the normalised weight."""
+"""Weight-normalised prototypes that do not materialise the normalised weight."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ from sslkit.types import at_least_float32
 
 
 class WeightNormPrototypes(nn.Module):
-    """Scores of K directions, each of length ``weight_g``: (N, D) to (N, K), float32 or wider.
+    """Weight-normalised linear layer without bias, from embeddings (N, D) to logits (N, K).
 
-    Weight normalisation, arXiv:1602.07868: ``weight = weight_g * weight_v / norm(weight_v)`` row by row.
+    Weight normalisation, arXiv:1602.07868, of each row: ``weight = weight_g * weight_v / norm(weight_v)``. Not
+    ``torch.nn.utils.parametrizations.weight_norm``, which writes the K x D weight and takes more time and memory.
 
     Args:
         embed_dim: D.
@@ -26,28 +27,29 @@ class WeightNormPrototypes(nn.Module):
         self.weight_v = nn.Parameter(nn.Linear(embed_dim, num_prototypes, bias=False).weight.detach())
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """Score embeddings (..., D) against every prototype, (..., K)."""
+        """Return logits (..., K), float32 or wider, of embeddings (..., D)."""
         return at_least_float32(_ScaledScores.apply(embedding, self.weight_v, self.weight_g))
 
 
 class _ScaledScores(torch.autograd.Function):
     """embedding @ weight_v.T * (weight_g / norm(weight_v)).
 
-    K x D numbers are read once a pass and written once, as the gradient: with K = 65536 the normalised weight and its
-    gradient are the largest temporaries of a whole DINO step. The gradient of row k of weight_v is
+    Of K x D numbers only the gradient of weight_v is written: with K = 65536 the normalised weight and its gradient
+    would be the largest temporary tensors of a DINO step. The gradient of row k of weight_v is
 
         scale_k * (grad_k @ embedding) - weight_v_k * (grad_k . scores_k) / norm_k ** 2
 
-    The gradient of weight_g_k is (grad_k . scores_k) / weight_g_k, which a weight_g of 0 forbids: where weight_g
-    trains, the scores before scaling are made again.
+    The gradient of weight_g_k would be (grad_k . scores_k) / weight_g_k, which is undefined at 0. So the scores before
+    scaling are computed again where weight_g is trainable.
     """
 
     @staticmethod
     def forward(ctx: Any, embedding: Tensor, v: Tensor, g: Tensor) -> Tensor:
         device = embedding.device.type
+        # Autocast's own cast, made here since the backward pass, which runs outside autocast, needs its result too.
         narrow = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else v.dtype
         norm = torch.linalg.vector_norm(v, dim=1)
-        # The K norms scale the scores; scaling the K x D weight first would write it once more.
+        # The K norms scale the scores rather than the K x D weight, which would be written once more.
         scale = g.squeeze(1) / norm
         narrow_embedding = embedding.to(narrow)
         scores = at_least_float32(F.linear(narrow_embedding, v.to(narrow))).mul_(scale)
@@ -60,7 +62,7 @@ class _ScaledScores(torch.autograd.Function):
         embedding, v, scores, norm, scale = ctx.saved_tensors
         rows = grad.flatten(0, -2)
         scaled = (rows * scale).to(embedding.dtype)
-        # grad_k . scores_k, which both gradients of the factorised weight need.
+        # grad_k . scores_k for each prototype, (K,), the component of the gradient along weight_v.
         along = (rows * scores.flatten(0, -2)).sum(0)
         grad_v = grad_g = grad_embedding = None
         if ctx.needs_input_grad[0]:

@@ -1,13 +1,17 @@
-"""Check the widths of heads."""
+"""Validation of layer widths, for heads and predictors."""
 
 from sslkit.errors import RecipeError
 
 
 def check_widths(owner: str, **widths: int | None) -> None:
-    """Refuse layers of less than one unit; None is let through.
+    """Raise an error if a width is below 1; None is accepted.
+
+    Args:
+        owner: the class, for the message.
+        **widths: by the name of the argument.
 
     Raises:
-        RecipeError: naming the argument.
+        RecipeError: a width is below 1; the message names the argument.
     """
     for name, width in widths.items():
         if width is not None and width < 1:
