@@ -1,4 +1,4 @@
-"""The optimizers that ship with sslkit."""
+"""Built-in optimizers."""
 
 from sslkit.optimizers.adamw import AdamW as AdamW
 from sslkit.optimizers.larc import LARC as LARC

@@ -1,4 +1,4 @@
-"""LARC: layer-wise adaptive learning rates, as in SwAV's published code."""
+"""The LARC optimizer: layer-wise adaptive learning rates, as in SwAV's published code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,22 +10,22 @@ from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_layerwise
 
 
 class LARC(Optimizer):
-    """Layer-wise adaptive rates without clipping, arXiv:1708.03888, as apex computes them for SwAV's published code.
+    """LARC without clipping (arXiv:1708.03888), as SwAV's published code takes it from apex.
 
         rate      = trust * norm(parameter) / (norm(gradient) + weight_decay * norm(parameter) + eps)
-        update    = rate * (gradient + weight_decay * parameter)         the gradient where one of the norms is 0
+        update    = rate * (gradient + weight_decay * parameter)         gradient if one of the norms is 0
         sum       = momentum * sum + update
         parameter = parameter - lr * sum
 
-    All parameters are treated alike, biases and norms included.
+    All parameters are decayed and rescaled, biases and those of norm layers included.
 
     Args:
-        momentum: of the running sum, in [0, 1).
-        trust: step length over parameter length at a learning rate of 1, without momentum; above 0.
-        eps: keeps the rate finite.
+        momentum: factor of the running sum of updates, in [0, 1).
+        trust: norm of the update over norm of the parameter at a learning rate of 1, without momentum; above 0.
+        eps: added to the denominator of the rate.
 
     Raises:
-        ValueError: momentum or trust out of range.
+        ValueError: ``momentum`` or ``trust`` is out of range.
     """
 
     decays_vectors = True
@@ -42,12 +42,13 @@ class LARC(Optimizer):
         return RescaledSGD(groups, self.momentum, self.rescale)
 
     def rescale(self, parameters: Tensors, gradients: Tensors, group: Mapping[str, Any]) -> Tensors:
-        """Return the gradients decayed and scaled."""
+        """Return the gradients with weight decay added, scaled by the rate of each parameter."""
         decay = group["weight_decay"]
         of_parameters, of_gradients = norms(parameters), norms(gradients)
         rates = self.trust * of_parameters / (of_gradients + decay * of_parameters + self.eps)
+        # apex leaves a gradient as it is where a norm is 0. A parameter of 0 has no decay, so a rate of 1 does that;
+        # a gradient of 0 must not become the decay, so its rate is 0.
         rates = torch.where(of_parameters > 0, rates, 1.0)
-        # A gradient of 0 is not decayed either: what is left of the sum is 0.
         rates = torch.where(of_gradients > 0, rates, 0.0)
         updates = torch._foreach_add(gradients, parameters, alpha=decay)
         return torch._foreach_mul(updates, list(rates.unbind()))

@@ -1,4 +1,4 @@
-"""LARS: layer-wise adaptive learning rates, as in BYOL's published code."""
+"""The LARS optimizer: layer-wise adaptive learning rates, as in BYOL's published code."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,21 +10,21 @@ from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_layerwise
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rates, arXiv:1708.03888, as BYOL's published code has them.
+    """LARS (arXiv:1708.03888), as in BYOL's published code.
 
         update    = gradient + weight_decay * parameter
-        update    = update * trust * norm(parameter) / norm(update)      1 where one of the norms is 0
+        update    = update * trust * norm(parameter) / norm(update)      unchanged if one of the norms is 0
         sum       = momentum * sum + update
         parameter = parameter - lr * sum
 
-    Biases and one-dimensional parameters take their gradient as it is: no weight decay, no rate of their own.
+    The update of biases and one-dimensional parameters is their gradient, without weight decay and rescaling.
 
     Args:
-        momentum: of the running sum, in [0, 1).
-        trust: step length over parameter length at a learning rate of 1, without momentum; above 0.
+        momentum: factor of the running sum of updates, in [0, 1).
+        trust: norm of the update over norm of the parameter at a learning rate of 1, without momentum; above 0.
 
     Raises:
-        ValueError: momentum or trust out of range.
+        ValueError: ``momentum`` or ``trust`` is out of range.
     """
 
     published_lr: ClassVar[tuple[float, float] | None] = (0.2, 7.2)
@@ -39,9 +39,10 @@ class LARS(Optimizer):
         return RescaledSGD(groups, self.momentum, self.rescale)
 
     def rescale(self, parameters: Tensors, gradients: Tensors, group: Mapping[str, Any]) -> Tensors:
-        """Return the gradients decayed and scaled, where the group is decayed."""
+        """Return the gradients, those of a decayed group with weight decay added and scaled by their ratio."""
         if not group["decay"]:
             return gradients
+        # The decay first: BYOL's ratio is that of the decayed gradient, unlike that of `LARC`.
         updates = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
         of_parameters, of_updates = norms(parameters), norms(updates)
         ratios = torch.where((of_parameters > 0) & (of_updates > 0), self.trust * of_parameters / of_updates, 1.0)

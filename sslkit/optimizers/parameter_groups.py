@@ -1,4 +1,4 @@
-"""Group parameters by weight decay and by their share of the learning rate."""
+"""Parameter groups by weight decay and by learning rate scale."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,21 @@ from torch import nn
 def parameter_groups(
     module: nn.Module, decays_vectors: bool = False, lr_scales: Mapping[nn.Module, float] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the trainable parameters in two groups, the decayed and the others.
+    """Return the trainable parameters in groups: with and without weight decay, for each learning rate scale.
 
     Biases and one-dimensional parameters are not decayed unless ``decays_vectors``; position embeddings and class
-    tokens are (DINO's published code).
+    tokens are decayed, as in DINO's published code.
 
     Args:
-        module: what learns.
+        module: the student, or another module to train.
         decays_vectors: whether biases and one-dimensional parameters are decayed too.
-        lr_scales: parts of the module whose learning rate is multiplied by a number; they have groups of their own.
+        lr_scales: submodules whose learning rate is multiplied by a number; they are in separate groups.
+
+    Returns:
+        Groups with the keys ``params``, ``decay`` and ``lr_scale``, for `set_rates`; none is empty.
     """
     scale_of = {parameter: scale for part, scale in (lr_scales or {}).items() for parameter in part.parameters()}
+    # Every group in a fixed order, whatever parameter comes first: checkpoints refer to parameters by position.
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for scale in (1.0, *dict.fromkeys(scale_of.values())):
         groups |= {(scale, True): [], (scale, False): []}
@@ -32,10 +36,9 @@ def parameter_groups(
 
 
 def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
-    """Set this step's learning rate in every group and its weight decay in the decayed ones.
+    """Set the learning rate of every parameter group and the weight decay of the decayed ones, for one step.
 
-    Groups that do not say whether they are decayed, and what lr is multiplied by (``parameter_groups`` does), are
-    decayed and take lr as it is.
+    Groups without the keys ``decay`` and ``lr_scale`` that `parameter_groups` sets are decayed and use ``lr`` unscaled.
     """
     for group in optimizer.param_groups:
         group["lr"] = lr * group.get("lr_scale", 1.0)

@@ -1,4 +1,4 @@
-"""SGD with momentum on rescaled gradients: what SGD, LARS and LARC share."""
+"""SGD with momentum on rescaled gradients, the torch optimizer of SGD, LARS and LARC."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,19 +10,19 @@ from sslkit.snapshot import TensorSnapshot
 
 Tensors = list[Tensor] | tuple[Tensor, ...]
 Rescale = Callable[[Tensors, Tensors, Mapping[str, Any]], Tensors]
-"""(parameters, gradients, their group) to what momentum sums up."""
+"""A function from parameters, gradients and their group to the updates that momentum accumulates."""
 
 
 class RescaledSGD(torch.optim.Optimizer):
-    """SGD with momentum on rescaled gradients; parameters without gradient are left alone, their sums too.
+    """SGD with momentum on rescaled gradients; parameters without gradient keep their value and their momentum.
 
-    It skips a step on the device as torch's fused optimizers do: where its attribute ``found_inf`` is 1.
+    Like torch's fused optimizers it skips a step on the device, without a wait for it, if its attribute ``found_inf``
+    is 1.
 
     Args:
-        groups: parameter groups; ``lr`` and ``weight_decay`` are set before each step, ``decay`` says whether the
-            group is decayed.
-        momentum: of the running sum, which starts at 0.
-        rescale: gradients to what is summed up.
+        groups: parameter groups, as from `parameter_groups`; ``lr`` and ``weight_decay`` are set before each step.
+        momentum: factor of the running sum of updates, which starts at 0.
+        rescale: returns the updates of gradients.
     """
 
     def __init__(self, groups: Sequence[Mapping[str, Any]], momentum: float, rescale: Rescale) -> None:
@@ -31,15 +31,15 @@ class RescaledSGD(torch.optim.Optimizer):
         self.rescale = rescale
 
     _step_supports_amp_scaling = True
-    """What torch's fused optimizers and GradScaler call the knowledge of ``found_inf`` and ``grad_scale``."""
+    """Declares to torch's GradScaler that ``step`` reads ``found_inf`` and ``grad_scale``, as fused optimizers do."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # torch copies and pickles its own three attributes alone.
+        # torch's Optimizer copies and pickles its own three attributes only.
         return super().__getstate__() | {"rescale": self.rescale}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Move the parameters that have a gradient."""
+        """Update the parameters that have a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -55,6 +55,7 @@ class RescaledSGD(torch.optim.Optimizer):
         if (scale := getattr(self, "grad_scale", None)) is not None:
             gradients = torch._foreach_div(gradients, scale)
         sums = [self._sum(p) for p in parameters]
+        # Written and then restored, since a branch on a flag on the GPU would wait for it.
         skipped: Tensor | None = getattr(self, "found_inf", None)
         kept = TensorSnapshot(lambda: [*parameters, *sums] if skipped is not None else [])
         torch._foreach_mul_(sums, group["momentum"])
@@ -77,7 +78,7 @@ def norms(tensors: Tensors) -> Tensor:
 
 
 def check_momentum(name: str, momentum: float) -> None:
-    """Refuse a momentum out of range.
+    """Raise an error if a momentum is not in [0, 1).
 
     Raises:
         ValueError: naming the optimizer.
@@ -87,7 +88,7 @@ def check_momentum(name: str, momentum: float) -> None:
 
 
 def check_layerwise(name: str, momentum: float, trust: float) -> None:
-    """Refuse a momentum or a trust coefficient out of range.
+    """Raise an error if a momentum is not in [0, 1) or a trust coefficient is not above 0.
 
     Raises:
         ValueError: naming the optimizer.

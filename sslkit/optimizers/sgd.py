@@ -1,4 +1,4 @@
-"""Stochastic gradient descent."""
+"""The SGD optimizer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,15 +10,15 @@ from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_momentum
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum; weight decay is added to the gradient.
+    """Stochastic gradient descent with momentum, and weight decay added to the gradient.
 
     Args:
-        momentum: of the running sum of gradients, in [0, 1).
-        decays_vectors: whether biases and one-dimensional parameters are decayed too (MoCo's published code; DINO's
-            does not).
+        momentum: factor of the running sum of gradients, in [0, 1).
+        decays_vectors: whether biases and one-dimensional parameters are decayed too (in MoCo's published code, not
+            in DINO's).
 
     Raises:
-        ValueError: a momentum out of range.
+        ValueError: ``momentum`` is out of range.
     """
 
     published_lr: ClassVar[tuple[float, float] | None] = (0.03, 0.5)
@@ -30,9 +30,10 @@ class SGD(Optimizer):
         self.decays_vectors = decays_vectors
 
     def build(self, groups: Sequence[Mapping[str, Any]]) -> torch.optim.Optimizer:
-        # Not torch's, which cannot skip a step on the device.
+        # Not torch's: its fused SGD can skip a step on the device, but where that is the first, it leaves the momentum
+        # uninitialised.
         return RescaledSGD(groups, self.momentum, self.rescale)
 
     def rescale(self, parameters: Tensors, gradients: Tensors, group: Mapping[str, Any]) -> Tensors:
-        """Return the gradients decayed."""
+        """Return the gradients with weight decay added."""
         return torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
