@@ -1,4 +1,4 @@
-"""Extract features of a frozen backbone."""
+"""Extraction of features from a frozen backbone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,8 @@ from sslkit.types import LabelledImages, at_least_float32
 
 @contextmanager
 def frozen(backbone: Backbone) -> Iterator[None]:
-    """Put a backbone in eval mode without gradient; afterwards every module is in the mode it was in."""
+    """Put a backbone in eval mode without gradient inside the block; afterwards every module has its mode back."""
+    # Module by module: `Module.train` would also set those that were in eval mode inside a network in train mode.
     modes = [(module, module.training) for module in backbone.modules()]
     backbone.eval()
     try:
@@ -25,7 +26,11 @@ def frozen(backbone: Backbone) -> Iterator[None]:
 
 
 def stream(backbone: Backbone, labelled: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the features (B, F), float32 or wider, and labels (B,) of each batch; run it inside ``frozen``.
+    """Yield features (B, F), float32 or wider, and labels (B,) of each batch; for use inside `frozen`.
+
+    Args:
+        backbone: the network, in eval mode.
+        labelled: its images.
 
     Raises:
         DataError: the images have no labels.
@@ -51,7 +56,11 @@ def _cause(backbone: Backbone) -> str:
 
 
 def extract(backbone: Backbone, labelled: LabelledImages) -> tuple[Tensor, Tensor]:
-    """Return all features (N, F), float32 or wider, not normalised, and labels (N,).
+    """Return the features (N, F) of all images, float32 or wider and not normalised, and labels (N,).
+
+    Args:
+        backbone: the network.
+        labelled: its images.
 
     Raises:
         DataError: there are no images, or they have no labels.

@@ -20,28 +20,27 @@ NEVER = torch.iinfo(torch.long).max
 class KNN(Evaluator):
     """Weighted k-nearest-neighbour classification of frozen features.
 
-    The protocol of DINO, arXiv:2104.14294, §3.2, after instance discrimination, arXiv:1805.01978.
+    The protocol of DINO §3.2 (arXiv:2104.14294), after instance discrimination (arXiv:1805.01978).
 
         similarity = cosine of frozen features, eval mode, no augmentation
         vote       = sum of exp(similarity / temperature) over the k nearest
-                     training images, class by class
+                     training images, separately for each class
 
-    top1 is the share of test images, in percent, whose label has the largest vote. top5: whose label is among
-    the five largest; a class without any of the k neighbours is never among them, however few classes voted.
-    top5 is given where the training images have at least 5 classes. Of equal votes the lower label wins, of
-    equally near images the earlier. A ``k`` above the number of training images means all of them, under the
-    name that was asked for.
+    ``top1`` is the percentage of test images whose label has the largest vote, ``top5`` of those whose label is among
+    the five largest. A class that none of the k neighbours has is never among the five, even if fewer than five
+    classes have votes. ``top5`` is only reported for training images of at least 5 classes. Ties of votes go to the
+    lower label, ties of similarity to the earlier image. A ``k`` above the number of training images uses all of them
+    and keeps its name.
 
-    Training images go by in chunks and are not kept; beside the test features (N, F), memory grows with
-    neither side.
+    Training features are streamed in chunks and not stored. Memory grows with the test features (N, F) only.
 
     Args:
-        k: neighbours that vote; every k comes from one pass.
-        temperature: how fast the vote falls with the angle.
-        chunk: training images compared at once.
+        k: numbers of neighbours that vote, each at least 1; all are evaluated in one pass.
+        temperature: above 0; smaller values give the nearest neighbours more weight (0.07 in the paper).
+        chunk: training images compared at once, at least 1.
 
     Raises:
-        RecipeError: a k or chunk below 1, or a temperature of 0 or less.
+        RecipeError: ``k``, ``temperature`` or ``chunk`` is out of range.
     """
 
     command: ClassVar[str] = "knn"
@@ -60,6 +59,7 @@ class KNN(Evaluator):
         """
         queries, labels = extract(backbone, data.test)
         nearest = self._search(backbone, data.train, F.normalize(queries, dim=1))
+        # Votes on the CPU, since `scatter_add_` is not deterministic on CUDA, and MPS has no float64.
         found = (nearest.similarities.cpu(), nearest.labels.cpu(), labels.cpu())
         blocks = [
             torch.stack(list(vote_ranks(similarities, neighbours, own, self.k, self.temperature)))
@@ -83,22 +83,24 @@ class KNN(Evaluator):
 def vote_ranks(
     similarities: Tensor, neighbours: Tensor, labels: Tensor, ks: Iterable[int], temperature: float
 ) -> Iterator[Tensor]:
-    """Yield, for each k in rising order, how many classes are voted above each test image's label, (N,).
+    """Yield the rank (N,) of each test image's label among the votes, 0 for the largest, for each k.
 
     Args:
-        similarities: (N, k), largest first.
-        neighbours: (N, k) labels of the training images.
-        labels: (N,) of the test images; one that no neighbour has is ranked `NEVER`.
-        ks: rising numbers of neighbours.
+        similarities: (N, M), largest first.
+        neighbours: (N, M), labels of these training images.
+        labels: (N,) of the test images; a label that none of the k neighbours has is ranked `NEVER`.
+        ks: numbers of neighbours, in rising order.
         temperature: of the votes.
     """
+    # Labels as positions among those that occur, so that votes need no column for any other class.
     classes, positions = torch.unique(torch.cat([neighbours.flatten(), labels]), return_inverse=True)
     voted, own = positions[: neighbours.numel()].view_as(neighbours), positions[neighbours.numel() :, None]
-    # Relative to the nearest and in double, small temperatures neither overflow nor make far votes vanish.
+    # Relative to the nearest neighbour and in float64: with a small temperature exp would overflow, or underflow to 0.
     weights = ((similarities - similarities[:, :1]).double() / temperature).exp()
     votes = weights.new_zeros(len(labels), len(classes))
     before = 0
     for k in ks:
+        # Only the neighbours that this k adds to the previous one.
         votes.scatter_add_(1, voted[:, before:k], weights[:, before:k])
         before = min(k, voted.shape[1])
         mine = votes.gather(1, own)
@@ -108,7 +110,7 @@ def vote_ranks(
 
 
 def in_chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Join small batches until they hold ``size`` images or more."""
+    """Yield batches joined to chunks of at least ``size`` images; the last chunk may be smaller."""
     waiting: list[tuple[Tensor, Tensor]] = []
     for batch in batches:
         waiting.append(batch)
@@ -120,7 +122,7 @@ def in_chunks(batches: Iterable[tuple[Tensor, Tensor]], size: int) -> Iterator[t
 
 
 def percent(hits: Tensor) -> float:
-    """Return the share of true entries in percent."""
+    """Return the percentage of true entries."""
     return 100 * hits.double().mean().item()
 
 

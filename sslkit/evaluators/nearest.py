@@ -1,21 +1,21 @@
-"""Nearest neighbours of many queries in a bank of embeddings that is streamed."""
+"""Exact nearest-neighbour search in a stream of features."""
 
 import torch
 from torch import Tensor
 
 
 class Nearest:
-    """The ``k`` most similar bank entries of each query, updated block by block of the bank.
+    """Running top k of the similarities of queries with a bank of features that comes in blocks.
 
-    scores = queries @ bank.T                       never made whole
-    similarities, labels = the k largest of each row, largest first
+        scores = queries @ bank.T                       never computed as a whole
+        similarities, labels = the k largest of each row, largest first
 
-    Among equal similarities the entry that came first is nearer. Beside queries and result, memory holds one
-    block of scores, ``query_chunk`` by (``k`` + the entries given at once).
+    Of equal similarities, the one of the earlier bank entry comes first. Memory holds queries, results and one block of
+    scores, ``query_chunk`` x (``k`` + entries of the bank block).
 
     Args:
         queries: (N, F), l2-normalised for cosine similarity.
-        k: neighbours to keep; fewer are kept while fewer have gone by.
+        k: neighbours to keep; there are fewer until ``k`` entries have been compared.
         query_chunk: queries compared at once.
     """
 
@@ -36,6 +36,7 @@ class Nearest:
     def _merge(self, rows: slice, bank: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         new = self.queries[rows] @ bank.T
         found = largest_first(new, min(self.k, len(labels)))
+        # Earlier entries first: the stable sort then keeps them before equal later ones.
         scores = torch.cat([self.similarities[rows], new.gather(1, found)], 1)
         names = torch.cat([self.labels[rows], labels[found]], 1)
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
@@ -43,16 +44,17 @@ class Nearest:
 
 
 def largest_first(scores: Tensor, k: int) -> Tensor:
-    """Return the positions (N, k) of each row's k largest scores (N, M), largest first, equal ones in order.
+    """Return the column indices (N, k) of the k largest scores of each row of (N, M), equal ones by index.
 
-    ``scores.sort(descending=True, stable=True).indices[:, :k]`` at the price of ``topk``, which leaves the order
-    and the choice among equals open.
+    Equals ``scores.sort(descending=True, stable=True).indices[:, :k]``, but takes the time of ``topk``, which does not
+    specify order and choice among equal scores.
     """
     values, chosen = scores.topk(min(k + 1, scores.shape[1]))
-    # Only where the next score equals the last chosen one was the choice open.
+    # The choice is unspecified only where the next score equals the last chosen one: these rows are sorted in full.
     tied = (values[:, k - 1 : k] == values[:, k:]).any(1).nonzero().squeeze(1)
     chosen = chosen[:, :k]
     if len(tied):
         chosen[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
+    # By index first, so that the stable sort by score orders equal scores by index.
     chosen = chosen.sort(1).values
     return chosen.gather(1, scores.gather(1, chosen).sort(dim=1, descending=True, stable=True).indices)
