@@ -1,4 +1,4 @@
-"""Run evaluators on a frozen backbone and return rows of results.json."""
+"""Evaluation of a frozen backbone by several evaluators, as rows of results.json."""
 
 import logging
 from collections.abc import Iterable
@@ -19,20 +19,21 @@ def evaluate(
     step: int | None = None,
     dataset: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Run every evaluator that the data allow.
+    """Run evaluators on a backbone and return their results.
 
     Args:
-        backbone: the network, on the device of the data.
-        evaluators: what to measure; one that needs labels is skipped, with one line in the log, without.
-        data: what to learn from and what to be judged on.
-        network: what the backbone is ("teacher").
-        step: the optimizer step of its weights, if known.
-        dataset: what the images are; None takes the name of the test images.
+        backbone: the network, on the device of the images.
+        evaluators: what to measure. An evaluator that needs labels is skipped with a warning if there are none.
+        data: training images to fit or to store, and test images.
+        network: name of the network in the results, such as "teacher".
+        step: optimizer steps that its weights have been trained for, or None if not known.
+        dataset: name of the images in the results; None for the name of the test images.
 
     Returns:
-        One row an evaluator: step, network, evaluator, protocol, dataset, metrics.
+        One row per evaluator that ran: step, network, evaluator, protocol, dataset and metrics.
     """
     rows = []
+    # Each name once: training and test images may be the same.
     unlabelled = list(dict.fromkeys(part.name for part in (data.train, data.test) if part.num_classes is None))
     for evaluator in evaluators:
         if evaluator.needs_labels and unlabelled:

@@ -1,4 +1,4 @@
-"""Batches of the evaluation view of an image source."""
+"""Batches of images for evaluation, from an image source."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +28,19 @@ def evaluation_data(
     num_workers: int = 0,
     limit: int | None = None,
 ) -> EvaluationData:
-    """Return both parts of the data as the evaluation view shows them; arguments as for `labelled`.
+    """Return training and test images, preprocessed for a frozen backbone.
+
+    Args:
+        train: images to fit or to store.
+        test: images to measure on; their labels are matched with those of ``train`` by class name.
+        preprocessing: resize, crop and normalisation.
+        batch_size: as for `labelled`, like all that follow.
+        device: where the batches go.
+        num_workers: processes that load images.
+        limit: number of images of each source, or None for all.
 
     Raises:
-        DataError: test images are of a class that the training images do not name.
+        DataError: the test images have a class that the training images do not have.
     """
     view = EvaluationView(
         preprocessing.size,
@@ -56,28 +65,33 @@ def labelled(
     limit: int | None = None,
     labels: Tensor | None = None,
 ) -> LabelledImages:
-    """Return a source's images in batches, in order.
+    """Return the images of a source in batches, always in the order of the source.
 
-    Images that cannot be read are left out; the first pass says in the log how many and which.
+    Unreadable images are left out; the first complete pass logs their number and the first of them.
 
     Args:
-        source: the images. Where every label is negative, as in hidden test sets, it counts as unlabelled.
-        view: one image (C, H, W) to what the backbone sees; every result has the same shape.
-        batch_size: images at once.
+        source: the images. If all labels are negative, as in hidden test sets, they count as unlabelled.
+        view: preprocessing from one image (C, H, W) to the backbone's input; its results all have the same shape.
+        batch_size: images per batch; one with unreadable images is smaller.
         device: where the batches go.
-        num_workers: reading processes; 0 reads in this one.
-        limit: take this many images, always the same ones.
-        labels: (N,) in place of the source's own.
+        num_workers: processes that load images; 0 loads in this one.
+        limit: number of images to use, always the same ones; None for all.
+        labels: (N,), used instead of the labels of the source.
+
+    Returns:
+        Images; a pass over them raises DataError if none can be read.
     """
     indices = list(range(len(source)))
     if limit is not None and limit < len(indices):
-        # Keyed, not every n-th: labels are often periodic in the order of a source.
+        # A random subset with a fixed seed, not every n-th image: labels are often periodic in the order of a source.
         indices = sorted(permuted(range(limit), len(source), seed=0, epoch=0).tolist())
     labels = source.labels if labels is None else labels
     labels = None if labels is None else labels[indices]
     if labels is not None and bool((labels < 0).all()):
         labels = None
     images = _Images(source, view, indices, labels)
+    # A scheduler sends SIGTERM to every process. Workers must survive it: torch reports their death as an error, which
+    # may come before this process handles its own signal.
     signals = outlive_interruption if num_workers else None
     device = torch.device(device)
     loader = DataLoader(
@@ -85,6 +99,7 @@ def labelled(
         batch_size,
         num_workers=num_workers,
         collate_fn=_collate,
+        # From pinned memory, the copy to a GPU runs beside its computation.
         pin_memory=device.type == "cuda",
         worker_init_fn=signals,
     )
@@ -93,7 +108,10 @@ def labelled(
 
 
 class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
-    """View and label of each image, or why there is none: as a value, since torch adds its traceback to an error."""
+    """Data set of preprocessed images and labels.
+
+    An unreadable image yields its error as an item: torch would add a traceback to the message of a raised one.
+    """
 
     def __init__(
         self,
@@ -120,7 +138,13 @@ class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
 
 
 class _Passes:
-    """Starts passes over the images."""
+    """An iterable over batches of images and labels for each call, without unreadable images.
+
+    Args:
+        name: of the images, for messages.
+        loader: yields images, labels and errors of a batch.
+        device: where the batches go.
+    """
 
     def __init__(self, name: str, loader: "DataLoader[Any]", device: torch.device) -> None:
         self.name, self.loader, self.device, self.reported = name, loader, device, False

@@ -1,4 +1,4 @@
-"""Split the batches of an evaluation over processes, inside the backbone."""
+"""Distributed evaluation, by a backbone that splits its batches over processes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,14 +13,14 @@ from sslkit.types import Features
 
 
 class SharedBackbone(Backbone):
-    """A backbone that runs each process's share of a batch and gathers the features of all.
+    """A backbone that computes the features of a share of each batch in each process and gathers them.
 
-    So evaluators know nothing of processes: each runs in all of them on the same images, to the same numbers. Layers
-    and attention are not shared: each process computes them for all images.
+    Evaluators then need no code for several processes: each runs in every process on the same images and returns the
+    same metrics. Only ``forward`` is split; ``layers`` and ``attention`` are computed for all images in each process.
 
     Args:
-        backbone: the network, the same in every process.
-        meet: called before each batch, for what the processes have to agree on.
+        backbone: the network, with the same weights in every process.
+        meet: called before each batch in every process, for example to agree on whether to stop.
     """
 
     def __init__(self, backbone: Backbone, meet: Callable[[], None] = lambda: None) -> None:
@@ -29,10 +29,10 @@ class SharedBackbone(Backbone):
         self.embed_dim = backbone.embed_dim
 
     def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
-        """Return the features of images (N, C, H, W), the same on every process."""
+        """Return the features of images (N, C, H, W); images and features are the same in every process."""
         self.meet()
         share = -(-len(images) // world_size())
-        # Shapes have to agree, so that the last processes repeat an image where their share is short.
+        # Gathered tensors must have the same shape: processes with a short share repeat the last image, cut off below.
         mine = (torch.arange(share, device=images.device) + rank() * share).clamp_max(len(images) - 1)
         seen = self.inner(images[mine], None if mask is None else mask[mine])
         everyone = [None if part is None else gather_over_processes(part)[: len(images)] for part in _parts(seen)]
@@ -50,10 +50,10 @@ class SharedBackbone(Backbone):
 
 @contextmanager
 def shared(backbone: Backbone, meet: Callable[[], None]) -> Iterator[Backbone]:
-    """Share a network between the evaluators of all processes; in a single process it is the network itself.
+    """Yield a backbone that splits its batches over processes; in a single process ``backbone`` itself.
 
-    Each process has batch statistics of its own. An evaluation is of the main one's, which are those that are saved;
-    afterwards each has its own again.
+    Batch-norm statistics may differ between processes. Inside the block all have those of the main process, which are
+    the saved ones; afterwards each process has its own again.
 
     Args:
         backbone: the network, with the same parameters in every process.
