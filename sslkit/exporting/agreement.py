@@ -1,4 +1,4 @@
-"""Compare the features of an exported model with those of the run's backbone."""
+"""Comparison of the features of an exported model with those of the run's backbone."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ from sslkit.types import Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
 TOLERANCE = 1e-4
-"""Largest relative difference of an export's features; float32 rounding alone gave up to 2e-5 (a ViT-S)."""
+"""Largest allowed relative difference of features; rounding in float32 gave up to 2e-5 for a ViT-S."""
 
 
 def trial_images(preprocessing: Preprocessing) -> list[Tensor]:
-    """Return batches of 4, 8 and 1 images (N, C, H, W): noise, and textures as the run's images are prepared."""
+    """Return batches of 4, 8 and 1 images (N, C, H, W): noise, and textures preprocessed like the run's images."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(4, preprocessing.channels, preprocessing.size, preprocessing.size, generator=generator)
     view = EvaluationView(
@@ -27,18 +27,24 @@ def trial_images(preprocessing: Preprocessing) -> list[Tensor]:
         preprocessing.std,
         (0.0, 255.0),
     )
+    # Textures are RGB: other numbers of channels repeat or drop bands.
     bands = [band % 3 for band in range(preprocessing.channels)]
     pictures, _ = Textures(8, max(preprocessing.resize, 8)).pictures
     textures = torch.stack([view(picture[bands]) for picture in pictures])
+    # A batch of 1 as well: an export may have fixed the batch size or squeezed that dimension.
     return [noise, textures, textures[:1]]
 
 
 @torch.no_grad()
 def features_of(backbone: Backbone, batches: Sequence[Tensor]) -> list[Tensor]:
-    """Return each batch's features (N, F).
+    """Return the features (N, F) of each batch.
+
+    Args:
+        backbone: the network, in eval mode.
+        batches: images (N, C, H, W).
 
     Raises:
-        SSLKitError: they are not finite, or the backbone cannot see such images.
+        SSLKitError: the features are not finite, or the backbone does not accept such images.
     """
     features = [backbone(images).cls for images in batches]
     if not all(rows.isfinite().all() for rows in features):
@@ -50,9 +56,15 @@ def features_of(backbone: Backbone, batches: Sequence[Tensor]) -> list[Tensor]:
 def largest_difference(
     model: Callable[[Tensor], Tensor], batches: Sequence[Tensor], expected: Sequence[Tensor]
 ) -> float:
-    """Return the l2 norm of the difference over that of the expected features, of the worst image.
+    """Return the largest relative difference of features over all images: l2 norm of difference over that of features.
 
-    Infinite where the features have another shape, NaN where one is NaN.
+    Args:
+        model: from images (N, C, H, W) to features (N, F).
+        batches: images.
+        expected: features of each batch.
+
+    Returns:
+        The difference, infinite for features of another shape, NaN if a feature is NaN.
     """
     differences = []
     for images, features in zip(batches, expected, strict=True):

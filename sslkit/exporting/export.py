@@ -1,4 +1,4 @@
-"""Export a run's backbone, load it back, and compare the features."""
+"""Export of a run's backbone to formats of other programs, with a check of the result."""
 
 import json
 import shutil
@@ -17,11 +17,11 @@ from sslkit.exporting.source import Source, read_source
 
 @dataclass(frozen=True)
 class Target:
-    """A form to export to.
+    """A format to export to.
 
     Args:
-        write: puts a source into a new folder.
-        read: loads that folder as its users will, images (N, C, H, W) to features (N, F).
+        write: writes a source into an empty folder.
+        read: loads that folder as users do, and returns a function from images (N, C, H, W) to features (N, F).
     """
 
     write: Callable[[Source, Path], None]
@@ -40,9 +40,9 @@ class Exported:
     """The result of an export.
 
     Args:
-        folder: where it lies.
-        network: the network that it holds.
-        difference: of its features from the run's, relative, of the worst image.
+        folder: the new folder.
+        network: the exported network, "teacher" or "student".
+        difference: largest relative difference of its features from those of the run's backbone.
     """
 
     folder: Path
@@ -59,29 +59,31 @@ def export(
     license: str | None = None,
     repository: str | None = None,
 ) -> Exported:
-    """Write a run's backbone in a form that others load, load it back, and compare the features.
+    """Write a run's backbone in the format of another program, load it back, and compare the features.
 
-    The folder appears whole or not at all; data.json in it says how images are prepared.
+    The folder is created completely or not at all. Its data.json describes how images are preprocessed.
 
     Args:
-        run: a run folder, or a folder that holds a backbone.
+        run: a run folder, or a folder with a saved backbone.
         to: ``timm``, ``hf`` (timm's folder with a model card, for the Hugging Face Hub) or ``onnx``.
         network: teacher or student of a run.
-        out: the new folder; None is ``<run>-<network>-<to>`` beside the run.
-        license: for the model card.
+        out: the new folder; None for ``<run>-<network>-<to>`` beside the run.
+        license: of the weights, for the model card.
         repository: on the Hub, OWNER/NAME, for the model card.
 
     Raises:
-        SSLKitError: there is no such run, it cannot be written in this form, the folder is not free, or the features
-            differ by more than ``TOLERANCE``.
+        SSLKitError: there is no such run, the backbone cannot be written in this format, the folder exists and is not
+            empty, or the features differ by more than ``TOLERANCE``.
     """
     if to not in TARGETS:
         raise UnknownName("target", to, TARGETS, where="--to")
     source = read_source(Path(run), network, license=license, repository=repository)
     folder = Path(out).expanduser().resolve() if out else source.folder.with_name(f"{source.name}-{to}")
     _check_free(folder)
+    # Before anything is written: the features of a diverged run are refused here.
     batches = trial_images(source.preprocessing)
     expected = features_of(source.backbone, batches)
+    # Beside the folder, so that `replace` is a rename within one file system.
     temporary = folder.with_name(f".{folder.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -107,7 +109,7 @@ def _check_free(folder: Path) -> None:
 
 
 def _check_agreement(to: str, difference: float) -> None:
-    # Written so that NaN is refused too.
+    # Not `difference > TOLERANCE`, which is false for NaN.
     if not difference <= TOLERANCE:
         raise SSLKitError(
             f"--to {to}: the exported model's features differ from the run's by {difference:.1e} of their length, more "

@@ -1,4 +1,4 @@
-"""Write a folder for the Hugging Face Hub, timm's with a model card, and upload it."""
+"""Export for the Hugging Face Hub: timm's folder with a model card, and its upload."""
 
 from pathlib import Path
 
@@ -16,20 +16,20 @@ CARD = "README.md"
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write what timm loads as ``hf-hub:OWNER/NAME`` and the card that the Hub shows.
+    """Write the files that timm loads as ``hf-hub:OWNER/NAME``, and the model card.
 
     Raises:
-        NotSupported: timm does not know this backbone.
+        NotSupported: timm cannot build this backbone.
     """
     timm_folder.write(source, folder)
     (folder / CARD).write_text(model_card(source), encoding="utf-8")
 
 
 def check_repository(name: str) -> None:
-    """Refuse what is no OWNER/NAME before anything is done for it.
+    """Raise an error if a name is not a repository OWNER/NAME.
 
     Raises:
-        SSLKitError: it is none.
+        SSLKitError: the Hub does not allow the name, or it has no owner.
     """
     try:
         validate_repo_id(name)
@@ -40,25 +40,26 @@ def check_repository(name: str) -> None:
 
 
 def push(folder: str | Path, repository: str, private: bool = False) -> str:
-    """Upload a folder to the Hub and return its address; a model card that is there already stays.
+    """Upload a folder to the Hub and return the URL of the repository; an existing model card is not overwritten.
 
     Args:
-        folder: what `write` wrote.
-        repository: OWNER/NAME; made if there is none.
-        private: whether a new repository is seen by its owner alone.
+        folder: written by `write`.
+        repository: OWNER/NAME, created if it does not exist.
+        private: whether a new repository is private.
 
     Raises:
-        SSLKitError: the Hub cannot be reached or refuses; the folder stays as it is.
+        SSLKitError: the upload failed; the local folder is not changed.
     """
     check_repository(repository)
     api = HfApi(library_name="sslkit", library_version=__version__)
     try:
-        # None leaves it to the owner's settings.
+        # None rather than False, so that the settings of an organisation decide.
         url = api.create_repo(repository, private=private or None, exist_ok=True)
         kept = [CARD] if api.file_exists(url.repo_id, CARD) else None
         api.upload_folder(
             repo_id=url.repo_id, folder_path=folder, ignore_patterns=kept, commit_message="Upload a backbone by sslkit"
         )
+    # Any error, since the Hub's client raises those of its network library too; each has the same way out.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise SSLKitError(

@@ -1,4 +1,4 @@
-"""Write the model card, the README.md that the Hugging Face Hub shows."""
+"""Model card of an exported backbone, the README.md that the Hugging Face Hub shows."""
 
 import json
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from typing import Any
 from sslkit.exporting.provenance import read, training
 from sslkit.exporting.source import Source
 
-NO_LICENSE = "# license: not said yet; the words for it: https://huggingface.co/docs/hub/repositories-licenses"
+NO_LICENSE = "# license: not specified yet; identifiers: https://huggingface.co/docs/hub/repositories-licenses"
 
 
 def model_card(source: Source) -> str:
-    """Return the card: how to use the backbone, on what images, what it measured, how it was trained.
+    """Return the card as Markdown: use, preprocessing of images, results and training.
 
-    What the folder does not say (a backbone alone has no recipe and no results) is left out.
+    Sections whose files the folder lacks are left out; a backbone without a run has neither recipe nor results.
 
     Raises:
         SSLKitError: a file of the folder cannot be read.
@@ -71,10 +71,11 @@ def _images(source: Source) -> str:
 
 
 def _results(source: Source) -> list[str]:
-    """Return a table for each evaluator, data set and protocol: the last figures of every network."""
+    """Return a table for each evaluator, data set and protocol, with the last results of each network."""
     groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     for row in read(source.folder / "results.json", json.loads) or ():
         key = (row["evaluator"], row["dataset"], row["protocol"])
+        # Rows are in order of time, so the last one of a network stays.
         groups.setdefault(key, {})[row["network"]] = row
     return ["## Results", *(_table(source.network, key, last) for key, last in groups.items())] if groups else []
 

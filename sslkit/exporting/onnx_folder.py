@@ -1,4 +1,4 @@
-"""Write a backbone as model.onnx."""
+"""Export to ONNX."""
 
 import json
 from collections.abc import Callable
@@ -20,12 +20,13 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write the graph from normalised images (batch, C, H, W) to features (batch, F), and a config.json about it.
+    """Write model.onnx, from normalised images (batch, C, H, W) to features (batch, F), and a config.json.
 
-    The batch size is free; the images' size is that of the statistics, which the file holds too, as metadata.
+    The batch size is dynamic. The size of images is fixed to that of the preprocessing, which model.onnx contains as
+    metadata.
 
     Raises:
-        NotSupported: a package is missing, or the backbone does what ONNX cannot say.
+        NotSupported: a package is missing, or the backbone has an operation that ONNX cannot represent.
     """
     check_packages()
     shape = (source.preprocessing.channels, source.preprocessing.size, source.preprocessing.size)
@@ -33,6 +34,7 @@ def write(source: Source, folder: Path) -> None:
     try:
         program: Any = torch.onnx.export(
             features,
+            # Two images: torch.export would take a batch of 1 for a constant and refuse a dynamic one.
             (torch.zeros(2, *shape),),
             input_names=["images"],
             output_names=["features"],
@@ -41,6 +43,7 @@ def write(source: Source, folder: Path) -> None:
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
+        # torch's own message is a report of many lines; its cause says what is not supported.
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise NotSupported(f"{type(source.backbone).__name__} cannot be written as ONNX: {reason}") from error
     program.model.metadata_props["data_statistics"] = json.dumps(asdict(source.preprocessing))
@@ -56,7 +59,7 @@ def write(source: Source, folder: Path) -> None:
 
 
 def read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Load model.onnx in ONNX Runtime, on the CPU."""
+    """Return model.onnx in ONNX Runtime on the CPU, as a function from images (N, C, H, W) to features (N, F)."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
@@ -64,10 +67,10 @@ def read(folder: Path) -> Callable[[Tensor], Tensor]:
 
 
 def check_packages() -> None:
-    """Refuse where a package that ONNX takes is missing.
+    """Raise an error if a package that the export needs is not installed.
 
     Raises:
-        NotSupported: one is.
+        NotSupported: naming the missing packages.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -75,7 +78,7 @@ def check_packages() -> None:
 
 
 class _Features(nn.Module):
-    """A backbone's features as a plain tensor."""
+    """Wrapper that returns the features of a backbone as a tensor, since a graph cannot return `Features`."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()

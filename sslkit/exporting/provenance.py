@@ -1,4 +1,4 @@
-"""Describe the training of a run's networks, for its model card."""
+"""Sections of a model card on training: data, recipe and citations."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from sslkit.plugins import active
 from sslkit.registry import class_docstring
 
 LEARNING = ("method", "views", "optimization")
-"""Sections of a recipe whose components follow papers that a model owes."""
+"""Sections of a recipe whose components implement papers to cite."""
 
 CITATION = f"""\
 ```bibtex
@@ -28,7 +28,7 @@ CITATION = f"""\
 
 
 def training(folder: Path) -> list[str]:
-    """Return the sections on training and citation; of a backbone without a run, the citation alone.
+    """Return the sections on training and citation as Markdown; for a backbone without a run, only the citation.
 
     Raises:
         SSLKitError: a file of the folder cannot be read.
@@ -52,7 +52,8 @@ def training(folder: Path) -> list[str]:
 
 
 def papers(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return links to the papers that the docstrings of a recipe's components name, by component."""
+    """Return links to the papers that are cited in the docstrings of a recipe's components, by component name."""
+    # Any key or string may name a component; the registry decides which do.
     names = sorted({word for section in LEARNING for word in _words(recipe.get(section))})
     entries = [entry for name in names for kind in KINDS if (entry := active().registry.find(kind.hook, name))]
     found = {}
@@ -65,7 +66,7 @@ def papers(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def without_places(value: Any) -> Any:
-    """Return a recipe that tells of folders on the training machine no more than their names."""
+    """Return a recipe with absolute paths shortened to their last name, so that a card does not publish folders."""
     if isinstance(value, Mapping):
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -75,10 +76,14 @@ def without_places(value: Any) -> Any:
 
 
 def read(path: Path, reader: Callable[[str], Any]) -> Any:
-    """Return what a file of a run says, or None where there is no file.
+    """Return the content of a file of a run, or None if it does not exist.
+
+    Args:
+        path: of the file.
+        reader: parses its text.
 
     Raises:
-        SSLKitError: it cannot be read.
+        SSLKitError: the file cannot be read or parsed.
     """
     try:
         return reader(path.read_text(encoding="utf-8")) if path.exists() else None

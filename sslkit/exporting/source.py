@@ -1,4 +1,4 @@
-"""Read what is exported: a backbone, the preprocessing of its images, and its run."""
+"""Source of an export: a backbone, the preprocessing of its images, and its run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ class Source:
     """A backbone to export.
 
     Args:
-        folder: the run folder, or that of a backbone without a run.
-        network: what the backbone is: teacher, student, or the name of its folder.
+        folder: the run folder, or the folder of a backbone without a run.
+        network: "teacher" or "student", or the name of the folder of a backbone without a run.
         backbone: in eval mode and float32, on the CPU.
         preprocessing: how its images are prepared.
-        license: of the weights, as the Hub calls it ("apache-2.0"); None leaves it open.
-        repository: where they will be on the Hub, OWNER/NAME.
+        license: identifier of the weights' license on the Hub ("apache-2.0"), or None.
+        repository: of the weights on the Hub, OWNER/NAME, or None.
     """
 
     folder: Path
@@ -31,19 +31,25 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The run's name and the network's."""
+        """Name of the run and the network, without repetition."""
         return self.folder.name if self.folder.name == self.network else f"{self.folder.name}-{self.network}"
 
 
 def read_source(
     folder: Path, network: str = "teacher", *, license: str | None = None, repository: str | None = None
 ) -> Source:
-    """Load what is to be exported; arguments as for `Source`.
+    """Load a backbone to export.
+
+    Args:
+        folder: a run folder, or a folder with a saved backbone.
+        network: teacher or student of a run.
+        license: as for `Source`.
+        repository: as for `Source`.
 
     Raises:
         SSLKitError: the folder holds neither a run nor a backbone.
     """
-    # Resolved, so that no folder can be mistaken for another form of MODEL ("raw-pixels").
+    # An absolute path, so that `load_model` cannot take the name of a folder for another kind of model (raw-pixels).
     place = Path(folder).expanduser().resolve()
     if not place.is_dir():
         raise SSLKitError(f"{folder} does not exist. RUN is a run folder, or one that holds a backbone.")

@@ -1,4 +1,4 @@
-"""Write a folder that timm loads: ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)``."""
+"""Export for timm: ``timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)``."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +14,21 @@ from sslkit.types import Preprocessing
 
 @runtime_checkable
 class KnownToTimm(Protocol):
-    """A backbone that timm can load."""
+    """A backbone that can save itself for timm."""
 
     def save_for_timm(self, folder: Path, preprocessing: Preprocessing) -> None:
-        """Write model.safetensors and a config.json that say all that timm must know.
+        """Write model.safetensors and a config.json from which timm builds the same network.
 
         Raises:
-            NotSupported: timm could not build this one.
+            NotSupported: timm cannot build this backbone.
         """
 
 
 def write(source: Source, folder: Path) -> None:
-    """Write the weights, the architecture and how images are prepared, in timm's words.
+    """Write the weights and a config.json with architecture and preprocessing in timm's format.
 
     Raises:
-        NotSupported: timm does not know this backbone.
+        NotSupported: timm cannot build this backbone.
     """
     backbone = source.backbone
     if not isinstance(backbone, KnownToTimm):
@@ -37,7 +37,7 @@ def write(source: Source, folder: Path) -> None:
 
 
 def read(folder: Path) -> Callable[[Tensor], Tensor]:
-    """Load the folder by timm, as a user does.
+    """Load the folder with timm, as users do, and return the model in eval mode.
 
     Raises:
         SSLKitError: timm cannot load it.

@@ -90,7 +90,7 @@ def test_the_hub_can_read_the_card(license, make_run, tmp_path):
     card = ModelCard.load(folder / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("timm", "image-feature-extraction")
     assert card.data.license == license
-    assert ("# license: not said yet" in card_of(folder)) == (license is None)
+    assert ("# license: not specified yet" in card_of(folder)) == (license is None)
     assert front_of(card_of(folder))["tags"] == ["timm", "sslkit", "self-supervised-learning"]
     assert "\n# my-birds\n" in card_of(folder)
 
