@@ -1,4 +1,4 @@
-"""Write and read checkpoint files, so that a crash at any moment loses at most the newest checkpoint."""
+"""Checkpoint files, written so that a crash at any moment loses at most the newest checkpoint."""
 
 import hashlib
 import json
@@ -31,11 +31,11 @@ DAMAGED = "damaged-"
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run, stored in its checkpoints.
 
     Args:
         step: optimizer steps taken.
-        identity: of the recipe; a checkpoint of another recipe is refused.
+        identity: hash of the recipe; checkpoints of another recipe are refused.
     """
 
     step: int
@@ -48,24 +48,28 @@ def save_checkpoint(
     progress: Progress,
     keep: int,
 ) -> Path:
-    """Write ``folder/step-N`` under a temporary name, rename it, and remove all but the newest ``keep``.
+    """Write the checkpoint ``folder/step-N`` and remove all but the newest ``keep`` checkpoints.
 
-    Where this step was written before, the same would be written again: what is there stays.
+    An existing checkpoint of this step is kept, since the same would be written again.
 
     Args:
         folder: of checkpoints.
-        state: of `Executor.state_dict`.
-        progress: where the run stands.
-        keep: checkpoints that stay.
+        state: from `Executor.state_dict`.
+        progress: of the run.
+        keep: number of checkpoints to keep.
+
+    Returns:
+        The folder of the checkpoint.
 
     Raises:
-        OSError: it cannot be written; the checkpoints before it stay, and what was written of it is removed.
+        OSError: the checkpoint cannot be written; earlier ones are kept, and the incomplete one is removed.
     """
     final = folder / f"step-{progress.step:09d}"
     if final.exists():
         return final
     for left_by_a_crash in folder.glob(".step-*.tmp"):
         shutil.rmtree(left_by_a_crash)
+    # Under a temporary name until it is complete: a rename within a folder is atomic.
     temporary = _temporary(final)
     temporary.mkdir(parents=True)
     try:
@@ -82,9 +86,10 @@ def save_checkpoint(
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    # The new name reaches the disk before older checkpoints are removed.
     sync(folder)
     for old in sorted(folder.glob("step-*"))[:-keep]:
-        # Under a temporary name first: one that is half removed when a run is killed must not look like a damaged one.
+        # Renamed first: a checkpoint that is partly removed when a run is killed must not look like a damaged one.
         shutil.rmtree(old.rename(_temporary(old)))
     return final
 
@@ -97,22 +102,21 @@ def load_newest(
     executor: Executor | None = None,
     before: int | None = None,
 ) -> int | None:
-    """Restore the newest checkpoint that can be used and return its step, or None where there is none.
+    """Load the newest usable checkpoint and return its step, or None if there is no checkpoint.
 
-    A damaged one, or one whose names or shapes are not the model's, is reported, set aside, and the one before it is
-    taken.
+    A checkpoint that is damaged, or has other names or shapes than the model, is logged and renamed, and the one before
+    it is tried.
 
     Args:
         folder: of checkpoints.
-        model: to set.
-        optimizer: to set.
-        identity: of the recipe.
-        executor: to set; None is one process in the precision of its tensors.
-        before: only checkpoints of fewer steps than this are taken; None takes any.
+        model: loads its state.
+        optimizer: loads its state.
+        identity: hash of the recipe.
+        executor: loads its state; None for one process in the precision of its tensors.
+        before: number of steps that a checkpoint must be below, or None for any checkpoint.
 
     Raises:
-        SSLKitError: the newest whole checkpoint belongs to another recipe; or there are checkpoints and none can be
-            used.
+        SSLKitError: the newest undamaged checkpoint belongs to another recipe, or no checkpoint is usable.
     """
     executor = executor or Executor()
     current = executor.state_dict(model, optimizer)
@@ -128,6 +132,7 @@ def load_newest(
             continue
         state = unflatten(tensors, metadata["optimizer"], current)
         executor.load(model, optimizer, {**state, "executor": metadata.get("executor", {})})
+        # Only now: if no checkpoint is usable, all keep their names for another attempt.
         _set_aside(list(damaged))
         step: int = metadata["step"]
         return step
@@ -139,6 +144,8 @@ def load_newest(
 
 def _write(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     try:
+        # safetensors refuses tensors that are not contiguous, such as weights in channels last; `Executor.load` gives
+        # optimizer states the strides of their parameters again.
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
     except SafetensorError as error:
         raise OSError(str(error)) from error
@@ -148,13 +155,18 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, A
 
 
 def _read(path: Path, identity: str, current: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a checkpoint's tensors and its JSON, which have the names and shapes of the ``current`` state."""
+    """Return tensors and metadata of a checkpoint.
+
+    Raises:
+        SSLKitError: it belongs to another recipe.
+        ValueError: it is damaged, or has other names or shapes than the ``current`` state.
+    """
     metadata = json.loads((path / NUMBERS).read_text())
     if metadata["identity"] != identity:
         raise SSLKitError(f"{path} was written by {OTHER_RECIPE}")
-    # Runs of earlier versions wrote no checksum and no names of parameters.
+    # Checkpoints of earlier versions have no checksum and no names of parameters.
     if metadata.get("parameters") not in (None, current["parameters"]):
-        raise ValueError("its moments are those of other parameters, or of the same in another order")
+        raise ValueError("its optimizer state is that of other parameters, or of the same in another order")
     if metadata.get("sha256") not in (None, _checksum(path / TENSORS)):
         raise ValueError(f"{TENSORS} is not what was written")
     tensors = load_file(path / TENSORS)

@@ -1,4 +1,4 @@
-"""Initialise the networks of a run with weights of another run or a file."""
+"""Initialisation of the networks of a run with weights of another run or a file."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,18 +17,20 @@ from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.sections import Data, InitFrom, Method
 
 WHOSE = {"timm": "timm", "dino": "DINO's own code"}
-"""Whose rules for positions there are, by what `TimmBackbone` calls them."""
+"""Names for messages of the rules that resample position embeddings, by the values of `TimmBackbone`."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Weights that fit a method's networks.
+    """Initial weights, matched with the networks of a method.
 
     Args:
-        weights: as they were found.
-        found: what the backbone takes of them.
-        heads: state of head and predictor, by names that begin with ``head.`` and ``predictor.``; empty for none.
-        note: on positions that the backbone resamples by another rule than the weights' own; empty for none.
+        weights: as read.
+        found: the weights that the backbone takes, in its names and shapes.
+        heads: state of head and predictor, with the prefixes ``head.`` and ``predictor.``; empty to initialise both
+            randomly.
+        note: a message on position embeddings that the backbone resamples by another rule than the source; may be
+            empty.
     """
 
     weights: Weights
@@ -38,19 +40,23 @@ class Start:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the weights that are taken, as they were."""
+        """Hash of the weights that are taken, in their original shapes: 16 hex digits."""
         heads = {f"heads.{name}": tensor for name, tensor in self.heads.items()}
         return fingerprint({**self.weights.tensors, **heads}, [*self.found.taken, *heads])
 
     def give(self, backbone: Backbone, head: Head, predictor: Predictor | None = None) -> None:
-        """Write the weights into networks of the shapes that they were found to fit."""
+        """Load the weights into networks of the same shapes as those they were matched with."""
         take(backbone, self.found)
         for part, module in (("head", head), ("predictor", predictor)):
             if module is not None and self.heads:
                 module.load_state_dict(_below(part, self.heads))
 
     def report(self, data: Data) -> Iterator[str]:
-        """Yield line by line what was taken and what was not."""
+        """Yield lines on the weights that are taken, randomly initialised and not used, for the log.
+
+        Args:
+            data: mean and std of the recipe, compared with those of the source.
+        """
         found, beside = self.found, {**groups(self.found.unused), **self.weights.beside}
         total = len(found.taken) + len(found.missing)
         yield f"init_from: {self.weights.source}: {len(found.taken)} of {total} tensors of the backbone"
@@ -70,29 +76,30 @@ class Start:
 
 @runtime_checkable
 class HasPositions(Protocol):
-    """A backbone with position embeddings, as `TimmBackbone` is."""
+    """A backbone with position embeddings, such as `TimmBackbone`."""
 
     positions: str
 
     def resamples(self, size: int) -> bool:
-        """Whether images of ``size`` x ``size`` px see resampled ones."""
+        """Whether position embeddings are resampled for images of ``size`` x ``size`` px."""
 
 
 def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -> Start:
-    """Find the weights that a recipe names, and check that they fit its networks.
+    """Read the initial weights of a recipe and match them with its networks.
 
     Args:
-        section: names them.
+        section: ``method.init_from``.
         method: the networks.
         sizes: of the views, in pixels.
 
     Raises:
-        RecipeError: naming the key, what is wrong and the choices.
+        RecipeError: the weights cannot be read or do not fit; the message names the key and the choices.
     """
     try:
         weights = read_weights(section.weights, section.network)
         found = match(method.backbone, weights, section.partial)
         heads = _read_heads(section, method) if section.heads else {}
+        # Without position embeddings of its own, the source has no rule to compare.
         rule = weights.positions if "pos_embed" in found.taken else None
         start = Start(weights, found, heads, _note_on_positions(rule, method.backbone, sizes))
     except SSLKitError as error:
@@ -106,23 +113,25 @@ def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -
 
 
 def _note_on_positions(rule: str | None, backbone: Backbone, sizes: Collection[int]) -> str:
-    """Say for which sizes positions are resampled otherwise than by ``rule``, and the override; empty for none."""
+    """Return a message with the view sizes whose positions are not resampled by ``rule``, and the override, or ""."""
     if rule is None or not isinstance(backbone, HasPositions) or backbone.positions == rule:
         return ""
     resampled = [str(size) for size in sorted(set(sizes)) if backbone.resamples(size)]
-    resume_support = (
-        f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
-    )
-    return f"views of {', '.join(resampled)} px: positions are resampled {resume_support}" if resampled else ""
+    rules = f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
+    return f"views of {', '.join(resampled)} px: positions are resampled {rules}" if resampled else ""
 
 
 def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:
-    """Return head and predictor of a run's newest checkpoint."""
+    """Return the state of head and predictor from the newest checkpoint of a run.
+
+    Raises:
+        SSLKitError: there is no checkpoint, it is damaged, or its head or predictor has other names or shapes.
+    """
     run = Path(section.weights).expanduser()
     newest = max(run.glob("checkpoints/step-*"), default=None)
     if newest is None:
         raise SSLKitError(
-            f"heads: {run} is no run with a checkpoint, and heads lie there alone. To start them afresh:\n"
+            f"heads: {run} is no run with a checkpoint, and only checkpoints hold heads. To start them afresh:\n"
             "  --method.init_from.heads false"
         )
     try:
@@ -131,7 +140,7 @@ def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:
             read = {name: file.get_tensor(name) for name in names if ".head." in name or ".predictor." in name}
     except (OSError, SafetensorError) as error:
         raise SSLKitError(f"heads: {newest} is damaged ({error})") from error
-    # A teacher that is the student is saved once; the predictor is the student's alone.
+    # The predictor is in the student only, and a teacher that is the student is saved under its name.
     theirs = {**_below("model.student", read), **_below(f"model.{section.network or 'teacher'}", read)}
     expected = {**_state("head", method.head), **_state("predictor", method.predictor)}
     heads = {name: theirs[name] for name in expected if name in theirs}

@@ -1,4 +1,4 @@
-"""Save and load the checkpoints of a run, and save both backbones by themselves."""
+"""Saving and loading of the checkpoints and backbones of a run."""
 
 import logging
 from collections.abc import Iterable
@@ -18,10 +18,14 @@ logger = logging.getLogger("sslkit.training")
 
 
 class Rows(Protocol):
-    """A file of rows, of which some may not be written yet."""
+    """A log file whose last rows may not have reached the disk."""
 
     def sync(self) -> None:
-        """Write every row to the disk, or raise OSError."""
+        """Flush all rows to the disk.
+
+        Raises:
+            OSError: they cannot be written.
+        """
 
 
 class CheckpointManager:
@@ -30,10 +34,10 @@ class CheckpointManager:
     Args:
         folder: of the run.
         model: student and teacher.
-        optimizer: over the student.
+        optimizer: of the student's parameters.
         executor: of the steps.
-        identity: of the recipe; checkpoints of another recipe are refused.
-        keep: how many of the newest checkpoints stay.
+        identity: hash of the recipe; checkpoints of another recipe are refused.
+        keep: number of newest checkpoints to keep.
     """
 
     def __init__(
@@ -48,9 +52,9 @@ class CheckpointManager:
         self.folder, self.model, self.optimizer, self.executor = folder, model, optimizer, executor
         self.identity, self.keep = identity, keep
         self.step = 0
-        """Of the newest checkpoint."""
+        """Step of the newest checkpoint, 0 before the first."""
         self.failure: OSError | None = None
-        """What kept the run from a newer one."""
+        """The error of the last attempt to save, or None if it succeeded."""
 
     @property
     def latest(self) -> str:
@@ -58,10 +62,13 @@ class CheckpointManager:
         return f"the newest checkpoint is that of step {self.step}" if self.step else "there is no checkpoint yet"
 
     def load(self, before: int | None = None) -> int | None:
-        """Load the newest checkpoint, of fewer steps than ``before``, and return its step, or None where there is none.
+        """Load the newest checkpoint and return its step, or None if there is none.
+
+        Args:
+            before: number of steps that a checkpoint must be below, or None for any checkpoint.
 
         Raises:
-            SSLKitError: it is another recipe's, or none is whole.
+            SSLKitError: the checkpoint belongs to another recipe, or none is usable.
         """
         folder = self.folder.checkpoints
         step = load_newest(folder, self.model, self.optimizer, self.identity, self.executor, before)
@@ -69,25 +76,27 @@ class CheckpointManager:
         return step
 
     def save(self, step: int, rows: Iterable[Rows], extra: int = 0) -> Path | None:
-        """Write a checkpoint, both backbones, and before them all rows, so that none is ahead of its rows.
+        """Flush the log files, then write a checkpoint and both backbones.
 
-        A run that has no room to save goes on: stopping would lose for certain what it learned since the last
-        checkpoint, and room may be made before the next one.
+        A full disk does not stop the run: stopping would certainly lose the steps since the last checkpoint, while
+        space may be freed before the next one.
 
         Args:
             step: optimizer steps taken.
-            rows: of the run's files.
-            extra: checkpoints that stay beyond the usual number.
+            rows: the log files of the run.
+            extra: number of checkpoints to keep in addition to ``keep``.
 
         Returns:
-            The checkpoint, or None where there is none: ``failure`` and a warning say why.
+            The folder of the checkpoint; None if it could not be written, with the error in ``failure`` and a warning
+            in the log, and in every process but the main one.
         """
-        # Every process, before what can fail on the main one alone: an executor that shards gathers the shards here.
+        # In every process, before what may fail in the main one only: an executor with sharded networks gathers here.
         state = self.executor.state_dict(self.model, self.optimizer)
         if rank() != 0:
             return None
         progress, keep = Progress(step, self.identity), self.keep + extra
         try:
+            # Before the checkpoint, which would otherwise be ahead of its rows after a crash.
             for each in rows:
                 each.sync()
             path = save_checkpoint(self.folder.checkpoints, state, progress, keep)
@@ -100,10 +109,13 @@ class CheckpointManager:
         return path
 
     def check(self, step: int) -> None:
-        """Raise an error where the last checkpoint could not be written.
+        """Raise an error if the last checkpoint could not be written.
+
+        Args:
+            step: of that checkpoint, for the message.
 
         Raises:
-            RunError: the last thing to be saved was not.
+            RunError: the last attempt to save failed.
         """
         if self.failure:
             raise RunError(

@@ -1,4 +1,4 @@
-"""The state of a run in flat form: tensors by name, and what is no tensor as plain data for JSON."""
+"""Conversion of state dicts to tensors by name and plain data for JSON, and back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ Numbers = dict[str, dict[str, Any]]
 
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Numbers]:
-    """Return every tensor of a state by name, and the optimizer's other numbers by parameter.
+    """Return all tensors of a state by name, and the numbers of the optimizer state by position of the parameter.
 
     Args:
-        state: of `Executor.state_dict`.
+        state: from `Executor.state_dict`.
     """
     tensors = {MODEL + name: value for name, value in state["model"].items()}
     numbers: Numbers = {}
@@ -27,7 +27,7 @@ def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Numbers]:
 
 
 def unflatten(tensors: Mapping[str, Tensor], numbers: Numbers, current: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the state that `flatten` was given; what the file does not hold is taken from the ``current`` state."""
+    """Return the state that `flatten` was called with; missing entries are taken from the ``current`` state."""
     saved: dict[int, dict[str, Any]] = {int(index): dict(values) for index, values in numbers.items()}
     for name, value in tensors.items():
         if name.startswith(OPTIMIZER):
@@ -38,17 +38,17 @@ def unflatten(tensors: Mapping[str, Tensor], numbers: Numbers, current: Mapping[
 
 
 def mismatched_names(tensors: Mapping[str, Tensor], numbers: Numbers, current: Mapping[str, Any]) -> list[str]:
-    """Return the names of a file that a run could not load or would lack: unknown, missing or of another shape.
+    """Return the names that are unknown, missing or of another shape in a checkpoint.
 
     Args:
-        tensors: of the file.
-        numbers: of the file.
-        current: the run's state, from `Executor.state_dict`.
+        tensors: of the checkpoint.
+        numbers: of the checkpoint.
+        current: state of the run, from `Executor.state_dict`.
     """
     expected = {MODEL + name: value.shape for name, value in current["model"].items()}
     found = {name: value.shape for name, value in tensors.items() if not name.startswith(OPTIMIZER)}
     names = [name for name in {**expected, **found} if found.get(name) != expected.get(name)]
-    # Moments are missing before a parameter's first step, so only those of unknown parameters are wrong.
+    # A parameter has no moments before its first step, so only moments of unknown parameters are an error.
     indices = {name: name.split(".")[1] for name in tensors if name.startswith(OPTIMIZER)}
     indices |= {f"{OPTIMIZER}{index}": index for index in numbers}
     count = len(current["parameters"])
