@@ -1,4 +1,4 @@
-"""Recipes: the YAML files that describe runs. Imports nothing heavy until a recipe is loaded."""
+"""Recipes, the YAML files that describe runs."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ __all__ = list(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
+    # On first use, since loading imports torch, and modules such as `recipe.files` serve commands that do not need it.
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

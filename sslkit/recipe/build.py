@@ -1,4 +1,4 @@
-"""Build the components of a checked recipe."""
+"""Instantiation of the components of a checked recipe."""
 
 import logging
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ logger = logging.getLogger("sslkit.recipe")
 
 TEST = "data.test"
 TEST_SPLITS = ("test", "validation", "val")
-"""Names of the test split to try where the recipe does not name it, in this order."""
+"""Names of the test split that are tried, in this order, if the recipe leaves it open."""
 
 
 class Builder:
-    """Builds the components of one recipe, each once, and passes linked values.
+    """Builds each component of a recipe once, with the arguments of the recipe and those that links give.
 
     Args:
         root: the whole recipe.
-        registry: names the classes in errors.
-        open_test: whether the split of ``data.test`` may be another one, or none, where the images have no such;
-            the recipe is changed to say which.
+        registry: gives the names of classes in messages.
+        open_test: whether ``data.test`` may use another split, or become null, if the images lack the split of the
+            recipe. The choice is written into ``root``.
     """
 
     def __init__(self, root: ComponentSpec, registry: Registry, open_test: bool = False) -> None:
@@ -35,11 +35,15 @@ class Builder:
         self._made: dict[str, Any] = {}
 
     def build(self, key: str) -> Any:
-        """Return the built value of a dotted key: a component, a section, a plain value or None."""
+        """Return the value of a dotted key, built: a component, a section, plain data or None.
+
+        Raises:
+            SSLKitError: a component refuses its arguments; the message names the key.
+        """
         return self._value(self.root.at(key) if key else self.root)
 
     def components(self, section: str) -> Iterator[tuple[str, Any]]:
-        """Yield every component of a section with its key, those inside others too, in the signatures' order."""
+        """Yield key and instance of every component of a section, nested ones included, in the order of signatures."""
         for spec in _components(self.root.at(section)):
             yield spec.key, self._value(spec)
 
@@ -53,7 +57,7 @@ class Builder:
         return self._made[value.key]
 
     def _make(self, spec: ComponentSpec) -> Any:
-        # In the signature's order, not the file's: the parts draw their first weights from one random stream.
+        # In the order of the signature, not of the file: initial weights of all parts are drawn from one generator.
         order = [*parameters(spec.cls), *spec.given]
         arguments = {name: self._value(spec.given[name]) for name in order if name in spec.given}
         arguments |= self._linked(spec)
@@ -63,6 +67,7 @@ class Builder:
             if spec.key == TEST and self.open_test:
                 return self._with_usual_split(spec, error)
             without = f" Or leave test images out: --{TEST} null." if spec.key == TEST else ""
+            # The same error, of the same class, with the key in its message.
             error.args = (_at(spec.key, error) + without,)
             raise
         except SSLKitError as error:
@@ -72,7 +77,7 @@ class Builder:
             raise RecipeError(_at(spec.key, error)) from error
 
     def _with_usual_split(self, spec: ComponentSpec, missing: NoSuchSplit) -> Any:
-        """Make the test images of a split that there is, or none."""
+        """Build the test images from the first of `TEST_SPLITS` that exists, or return None with a warning."""
         split = next((name for name in TEST_SPLITS if name in missing.splits), None)
         if split is not None:
             spec.given["split"] = split
@@ -88,6 +93,7 @@ class Builder:
         return None
 
     def _linked(self, spec: ComponentSpec) -> dict[str, Any]:
+        """Return the arguments that links give; an argument that the recipe gives too must be equal."""
         values = {}
         for name, parameter in parameters(spec.cls).items():
             source = source_of_link(f"{spec.key}.{name}")
@@ -104,12 +110,13 @@ class Builder:
         return values
 
     def _source(self, key: str) -> Any:
-        """Return a linked value: an argument of a section, or an attribute of a part."""
+        """Return a linked value: an argument of a section, or an attribute of a built component."""
         owner, _, name = key.rpartition(".")
         spec = self.root.at(owner)
         return self.root.at(key) if not spec.name else getattr(self._value(spec), name)
 
     def _agree(self, spec: ComponentSpec, name: str, source: str, value: Any) -> None:
+        # As plain data, since a list of a recipe may be a tuple in a component.
         given = plain(spec.given[name], self.registry)
         if value is not None and given != plain(value, self.registry):
             raise RecipeError(

@@ -1,4 +1,4 @@
-"""Find and read recipe files."""
+"""Reading of recipe files and of the recipes that they are based on."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import yaml
 from sslkit.errors import RecipeError, UnknownName
 
 SCHEMA_KEY = "$schema"
-"""Where editors look for the schema of a file; it means nothing to a recipe."""
+"""The key by which editors find the schema of a file; recipes ignore it."""
 
 NO_MERGE_KEYS = (
     "the merge key << is not read, as releases of PyYAML give it different meanings: "
@@ -19,18 +19,21 @@ NO_MERGE_KEYS = (
 
 
 class Layer(NamedTuple):
-    """Values and where they were written: a file, or the command line."""
+    """Values of one recipe file or of an override, with their origin: the file, or the command line."""
 
     origin: str
     values: Mapping[str, Any]
 
 
 def read_layers(name: str | Path) -> list[Layer]:
-    """Read a recipe and the recipes that it is based on, the lowest first.
+    """Return the layers of a recipe and of its bases, the lowest base first.
+
+    Args:
+        name: of a built-in recipe, or a YAML file.
 
     Raises:
-        RecipeError: a file is no recipe, or recipes overlay one another in a circle.
-        UnknownName: there is no such recipe.
+        RecipeError: a file is not a recipe, or bases form a circle.
+        UnknownName: there is no built-in recipe of this name.
     """
     layers: list[Layer] = []
     chain: list[Path] = []
@@ -46,13 +49,23 @@ def read_layers(name: str | Path) -> list[Layer]:
         schema = values.pop(SCHEMA_KEY, "")
         if not isinstance(schema, str):
             raise RecipeError(f"{SCHEMA_KEY} is the path or address of a JSON schema, not {schema!r} ({_shown(file)})")
+        # A relative base is relative to the file that names it.
         following, place = values.pop("base", None), file.parent
         layers.insert(0, Layer(_shown(file), values))
     return layers
 
 
 def find(name: str | Path, place: Path) -> Path:
-    """Return the file of a recipe: a path (from the folder ``place``) or the name of a built-in one."""
+    """Return the file of a recipe.
+
+    Args:
+        name: of a built-in recipe, or a YAML file.
+        place: the folder that relative paths start from.
+
+    Raises:
+        RecipeError: there is no such file.
+        UnknownName: there is no built-in recipe of this name.
+    """
     text = str(name)
     if text.endswith((".yaml", ".yml")):
         file = (place / Path(text).expanduser()).resolve()
@@ -66,23 +79,24 @@ def find(name: str | Path, place: Path) -> Path:
 
 
 def builtin_recipes() -> dict[str, Path]:
-    """Return the recipes that come with the package, by name."""
+    """Return the files of the built-in recipes by name."""
     package = Path(__file__).parents[1]
+    # In the package where it is installed from a wheel, beside it in a checkout.
     folder = next((f for f in (package / "recipes", package.parent / "recipes") if f.is_dir()), package)
     return {file.stem: file.resolve() for file in sorted(folder.rglob("*.yaml"), key=lambda file: file.stem)}
 
 
 def _shown(file: Path) -> str:
-    """Return a file as a person would name it from here."""
+    """Return a path for messages, relative to the working directory if the file is below it."""
     here = Path.cwd().resolve()
     return str(file.relative_to(here) if file.is_relative_to(here) else file)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a recipe file as it is written.
+    """Return the content of a recipe file.
 
     Raises:
-        RecipeError: it is not text, not YAML, says a key twice, holds a merge key, or is not a mapping.
+        RecipeError: it is not text, not YAML or not a mapping, or it has a repeated key or a merge key.
     """
     try:
         values = yaml.load(file.read_text(encoding="utf-8"), YamlLoader)
@@ -97,38 +111,41 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:
-    """Return, in one line, what is wrong with a text that `YamlLoader` could not read."""
+    """Return the error of `YamlLoader` as one line."""
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     return problem if isinstance(error, RefusedYaml) else f"not valid YAML: {problem}"
 
 
 class RefusedYaml(yaml.constructor.ConstructorError):
-    """YAML that other programs accept and a recipe does not."""
+    """Valid YAML that recipes do not allow."""
 
 
 class YamlLoader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, only true and false are truth values, and a key stands once.
+    """YAML loader that reads 1e-3 as a number, takes only true and false as booleans, and refuses repeated keys.
 
-    Merge keys are refused: of ``<<: [*a, *b]`` the first wins in PyYAML 6.0.3 and the last in 6.0.4.
+    It also refuses merge keys: of ``<<: [*a, *b]`` the first wins in PyYAML 6.0.3 and the last in 6.0.4.
     """
 
     def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        spec = super().compose_scalar_node(anchor)
-        if spec.tag == "tag:yaml.org,2002:merge":  # Not so a quoted "<<", which is a key like any other.
-            raise RefusedYaml(None, None, NO_MERGE_KEYS, spec.start_mark)
-        return spec
+        node = super().compose_scalar_node(anchor)
+        # The tag rather than the text: a quoted "<<" is a key like any other.
+        if node.tag == "tag:yaml.org,2002:merge":
+            raise RefusedYaml(None, None, NO_MERGE_KEYS, node.start_mark)
+        return node
 
-    def construct_mapping(self, spec: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        # PyYAML keeps the last of repeated keys without a message.
         seen: set[str] = set()
-        for key, _ in spec.value:
+        for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
                 raise RefusedYaml(None, None, f"the key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
-        return super().construct_mapping(spec, deep)
+        return super().construct_mapping(node, deep)
 
 
+# PyYAML follows YAML 1.1, where 1e-3 is text, and yes, no, on and off are booleans.
 _REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
 YamlLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rules if tag not in _REPLACED]

@@ -1,4 +1,4 @@
-"""A JSON schema of recipe files, from the signatures of the components that are installed."""
+"""JSON schema of recipe files, from the signatures of sections and registered components."""
 
 import types
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from sslkit.registry import Registry, contract
 Schema = dict[str, Any]
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
-"""The newest draft that the YAML language server of VS Code, Neovim and Emacs knows in full."""
+"""The newest draft that the YAML language server of VS Code, Neovim and Emacs supports in full."""
 
 PRIMITIVES = {float: "number", int: "integer", str: "string", bool: "boolean", type(None): "null"}
 
@@ -24,20 +24,20 @@ SHORT_FORMS = {
     Data: "a folder of images, which train and test are read from",
     InitFrom: "weights: timm:NAME, a run or a file",
 }
-"""Sections that a recipe may write as one string, and what that is."""
+"""Sections that a recipe may write as one string, with a description of that string."""
 
 DOTTED = r"^([A-Za-z_]\w*[.:])+[A-Z]\w*$"
-"""A class by its path, which need not be registered."""
+"""Pattern of a class by its import path, which need not be registered."""
 
 
 def json_schema(registry: Registry) -> Schema:
-    """Return the schema of a recipe file.
+    """Return the JSON schema of a recipe file.
 
-    What depends on several keys (sizes that must fit, keys that a base has or that are missing), bounds of numbers, and
-    text with a form of its own (durations) are left to the loader, as are the arguments of a class written by its path.
+    The loader checks what the schema leaves out: what depends on several keys (sizes that must fit, required keys,
+    which a base may have), bounds of numbers, durations, and arguments of a class given by its import path.
 
     Args:
-        registry: of the components.
+        registry: the components.
     """
     definitions = _Definitions(registry)
     recipe = definitions.section(BuiltRecipe)
@@ -55,14 +55,15 @@ def json_schema(registry: Registry) -> Schema:
 
 
 class _Definitions:
-    """Schemas by name, which the others refer to; each is made when it is first referred to."""
+    """Schemas by name, for references; each is made when it is first referred to."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
         self.collected: dict[str, Schema] = {}
 
     def section(self, cls: type) -> Schema:
-        """Return the schema of a mapping with the arguments of a class; none is required, as a base may have it."""
+        """Return the schema of a mapping with the arguments of a class, none of them required."""
+        # A base recipe may give any argument, so that this file need not.
         schema: Schema = {
             "type": "object",
             "properties": {name: self._argument(parameter) for name, parameter in parameters(cls).items()},
@@ -70,11 +71,11 @@ class _Definitions:
         return schema if takes_anything(cls) else {**schema, "additionalProperties": False}
 
     def value(self, hint: Any, merges: bool = True) -> Schema:
-        """Return the schema of a value of this type.
+        """Return the schema of a value.
 
         Args:
-            hint: the type.
-            merges: whether it may merge into that of a base; items of lists do not.
+            hint: its type.
+            merges: whether the value may be merged with that of a base; items of lists are not.
         """
         if hint is Any:
             return {}
@@ -97,11 +98,12 @@ class _Definitions:
     def _argument(self, parameter: Parameter) -> Schema:
         schema = self.value(parameter.hint)
         if "$ref" in schema:
-            # Draft 7 ignores what stands beside a reference.
+            # Draft 7 ignores keywords next to a reference.
             schema = {"allOf": [schema]}
         if parameter.doc:
             schema = {"description": parameter.doc.replace("`", ""), **schema}
         if parameter.default is not REQUIRED and not is_section(parameter.hint):
+            # A default that YAML cannot write is left out.
             with suppress(TypeError):
                 schema = {**schema, "default": plain(parameter.default, self.registry)}
         return schema
@@ -120,7 +122,7 @@ class _Definitions:
         return {"type": "object", "additionalProperties": self.value(value)}
 
     def _component(self, kind: Kind, merges: bool) -> Iterator[Schema]:
-        """Yield the ways to write a component: by name, with arguments, and the arguments alone over a base's."""
+        """Yield the schemas of a component: with its name, and as arguments alone, merged with those of a base."""
         yield self._refer(kind.hook, lambda: {"anyOf": [*self._named(kind)]})
         if merges:
             yield self._refer(f"arguments of {kind.hook}", lambda: {"anyOf": [*self._arguments(kind)]})
@@ -161,7 +163,7 @@ class _Definitions:
 
     def _refer(self, name: str, make: Any) -> Schema:
         if name not in self.collected:
-            # Before it is made: a component may hold others of its own kind.
+            # Entered before it is made, since a component may have arguments of its own kind.
             self.collected[name] = {}
             self.collected[name] = make()
         return {"$ref": f"#/definitions/{name.replace(' ', '%20')}"}

@@ -1,4 +1,4 @@
-"""Look up a recipe key: its type, its documentation, and the kind of component that fits."""
+"""Type, documentation and kind of component of recipe keys."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from sslkit.recipe.type_hints import item_hint, kind_in, phrase, section_in
 
 
 def find_key(key: str) -> tuple[Any, str]:
-    """Return the type of a recipe key and what the section's docstring says of it.
+    """Return the type of a recipe key and its description in the docstring of its section.
 
     Args:
-        key: dotted; the empty one is the whole recipe.
+        key: dotted, such as ``method.loss``; empty for the whole recipe.
 
     Raises:
         SSLKitError: there is no such key.
@@ -30,10 +30,13 @@ def find_key(key: str) -> tuple[Any, str]:
 
 
 def kind_at(key: str) -> Kind:
-    """Return the kind of component that stands under a recipe key.
+    """Return the kind of component that a recipe key takes.
+
+    Args:
+        key: dotted.
 
     Raises:
-        SSLKitError: no component stands there.
+        SSLKitError: the key does not exist or does not take a component.
     """
     hint, _ = find_key(key)
     kind = kind_in(hint) or kind_in(item_hint(hint))

@@ -1,7 +1,7 @@
-"""Merge the layers of a recipe: base recipes, the recipe itself, and overrides.
+"""Merging of the layers of a recipe: base recipes, the recipe itself, and overrides.
 
-A component is written ``Name`` or ``{Name: {argument: value}}``. Where two layers meet, the same class (or a
-mapping that names no class) merges its arguments, another class replaces them, lists and numbers replace.
+A component is written ``Name`` or ``{Name: {argument: value}}``. If two layers give the same key, arguments of the same
+class, or a mapping without a class, are merged; another class, lists and plain values replace.
 """
 
 import re
@@ -21,20 +21,24 @@ COMMAND_LINE = "command line"
 """The origin of overrides."""
 
 FROM_A_PATH = "HuggingFaceImages"
-"""The image source for ``data: FOLDER`` where the recipe's own does not read folders."""
+"""The image source for ``data: FOLDER`` if that of the recipe takes no path."""
 
 CLASS_NAME = re.compile(r"(?:[A-Za-z_]\w*[.:])*[A-Z]\w*")
 
 
 class WrittenComponent(NamedTuple):
-    """A class name and the arguments written for it."""
+    """A component as plain data: the name of its class, and its arguments."""
 
     name: str
     arguments: Mapping[str, Any]
 
 
 def as_component(value: object) -> WrittenComponent | None:
-    """Read ``Name``, ``{Name: {...}}`` or ``{class_path: ..., init_args: ...}``; None for anything else."""
+    """Return the component that a value is, or None.
+
+    Args:
+        value: plain data: ``Name``, ``{Name: {...}}``, ``{class_path: ..., init_args: ...}`` or anything else.
+    """
     if isinstance(value, str) and CLASS_NAME.fullmatch(value):
         return WrittenComponent(value, {})
     if not isinstance(value, Mapping):
@@ -49,9 +53,10 @@ def as_component(value: object) -> WrittenComponent | None:
 
 
 def merge(lower: Any, upper: Any) -> Any:
-    """Merge a value over a lower one."""
+    """Return a value merged over that of a lower layer, as the docstring of this module describes."""
     if not isinstance(lower, Mapping) and not isinstance(upper, Mapping):
         return upper
+    # Names without their module, so that a class by its path merges with the same class by its name.
     held, named = as_component(lower), as_component(upper)
     if held and named and held.name.rpartition(".")[2] == named.name.rpartition(".")[2]:
         return {named.name: merge(held.arguments, named.arguments)}
@@ -65,7 +70,11 @@ def merge(lower: Any, upper: Any) -> Any:
 
 
 def merge_layers(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Merge layers, the lowest first, and let ``data.test`` overlay ``data.train``."""
+    """Return the merged layers as plain data, ``data.test`` completed from ``data.train``.
+
+    Args:
+        layers: the lowest first.
+    """
     values: dict[str, Any] = {}
     for layer in layers:
         values = merge(values, _with_weights(_with_data_path(layer.values, values)))
@@ -76,12 +85,13 @@ def merge_layers(layers: Sequence[Layer]) -> dict[str, Any]:
 
 
 def command_line_overlay(layers: Sequence[Layer]) -> dict[str, Any]:
-    """Return what the command line lays over the files, as a file would say it."""
+    """Return the overrides of the command line as the content of a recipe file based on the other layers."""
     files = [layer for layer in layers if layer.origin != COMMAND_LINE]
     overlay: dict[str, Any] = _difference(merge_layers(files), merge_layers(layers))
     data = [layer.values["data"] for layer in layers if layer.origin == COMMAND_LINE and "data" in layer.values]
     if len(data) == 1 and isinstance(data[0], str):
-        overlay["data"] = data[0]  # in short, which leaves it to the folder what its test images are called
+        # The short form again: the long one would fix the test split, which is chosen from those that the folder has.
+        overlay["data"] = data[0]
     return overlay
 
 
@@ -92,30 +102,33 @@ def _difference(lower: Any, upper: Any) -> Any:
 
 
 def origins_of(key: str, layers: Sequence[Layer]) -> list[str]:
-    """Return where a key, or a key below it, was written: the lowest layer first, each origin once."""
-    return list(dict.fromkeys(layer.origin for layer in layers if _says(layer.values, key.split("."))))
+    """Return the origins of the layers that contain a dotted key, the lowest layer first, each origin once."""
+    return list(dict.fromkeys(layer.origin for layer in layers if _contains(layer.values, key.split("."))))
 
 
 def leaves_test_split_open(layers: Sequence[Layer], values: Mapping[str, Any]) -> bool:
-    """Whether the test images are those of ``data: FOLDER``, and whoever wrote that did not say which of them.
+    """Whether the test images come from ``data: FOLDER`` and no layer above it chooses their split.
 
     Args:
         layers: the lowest first.
-        values: the same merged.
+        values: the merged layers.
     """
     places = [i for i, layer in enumerate(layers) if isinstance(layer.values.get("data"), str)]
     test = as_component(values["data"].get("test")) if places else None
     if test is None or test.arguments.get("path") != layers[places[-1]].values["data"]:
         return False
     writers = [layer for i, layer in enumerate(layers) if i > places[-1] or layer.origin == COMMAND_LINE]
-    return not any(_says(layer.values, ["data", "test"]) for layer in writers)
+    return not any(_contains(layer.values, ["data", "test"]) for layer in writers)
 
 
 def read_overrides(words: Sequence[str]) -> list[Layer]:
-    """Read ``--key value`` and ``--key=value``; values are YAML.
+    """Return the layers of overrides.
+
+    Args:
+        words: of a command line, ``--key value`` or ``--key=value``; values are YAML.
 
     Raises:
-        RecipeError: a word is not of this form.
+        RecipeError: a word is not of this form, or a value is not YAML.
     """
     return [override(key, value) for key, value in _pairs(words)]
 
@@ -144,16 +157,22 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
             raise RecipeError(f"--{key} {text!r}: {yaml_problem(error)}") from None
 
 
-def _says(value: Any, parts: Sequence[str]) -> bool:
+def _contains(value: Any, parts: Sequence[str]) -> bool:
     component = as_component(value)
     value = component.arguments if component else value
-    return not parts or (isinstance(value, Mapping) and parts[0] in value and _says(value[parts[0]], parts[1:]))
+    return not parts or (isinstance(value, Mapping) and parts[0] in value and _contains(value[parts[0]], parts[1:]))
 
 
 def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read ``data: FOLDER`` as the path of train, and of test where that had the same; their number is open again.
+    """Return a layer with ``data: FOLDER`` written as a section.
 
-    Where the recipe's images do not come from a path (the quickstart draws them), the folder replaces them.
+    The folder becomes the path of train, and of test if both had the same path. If the source of the recipe takes no
+    path, such as that of quickstart, `FROM_A_PATH` replaces it. ``num_images`` becomes null, since it was that of other
+    images.
+
+    Args:
+        layer: to rewrite.
+        lower: the merged layers below it.
     """
     folder = layer.get("data")
     if not isinstance(folder, str):
@@ -171,11 +190,12 @@ def _with_data_path(layer: Mapping[str, Any], lower: Mapping[str, Any]) -> Mappi
 
 
 def _with_weights(layer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Read ``init_from: WEIGHTS`` as that section; what a lower layer said of other weights holds no more."""
+    """Return a layer with ``init_from: WEIGHTS`` written as a section."""
     method = layer.get("method")
     weights = method.get("init_from") if isinstance(method, Mapping) else None
     if not isinstance(method, Mapping) or not isinstance(weights, str):
         return layer
+    # With every default, so that no option of a lower layer, for other weights, is merged.
     return {**layer, "method": {**method, "init_from": asdict(InitFrom(weights))}}
 
 

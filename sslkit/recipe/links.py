@@ -1,4 +1,4 @@
-"""Links between arguments of components, so that a recipe gives each number once."""
+"""Links between arguments of components, so that a recipe gives each value once."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from sslkit.method.fit import NEEDS_PROTOTYPES
 
 
 class Link(NamedTuple):
-    """A value, and the argument that takes it where a class has an argument of that name."""
+    """Keys of a value and of the argument that takes it, if the class has an argument of that name."""
 
     source: str
     target: str
@@ -27,11 +27,11 @@ LINKS = [
 ]
 
 WHERE_NULL = {"method.head.num_prototypes": NEEDS_PROTOTYPES}
-"""The error of a component that needs a linked value, where its source is null."""
+"""Messages for components that need a linked value whose source is null."""
 
 _SOURCES = {link.target: link.source for link in LINKS}
 
 
 def source_of_link(key: str) -> str | None:
-    """Return the key that an argument takes its value from, or None."""
+    """Return the key that the argument at ``key`` takes its value from, or None."""
     return _SOURCES.get(key)

@@ -1,4 +1,4 @@
-"""Load a recipe by name or file, check it, and build it."""
+"""Loading of recipes by name or file, and construction of their components."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ from sslkit.recipe.validation import check_channels, check_sizes, validate
 from sslkit.registry import Registry
 
 IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")
-"""The sections that decide what a run learns."""
+"""The sections that determine what a run learns, hashed as its identity."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Recipe:
     """A recipe, checked and ready to build.
 
     Args:
-        name: what the run is called.
-        layers: what was written where, the lowest first.
-        values: the layers merged, as plain data.
-        root: the same against the signatures of its classes.
-        registry: where its components come from.
-        open_test: whether building may choose the test split, as `Builder` does.
+        name: of its runs.
+        layers: files and overrides, the lowest first.
+        values: the merged layers, as plain data.
+        root: the same, checked against the signatures of its classes.
+        registry: the components that it may name.
+        open_test: whether `Builder` may choose the test split.
     """
 
     name: str
@@ -58,10 +58,9 @@ class Recipe:
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """The recipe as plain data with every default filled in; what a link gives is left to the link.
+        """The recipe as plain data with every default, but without the values that links give.
 
-        Images and first weights on this machine are named by their absolute path, so that the recipe can be used from
-        any folder.
+        Paths of local images and initial weights are absolute, so that the recipe can be used from any folder.
         """
         values = {"name": self.name, **complete(self.root, self.registry)}
         for part in ("train", "test"):
@@ -74,25 +73,25 @@ class Recipe:
         return values
 
     def to_yaml(self) -> str:
-        """Write the resolved recipe; training it repeats the run."""
+        """Return the resolved recipe as YAML; training it repeats the run."""
         return yaml.safe_dump(self.resolved, sort_keys=False, default_flow_style=None, width=100)
 
     def identity(self, fingerprints: Sequence[str] = ()) -> str:
-        """Return 16 hex digits that are equal for runs that learn the same.
+        """Return a hash, 16 hex digits, that is equal for runs that learn the same.
 
-        First weights count by their own fingerprint, where the recipe says it, not by where they lie.
+        Initial weights are hashed by their fingerprint, if the recipe has one, otherwise by their path.
 
         Args:
-            fingerprints: of the index of each image source, in place of where the images lie.
+            fingerprints: of the index of each image source, hashed instead of their paths.
         """
         return _identity(self.resolved, fingerprints)
 
     def identity_in(self, run: Path, fingerprints: Sequence[str] = ()) -> str:
-        """Return the identity by which a run folder knows this recipe.
+        """Return the identity of this recipe in a run folder, whose checkpoints may be older than today's defaults.
 
-        A class that gains an argument changes the identity of every recipe that names it. A run that began before says
-        nothing of that argument in its recipe.yaml; where that recipe is this one today, every default filled in, its
-        identity is still that of the file as it was written.
+        A new argument of a class changes the identity of every recipe that names the class. The recipe.yaml of an older
+        run lacks that argument. If it equals this recipe once today's defaults are added, the identity is that of
+        recipe.yaml without them.
 
         Args:
             run: a run folder, with or without a recipe.
@@ -108,25 +107,26 @@ class Recipe:
         return _identity(begun.values, fingerprints) if begun.identity(fingerprints) == today else today
 
     def origins(self, key: str) -> list[str]:
-        """Return where a key was written, the lowest layer first: files, the command line; none for a default."""
+        """Return the origins of a key, files or the command line, the lowest layer first; none for a default."""
         return origins_of(key, self.layers)
 
     def build(self, builder: Builder | None = None) -> BuiltRecipe:
-        """Build every component; initial weights are drawn from the recipe's seed.
+        """Build every component, with initial weights drawn from the seed of the recipe.
 
-        Afterwards the recipe also says which test images were found, where it left that open.
+        If the recipe leaves the test split open, the split that is found is written into it.
 
         Args:
-            builder: what makes them, for who wants single parts afterwards.
+            builder: builds the components, and afterwards returns the same ones by key; None for a new one.
 
         Raises:
-            SSLKitError: parts that do not fit together, or images that are not there.
+            SSLKitError: components do not fit together, or images are missing.
         """
         builder = builder or self.builder()
         with seeded(int(self.root.at("seed"))):
-            # Networks first, by themselves: their weights depend on the seed and not on what else is built.
+            # Networks first, so that their weights depend on the seed and not on other components that draw numbers.
             for network in ("backbone", "head", "predictor"):
                 builder.build(f"method.{network}")
+            # Before the images are read: the index of a large folder takes long.
             check_sizes(builder.build("views"), builder.build("method.backbone"), self.root.at("views"))
             build = builder.build
             validate(build("method"), build("views"), build("optimization"), build("runtime"))
@@ -139,7 +139,7 @@ class Recipe:
         return built
 
     def build_networks(self, seed: int) -> tuple[Backbone, Head]:
-        """Build another backbone and head, with initial weights drawn from ``seed``."""
+        """Return a new backbone and head with initial weights drawn from ``seed``."""
         builder = self.builder()
         with seeded(seed):
             return builder.build("method.backbone"), builder.build("method.head")
@@ -150,24 +150,24 @@ class Recipe:
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
+    """Load and check a recipe.
 
     Args:
-        name: a built-in recipe's name, or a YAML file.
+        name: of a built-in recipe, or a YAML file.
         overrides: ``--section.key value`` or ``--section.key=value``, as on the command line.
 
     Raises:
-        SSLKitError: what cannot be run; the message names the key, the likely intention and the choices.
+        SSLKitError: the recipe is invalid; the message names the key, the likely intention and the choices.
     """
     return from_layers([*read_layers(name), *read_overrides(overrides)], Path(name).stem)
 
 
 def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
-    """Check merged layers and return the recipe.
+    """Return the recipe of merged layers, checked.
 
     Args:
         layers: the lowest first.
-        name: what the recipe is called unless it says so itself.
+        name: of the recipe if the layers have none.
 
     Raises:
         SSLKitError: as `load`.
@@ -186,10 +186,13 @@ def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
 
 
 def load_data(name: str | Path) -> Data:
-    """Build the images of a recipe alone; components of its other sections need not exist.
+    """Build the section ``data`` of a recipe; components of other sections need not be installed.
+
+    Args:
+        name: of a built-in recipe, or a YAML file.
 
     Raises:
-        SSLKitError: the section cannot be read, or the images are not there.
+        SSLKitError: the section is invalid, or images are missing.
     """
     registry = plugins.active().registry
     given = merge_layers(read_layers(name)).get("data", {})
@@ -199,10 +202,10 @@ def load_data(name: str | Path) -> Data:
 
 
 def _identity(recipe: Mapping[str, Any], fingerprints: Sequence[str]) -> str:
-    """Return the hash of a resolved recipe, as `Recipe.identity` describes it."""
+    """Return the hash of a recipe as plain data, as `Recipe.identity` describes it."""
     values = {section: recipe[section] for section in IDENTITY if section in recipe}
     sources = {"train": None, "test": None, "fingerprints": list(fingerprints)} if fingerprints else {}
-    # Where the images lie does not matter; their fingerprints do.
+    # Copies of the same images elsewhere are the same images: their fingerprints are hashed instead of their paths.
     values["data"] = {**values["data"], **sources, "num_images": None}
     values["method"] = {key: value for key, value in recipe["method"].items() if key != "init_from"}
     if first := recipe["method"].get("init_from"):
@@ -211,25 +214,30 @@ def _identity(recipe: Mapping[str, Any], fingerprints: Sequence[str]) -> str:
 
 
 def _absolute(place: str) -> str:
-    """Return a path on this machine from the root, and anything else as it is."""
+    """Return the absolute path of an existing file or folder; any other text unchanged."""
     path = Path(place).expanduser()
     return str(path.absolute()) if path.exists() else place
 
 
 def _check_sections(root: ComponentSpec) -> None:
-    """Let every section judge its own numbers now, before the parts exist."""
+    """Check the values of every section by its ``__post_init__``, before components are built.
+
+    Raises:
+        RecipeError: a value is out of range.
+    """
     for section in (*root.given.values(), root):
         if isinstance(section, ComponentSpec) and not section.name:
-            section.cls(**{name: _without_parts(section.at(name)) for name in parameters(section.cls)})
+            section.cls(**{name: _without_components(section.at(name)) for name in parameters(section.cls)})
 
 
-def _without_parts(value: Any) -> Any:
+def _without_components(value: Any) -> Any:
     return None if isinstance(value, ComponentSpec) or value is REQUIRED else value
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's generator inside the block, and restore its state afterwards."""
+    """Seed torch inside the block, and restore the state of its CPU generator afterwards."""
+    # Of the CPU only: networks are built there and then moved, so that initial weights are equal on every device.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield

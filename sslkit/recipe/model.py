@@ -1,4 +1,4 @@
-"""Build a recipe's networks and optimizer."""
+"""Construction of networks and optimizer from the sections of a recipe."""
 
 import torch
 
@@ -14,16 +14,16 @@ from sslkit.recipe.sections import Method, Optimization
 def build_model(
     method: Method, teacher: Branch | None, device: torch.device, checkpoint_activations: bool = False
 ) -> StudentTeacher:
-    """Return student and teacher on their device, with the parts of a recipe between them.
+    """Return student and teacher of a method on a device.
 
     Args:
-        method: the slots.
-        teacher: a branch to start the teacher from; None copies the student.
-        device: where they train.
-        checkpoint_activations: whether the student's backbone computes its activations again in the backward pass.
+        method: the built section.
+        teacher: a branch that the teacher starts as; None for a copy of the student.
+        device: to train on.
+        checkpoint_activations: whether the backbone of the student recomputes its activations in the backward pass.
 
     Raises:
-        NotSupported: the backbone cannot.
+        NotSupported: the backbone cannot recompute activations.
     """
     model = StudentTeacher(
         Branch(method.backbone, method.head, method.predictor, separate_views=method.separate_views),
@@ -34,10 +34,11 @@ def build_model(
         student_views=method.student_views,
         teacher_views=method.teacher_views,
     )
+    # After the teacher is a network of its own, since batch norms are replaced in both.
     set_batch_norm(model, method.batch_norm, device)
     if checkpoint_activations:
         _checkpoint(model.student.backbone)
-    # Convolutions are faster in channels last, on CPUs and GPUs.
+    # Convolutions are faster with channels last, on CPUs and GPUs.
     return model.to(device).to(memory_format=torch.channels_last)
 
 
@@ -52,13 +53,14 @@ def _checkpoint(backbone: Backbone) -> None:
 
 
 def build_optimizer(plan: Optimization, student: Branch) -> torch.optim.Optimizer:
-    """Return a recipe's optimizer over a student's parameters, each part with its share of the learning rate.
+    """Return the optimizer of a student's parameters, with the learning rate scale of each part.
 
     Args:
-        plan: the section; a part in ``lr_scale`` that the student has not changes nothing.
-        student: the branch that learns.
+        plan: the section ``optimization``; parts in ``lr_scale`` that the student lacks are ignored.
+        student: the branch to train.
     """
     parts = student.parts()
     scales = {parts[name]: scale for name, scale in plan.lr_scale.items() if scale is not None and name in parts}
     groups = parameter_groups(student, plan.optimizer.decays_vectors, scales)
+    # The learning rate of 0 is replaced before each step, by `set_rates`.
     return plan.optimizer.build([{**group, "lr": 0.0} for group in groups])

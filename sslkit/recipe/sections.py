@@ -1,7 +1,7 @@
 """The sections of a recipe and their keys, as dataclasses.
 
-`method`, `views`, `data`, `optimization`, `precision` and `seed` decide what a run learns. `runtime` may change
-rounding and speed only; `evaluation` measures.
+`method`, `views`, `data`, `optimization`, `precision` and `seed` determine what a run learns. `runtime` changes speed
+and rounding only; `evaluation` does not affect training.
 """
 
 import math
@@ -33,15 +33,15 @@ Network = Literal["teacher", "student"]
 
 @dataclass
 class InitFrom:
-    """Weights that the student's backbone starts from, and with it the teacher's. ``init_from: WEIGHTS`` in short.
+    """Initial weights of the backbones of student and teacher; short form ``init_from: WEIGHTS``.
 
     Args:
         weights: timm:NAME, hf-hub:OWNER/NAME, a run, an exported folder, or a .safetensors or .pth file.
-        network: teacher or student, where there are both; null takes the one that its method is judged by.
-        partial: beginnings of names, e.g. [blocks.11], of weights that may be missing, stay behind or have another
-            shape; of the backbone's own these start afresh.
-        heads: whether projector, prototypes and predictor start from the same run too, instead of afresh.
-        fingerprint: of the weights; others are refused. A run's own recipe.yaml says it.
+        network: teacher or student, if the source has both; null for the one that its method is evaluated by.
+        partial: prefixes of names, e.g. [blocks.11], of weights that may be missing, unused or of another shape; those
+            of the backbone are then initialised randomly.
+        heads: whether projector, prototypes and predictor start from the same run too, instead of randomly.
+        fingerprint: hash of the weights; others are refused. The recipe.yaml of a run has it.
     """
 
     weights: str
@@ -59,18 +59,18 @@ class Method:
         backbone: images to features.
         head: features to embeddings and, with prototypes, to logits.
         teacher: how the teacher follows the student.
-        collapse: makes targets of the teacher's outputs; null hands them on as they are.
+        collapse: turns teacher outputs into targets; null for the teacher outputs themselves.
         loss: what the student minimises.
-        predictor: a network that the student has besides, or null.
-        init: whether the teacher starts as a copy of the student or with weights of its own.
+        predictor: a network of the student alone, after the projector; null for none.
+        init: whether the teacher starts as a copy of the student or with independently drawn weights.
         student_views: all, globals, or a list of view ids.
         teacher_views: all, globals, or a list of view ids.
-        separate_views: whether a network sees one view at a time, so that its batch norms take their statistics from
-            one view (the published code of BYOL and MoCo), instead of from all views of a resolution.
-        batch_norm: whose statistics a batch norm takes: synchronized for those of all processes (where these are
-            GPUs), local for those of each process, or a number of images, such as 32, for those of so many images at
-            a time, grouped otherwise in the teacher (in place of MoCo's shuffled batch norm).
-        init_from: weights to start from, timm:NAME, a run or a file; null starts afresh.
+        separate_views: whether each view passes the networks separately, so that batch norms take their statistics from
+            one view, as in the published code of BYOL and MoCo, instead of from all views of a resolution.
+        batch_norm: the images whose statistics a batch norm takes: synchronized for those of all processes (on GPUs),
+            local for those of each process, or a number, such as 32, for groups of so many images, grouped otherwise
+            in the teacher (instead of MoCo's shuffled batch norm).
+        init_from: initial weights, timm:NAME, a run or a file; null to draw them.
     """
 
     backbone: Backbone
@@ -92,17 +92,17 @@ class Method:
 
 @dataclass
 class Data:
-    """The images, and what belongs to them. ``data: FOLDER`` in short sets ``path`` of train and test.
+    """The images and their preprocessing; the short form ``data: FOLDER`` sets ``path`` of train and test.
 
     Args:
-        train: the images to learn from.
-        test: the images that evaluators measure on; holds only what differs from train. Null where there are none.
-        num_images: how many images the recipe was written for; `sslkit explain` counts with it where the images
-            are not at hand.
+        train: the images to train on.
+        test: the images that evaluators measure on, with the arguments that differ from train; null for none.
+        num_images: number of training images that the recipe is written for; `sslkit explain` uses it if the images are
+            not available.
         channels: channels of every image.
-        mean: what is subtracted from each channel of images in 0..1.
-        std: what each channel is divided by then.
-        value_range: the lowest and highest value of a channel; null means that of the images' dtype.
+        mean: subtracted from each channel of images in 0..1.
+        std: divides each channel after that.
+        value_range: lowest and highest value of a channel; null for those of the images' dtype.
     """
 
     train: ImageSource
@@ -124,21 +124,21 @@ class Data:
 
 @dataclass
 class Optimization:
-    """How long and how fast the student learns.
+    """Optimizer, batch size, length and schedules of training.
 
     Args:
-        optimizer: what turns gradients into steps.
+        optimizer: updates the parameters of the student.
         batch_size: images in a step, over all processes.
         epochs: passes over the images; may be a fraction.
         lr: learning rate, a number or a schedule.
-        steps: steps to train for, instead of epochs.
-        lr_reference_batch: the batch size that lr is written for: its peak is multiplied by batch_size over this.
+        steps: optimizer steps to train for, instead of epochs.
+        lr_reference_batch: the batch size that lr is given for; its peak is multiplied by batch_size over this.
         weight_decay: a number or a schedule.
         clip_grad_norm: largest gradient norm, or null.
-        clip_per: what is clipped to it: each parameter by itself, or all together.
-        freeze: how long a part of the student keeps still at first, e.g. {prototypes: 1 epochs}; parts are
-            backbone, projector, predictor, prototypes. Null is not at all, to undo what a base recipe freezes.
-        lr_scale: what the learning rate of a part is multiplied by, e.g. {backbone: 0.1}; null is 1.
+        clip_per: whether the norm of each parameter is clipped, or that of all together.
+        freeze: how long parts of the student are frozen at the start, e.g. {prototypes: 1 epochs}; parts are
+            backbone, projector, predictor, prototypes. Null for not at all, to override a base recipe.
+        lr_scale: factors of the learning rate of parts, e.g. {backbone: 0.1}; null for 1.
     """
 
     optimizer: Optimizer
@@ -168,7 +168,7 @@ class Optimization:
 
     @property
     def freezes(self) -> dict[StudentPart, Duration]:
-        """The parts that keep still at first, and how long."""
+        """The durations for which parts are frozen at the start."""
         return {part: Duration.parse(duration) for part, duration in self.freeze.items() if duration is not None}
 
     @property
@@ -178,7 +178,12 @@ class Optimization:
         return lr.scaled(self.batch_size / self.lr_reference_batch) if self.lr_reference_batch else lr
 
     def clock(self, num_images: int) -> Clock:
-        """Return the run's time at its start; an epoch is whole batches only."""
+        """Return the clock of a run at its first step; an incomplete last batch of an epoch is dropped.
+
+        Args:
+            num_images: training images.
+        """
+        # At least one step, so that nothing divides by 0; fewer images than a batch are refused before training.
         steps_per_epoch = max(1, num_images // self.batch_size)
         total = self.steps if self.steps is not None else round(self.epochs * steps_per_epoch)
         return Clock(0, max(1, total), steps_per_epoch)
@@ -186,26 +191,26 @@ class Optimization:
 
 @dataclass
 class Runtime:
-    """What may change speed and rounding only.
+    """Execution of a run: device, processes, logging and checkpoints.
 
     Args:
         device: auto, cpu, cuda, mps.
-        num_workers: processes that load images; null takes what the machine has.
-        accumulation: micro-batches that a step is cut into to save memory.
+        num_workers: processes that load images; null chooses by the CPU cores.
+        accumulation: micro-batches that each process splits its batch into, to save memory.
         log_every: steps between two rows of metrics.jsonl.
-        rank_every: steps between two rows that say the effective rank, for which singular values are computed.
-        on_collapse: whether a run that fails (docs/doctor.md) goes on with a warning, stops, or is not diagnosed.
+        rank_every: steps between two rows with the effective rank, which needs singular values.
+        on_collapse: whether a run that fails (docs/doctor.md) continues with a warning, stops, or is not diagnosed.
         checkpoint_every: time between two checkpoints.
-        keep_checkpoints: how many of the newest checkpoints stay.
+        keep_checkpoints: number of newest checkpoints to keep.
         compile: whether to compile the networks.
-        checkpoint_activations: whether the student's backbone computes its activations again in the backward pass,
-            which takes less memory and more time.
-        unreadable_limit: the share of unreadable images above which the run stops.
-        skip_limit: steps in a row that may move nothing, because a number is not finite, before the run stops.
-        roll_backs: how often it goes on instead from the checkpoint before them, leaving their images out.
-        threads: CPU threads of torch; null leaves torch's own choice.
-        callbacks: code that runs at moments of the run.
-        trackers: accelerate's trackers that get the run's metrics besides metrics.jsonl, by name, or with
+        checkpoint_activations: whether the student's backbone recomputes its activations in the backward pass, which
+            takes less memory and more time.
+        unreadable_limit: the share of unreadable images above which the run stops, in [0, 1].
+        skip_limit: number of consecutive steps skipped for a number that is not finite, at which the run stops.
+        roll_backs: how often the run instead continues from the checkpoint before them, without their images.
+        threads: CPU threads of torch; null for torch's default.
+        callbacks: called at the events of a run.
+        trackers: accelerate's trackers that get the metrics of the run in addition to metrics.jsonl, by name, or with
             arguments as {wandb: {project: mine}}.
     """
 
@@ -236,16 +241,16 @@ class Runtime:
 
 @dataclass
 class Evaluation:
-    """What is evaluated during the run and at its end.
+    """Evaluation of the backbones during a run and at its end.
 
     Args:
         every: time between two evaluations; null evaluates at the end only.
         evaluators: what to measure.
-        networks: whose backbone: teacher, student, or both.
-        baselines: models measured beside them at the end, e.g. raw-pixels, untrained.
-        resize: the short side that images are resized to first; null for view_size over crop_pct.
-        view_size: the side of the centre crop; null for the size of the global views.
-        batch_size: images at a time.
+        networks: the networks whose backbone is evaluated: teacher, student, or both.
+        baselines: models that are evaluated too, at the end, e.g. raw-pixels, untrained.
+        resize: the short side that images are resized to first, in pixels; null for view_size over crop_pct.
+        view_size: the side of the centre crop, in pixels; null for the size of the global views.
+        batch_size: images per forward pass.
         crop_pct: the share of the resized short side that the centre crop takes, instead of resize: 0.875 is 224 of
             256; null is all of it.
     """
@@ -279,17 +284,17 @@ class Evaluation:
 
 @dataclass
 class BuiltRecipe:
-    """A whole recipe.
+    """A whole recipe: its sections, with every component built.
 
     Args:
-        method: the slots of the training step.
-        views: how the views of an image are made.
-        data: the images.
-        optimization: how the student learns.
-        precision: arithmetic of the networks; auto takes bf16 where the device does it well.
-        seed: of everything random, 0 to 2**63 - 1.
-        runtime: what may change speed and rounding only.
-        evaluation: what is measured along the way.
+        method: the components of the training step.
+        views: makes the views of an image.
+        data: the images and their preprocessing.
+        optimization: optimizer, batch size, length and schedules.
+        precision: of the networks; auto for bf16 where the device has instructions for it, otherwise fp32.
+        seed: of all random numbers, in [0, 2**63 - 1].
+        runtime: device, processes, logging and checkpoints.
+        evaluation: evaluators, and when they run.
     """
 
     method: Method
@@ -307,7 +312,7 @@ class BuiltRecipe:
 
 
 def _at_least(least: int, section: str, values: object, *names: str) -> None:
-    """Refuse numbers, and levels of schedules, that are smaller, infinite or not a number; others are let through."""
+    """Raise an error for attributes that are numbers, or schedules with levels, below ``least`` or not finite."""
     for name in names:
         for key, value in levels_of(name, getattr(values, name)).items():
             if not least <= value < math.inf:

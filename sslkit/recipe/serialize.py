@@ -1,4 +1,4 @@
-"""Serialize a checked recipe as plain data, with every default filled in."""
+"""Serialization of a checked recipe as plain data, with every default."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,10 +12,14 @@ from sslkit.registry import Registry, contract
 
 
 def plain(value: Any, registry: Registry) -> Any:
-    """Return a value as YAML can write it.
+    """Return a value as plain data for YAML.
+
+    Args:
+        value: a component, its specification, or data.
+        registry: gives the names of classes.
 
     Raises:
-        TypeError: it cannot be written.
+        TypeError: YAML cannot represent the value.
     """
     if isinstance(value, ComponentSpec):
         arguments = complete(value, registry)
@@ -28,16 +32,20 @@ def plain(value: Any, registry: Registry) -> Any:
         return [plain(item, registry) for item in value]
     kind = next((kind for kind in KINDS if isinstance(value, contract(kind))), None)
     if kind:
-        # A default such as Cosine(0.996, 1.0) is written by the attributes that its arguments became.
+        # A default such as Cosine(0.996, 1.0) is an instance; its arguments are read from attributes of their names.
         arguments = {name: plain(getattr(value, name), registry) for name in parameters(value.__class__)}
         return {registry.short_name(kind.hook, type(value)): arguments}
+    # A string such as "<object at 0x...>" would differ in every process, and so would the identity of the recipe.
     if type(value).__str__ is object.__str__:
         raise TypeError(f"{value!r} cannot be written in a recipe")
     return str(value)
 
 
 def complete(spec: ComponentSpec, registry: Registry) -> dict[str, Any]:
-    """Return a node's arguments, and every default that can be written and that no link gives."""
+    """Return the arguments of a component or section as plain data, defaults included.
+
+    Left out are arguments that a link gives and defaults that YAML cannot represent.
+    """
     arguments = {}
     for name, parameter in parameters(spec.cls).items():
         if name in spec.given:

@@ -1,4 +1,4 @@
-"""Read the arguments of a class, those of its parents, and their documentation."""
+"""Arguments of a class and of its parents, with their types, defaults and documentation."""
 
 import dataclasses
 import functools
@@ -10,12 +10,12 @@ from typing import Any, get_type_hints
 import docstring_parser
 
 REQUIRED = inspect.Parameter.empty
-"""The default of an argument that has none."""
+"""The default of a required argument."""
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument of a class: its type, its default (or REQUIRED) and what its docstring says of it."""
+    """An argument of a class: its name, type, default (or REQUIRED) and description in the docstring."""
 
     name: str
     hint: Any
@@ -25,17 +25,18 @@ class Parameter:
 
 @functools.cache
 def parameters(cls: type) -> dict[str, Parameter]:
-    """Return a class's arguments, those that it hands on to its parents included."""
+    """Return the arguments of a class by name, including those that it passes on to its parents by ``**``."""
     found: dict[str, Parameter] = {}
     for owner in _initialisers(cls):
         hints = _hints(owner)
+        # A dataclass's signature has a placeholder instead of the value of a default factory.
         defaults = {f.name: f.default_factory for f in _fields(owner) if f.default_factory is not dataclasses.MISSING}
         docs = {p.arg_name: " ".join((p.description or "").split()) for p in _docstring(owner)}
         for p in list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
                 default = defaults[p.name]() if p.name in defaults else p.default
                 hint = hints.get(p.name, Any)
-                # The class's own argument hides that of a parent.
+                # An argument of the class itself takes precedence over that of a parent.
                 found.setdefault(p.name, Parameter(p.name, hint, default, docs.get(p.name, "")))
     return found
 
@@ -47,7 +48,7 @@ def takes_anything(cls: type) -> bool:
 
 
 def _initialisers(cls: type) -> Iterator[type]:
-    """Yield the classes whose ``__init__`` sees the arguments: the first, and parents while ``**`` is handed on."""
+    """Yield the classes whose ``__init__`` gets arguments: the first in the MRO, and the next while it has ``**``."""
     for owner in cls.__mro__[:-1]:
         if "__init__" in vars(owner):
             yield owner
@@ -64,7 +65,7 @@ def _hints(owner: type) -> dict[str, Any]:
     try:
         return get_type_hints(vars(owner)["__init__"])
     except NameError:
-        # A type that exists for the type checker alone: the class itself must judge the values.
+        # A type that is imported under TYPE_CHECKING only: values are left to the class to check.
         return {}
 
 

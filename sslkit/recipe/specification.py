@@ -1,4 +1,4 @@
-"""Check a recipe against the signatures of its classes: known keys, and values of their types."""
+"""Checks of a recipe against the signatures of its classes: keys must exist, values must have their type."""
 
 import copy
 import functools
@@ -19,7 +19,12 @@ from sslkit.registry import Registry, contract
 
 
 class InvalidValue(RecipeError):
-    """A key that does not exist or a value of another type, with the dotted key."""
+    """An unknown key or a value of the wrong type.
+
+    Args:
+        key: dotted.
+        message: for the user.
+    """
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -28,13 +33,13 @@ class InvalidValue(RecipeError):
 
 @dataclass
 class ComponentSpec:
-    """A section, or a component, with the arguments that the recipe gives it.
+    """A section or component of a recipe, checked but not built.
 
     Args:
-        cls: the class to make.
-        key: where it stands in the recipe ("method.teacher").
-        name: the name that a recipe calls it by; empty for a section.
-        given: arguments by name: plain values, nodes, or lists of them.
+        cls: its class.
+        key: its dotted key in the recipe, such as "method.teacher".
+        name: its class name in recipes; empty for a section.
+        given: the arguments that the recipe gives, by name: plain data, specifications, or lists of them.
     """
 
     cls: type
@@ -43,25 +48,25 @@ class ComponentSpec:
     given: dict[str, Any] = field(default_factory=dict)
 
     def at(self, key: str) -> Any:
-        """Return what is given, else the default, under a dotted key below this node; REQUIRED for nothing."""
+        """Return the value of a dotted key below this one: given, otherwise the default, which may be REQUIRED."""
         name, _, rest = key.partition(".")
         value = self.given.get(name, parameters(self.cls)[name].default)
         return value.at(rest) if rest and isinstance(value, ComponentSpec) else value
 
 
 def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") -> ComponentSpec:
-    """Check what a recipe gives a class, all the way down.
+    """Return the specification of a section or component, checked with everything in it.
 
     Args:
-        cls: a section's dataclass or a component's class.
+        cls: dataclass of a section or class of a component.
         given: its arguments, as plain data.
-        key: its place in the recipe, empty for the whole.
-        registry: where component names are looked up.
-        name: the name that the recipe calls it by.
+        key: its dotted key, empty for the whole recipe.
+        registry: the components that may be named.
+        name: its class name in recipes; empty for a section.
 
     Raises:
-        RecipeError: an unknown key, or a value of another type; the message names the dotted key.
-        UnknownName: a component that there is not.
+        RecipeError: a key is unknown or missing, or a value has the wrong type; the message names the dotted key.
+        UnknownName: there is no component of a name.
     """
     if not isinstance(given, Mapping):
         raise InvalidValue(key, f"{key} is a section with keys {', '.join(parameters(cls))}, not {given!r}.")
@@ -85,7 +90,11 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
 
 
 def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
-    """Return a value as its type, components and sections as nodes."""
+    """Return a value converted to its type, components and sections as specifications.
+
+    Raises:
+        RecipeError: as `fill`.
+    """
     item = item_hint(hint)
     if value is None:
         if hint is Any or type(None) in members(hint):
@@ -103,6 +112,7 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
 def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) -> Any:
     component = as_component(value)
     others = [member for member in members(hint) if member not in (contract(kind), type(None))]
+    # Plain data for an argument that takes a component or something else, such as a number or a schedule.
     if component is None and others and not isinstance(value, Mapping):
         return _leaf(value, hint, key, functools.reduce(operator.or_, others))
     if component is None:
@@ -117,18 +127,33 @@ def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) 
 
 
 def _leaf(value: Any, hint: Any, key: str, accepted: Any = None) -> Any:
-    """Return a value as jsonargparse reads it into this type."""
+    """Return plain data converted to a type by jsonargparse.
+
+    Args:
+        value: plain data.
+        hint: the type of the argument, for messages.
+        key: dotted.
+        accepted: the types to convert to; None for ``hint``.
+
+    Raises:
+        InvalidValue: the value is not of this type.
+    """
     if get_origin(hint) is dict and isinstance(value, Mapping):
         _check_words(value, get_args(hint)[0], key)
     try:
-        # jsonargparse changes lists in place.
+        # A copy, since jsonargparse changes lists in place.
         return _parser(accepted or hint).parse_object({"value": copy.deepcopy(value)}).value
     except ArgumentError:
+        # jsonargparse's own message has many lines, one for each type of a union.
         raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {value!r}.") from None
 
 
 def _check_words(value: Mapping[str, Any], hint: Any, key: str) -> None:
-    """Refuse keys that a mapping's type does not list; jsonargparse passes over them."""
+    """Raise an error for keys that the type of a mapping does not list, which jsonargparse ignores.
+
+    Raises:
+        InvalidValue: a key is not in the ``Literal`` of the type.
+    """
     choices = get_args(hint) if get_origin(hint) is Literal else tuple(value)
     for word in value:
         if word not in choices:

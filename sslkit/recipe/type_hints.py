@@ -1,4 +1,4 @@
-"""Inspect the types of arguments: the components that they admit, and their names in messages."""
+"""Inspection of type hints: the components and sections that they allow, and their names in messages."""
 
 import dataclasses
 import types
@@ -10,17 +10,17 @@ from sslkit.registry import contract
 
 
 def kind_in(hint: Any) -> Kind | None:
-    """Return the kind of component that a type admits, or None."""
+    """Return the kind of component that a type allows, or None."""
     return next((kind for kind in KINDS for member in members(hint) if member is contract(kind)), None)
 
 
 def item_hint(hint: Any) -> Any:
-    """Return the type of a list's items."""
+    """Return the type of the items of a list, or None if the type is not a list."""
     return next((get_args(m)[0] for m in members(hint) if get_origin(m) in (list, Sequence)), None)
 
 
 def phrase(hint: Any) -> str:
-    """Return a type in words, for messages."""
+    """Return the name of a type for messages, such as "a number or null"."""
     words = {float: "a number", int: "a whole number", str: "text", bool: "true or false", type(None): "null"}
     if hint in words:
         return words[hint]
@@ -48,11 +48,11 @@ def is_section(hint: Any) -> bool:
 
 
 def section_in(hint: Any) -> type | None:
-    """Return the section that a type admits, alone or beside null, or None."""
+    """Return the section of a type that is a section or an optional section, otherwise None."""
     others = [member for member in members(hint) if member is not type(None)]
     return others[0] if len(others) == 1 and is_section(others[0]) else None
 
 
 def members(hint: Any) -> tuple[Any, ...]:
-    """Return the alternatives of a union; of any other type itself."""
+    """Return the members of a union; for any other type a tuple with that type."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -1,4 +1,4 @@
-"""Validate that the components of a recipe fit one another."""
+"""Validation that the components of a recipe fit one another."""
 
 from collections.abc import Mapping
 
@@ -15,19 +15,19 @@ from sslkit.recipe.specification import ComponentSpec
 
 
 def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runtime, processes: int = 1) -> None:
-    """Refuse, before an image is read and a folder is made, what the first step would refuse.
+    """Raise the errors of the first step before images are read and folders are created.
 
     Args:
-        method: the slots, filled.
-        views: of the recipe.
-        plan: how the student learns.
-        runtime: how it runs.
-        processes: that share each batch.
+        method: the built section.
+        views: the view maker.
+        plan: the section ``optimization``.
+        runtime: the section.
+        processes: number of processes that share each batch.
 
     Raises:
-        RecipeError: parts that do not fit together, views that are not made, frozen or scaled parts that the student
-            has not, micro-batches without images or of a loss that couples the batch, a batch that the processes
-            cannot share or that does not divide into the groups of its batch norms.
+        RecipeError: components do not fit together, chosen views are not made, the student lacks a frozen or scaled
+            part, micro-batches are empty or the loss couples the batch, or the batch size is not divisible by the
+            processes or by the groups of batch norms.
     """
     check_fit(method.head, method.collapse, method.loss)
     _, teacher_views = chosen_views(method, views)
@@ -45,15 +45,15 @@ def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runt
 def check_parts(
     freeze: Mapping[StudentPart, str | None], lr_scale: Mapping[StudentPart, float | None], student: Branch
 ) -> None:
-    """Refuse to freeze, or to scale the learning rate of, what the student has not.
+    """Raise an error if the student lacks a part that is frozen or whose learning rate is scaled.
 
     Args:
         freeze: ``optimization.freeze``.
         lr_scale: ``optimization.lr_scale``.
-        student: the branch that learns.
+        student: the branch to train.
 
     Raises:
-        RecipeError: naming the part.
+        RecipeError: naming the part and the override that removes it.
     """
     asked: tuple[tuple[str, Mapping[StudentPart, object], str], ...] = (
         ("freeze", freeze, "keep still"),
@@ -67,25 +67,29 @@ def check_parts(
 
 
 def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the ids of the views that the student sees, and of those that the teacher sees.
+    """Return the view ids of the student and those of the teacher.
+
+    Args:
+        method: chooses them.
+        maker: makes the views.
 
     Raises:
-        RecipeError: a view that is not made, or no two different views to compare.
+        RecipeError: a chosen view is not made, or there are no two different views to compare.
     """
     ids = range(len(maker.sizes))
     return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
 
 
 def check_sizes(views: ViewMaker, backbone: Backbone, spec: ComponentSpec) -> None:
-    """Refuse view sizes that the backbone cannot cut into patches.
+    """Raise an error if a view size is not a multiple of the backbone's patch size.
 
     Args:
-        views: as built.
+        views: the view maker.
         backbone: of the recipe.
-        spec: of the views, to name the argument.
+        spec: of the view maker, to name the argument.
 
     Raises:
-        RecipeError: naming the sizes and the next ones that fit.
+        RecipeError: naming the size and the nearest sizes that fit.
     """
     patch = backbone.patch_size
     for size in sorted(set(views.sizes), reverse=True):
@@ -99,7 +103,12 @@ def check_sizes(views: ViewMaker, backbone: Backbone, spec: ComponentSpec) -> No
 
 
 def check_channels(source: ImageSource, key: str, channels: int) -> None:
-    """Refuse images that have other channels than the recipe says.
+    """Raise an error if the images of a source have another number of channels than the recipe.
+
+    Args:
+        source: the images.
+        key: of the source, for the message.
+        channels: ``data.channels``.
 
     Raises:
         RecipeError: naming both numbers.
