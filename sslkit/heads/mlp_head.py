@@ -9,7 +9,7 @@ from sslkit.heads.widths import check_widths
 class MLPHead(Head):
     """MLP with ReLU and optional batch norm between its linear layers; `Branch` l2-normalises its output.
 
-        MoCo-v2 (arXiv:2003.04297, reference)  the defaults
+        MoCo-v2 (arXiv:2003.04297, code)       the defaults
         BYOL (arXiv:2006.07733, §3.3)          hidden_dim 4096, embed_dim 256,
                                                batch_norm, last_bias false
         DINO table 14 rows 5-6                 num_layers 3, batch_norm

@@ -39,15 +39,15 @@ class CrossEntropy(Loss):
         pairs = matching_pairs(targets.view_ids, student.view_ids)
         log_student = self.log_probabilities(student)
         total = log_student.new_zeros(())
-        wanted: dict[tuple[int, ...], Tensor] = {}
+        summed: dict[tuple[int, ...], Tensor] = {}
         for s, log_view in enumerate(log_student):
             # Cross-entropy is linear in its targets: one product with the sum of a view's targets serves all of them.
             # Most student views share the same teacher views, so that the sum is made once.
             teachers = tuple(t for t, other in pairs if other == s)
             if teachers:
-                if teachers not in wanted:
-                    wanted[teachers] = torch.stack([targets.values[t] for t in teachers]).sum(0)
-                total = total - (wanted[teachers] * log_view).sum(-1).mean()
+                if teachers not in summed:
+                    summed[teachers] = torch.stack([targets.values[t] for t in teachers]).sum(0)
+                total = total - (summed[teachers] * log_view).sum(-1).mean()
         return total / len(pairs)
 
     def log_probabilities(self, student: Projection) -> Tensor:

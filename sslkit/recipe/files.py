@@ -140,7 +140,7 @@ class YamlLoader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                raise RefusedYaml(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                raise RefusedYaml(None, None, f"the key {key.value!r} appears twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 

@@ -77,7 +77,7 @@ def test_unknown_recipes_are_refused(tmp_path):
         ("a: [1\n", "some.yaml:2: not valid YAML"),
         ("- 1\n", "is not a recipe"),
         ("", "is not a recipe"),
-        ("seed: 1\nseed: 2\n", "some.yaml:2: the key 'seed' stands twice"),
+        ("seed: 1\nseed: 2\n", "some.yaml:2: the key 'seed' appears twice"),
     ],
 )
 def test_files_that_are_no_recipe_are_refused(text, said, write):
