@@ -90,7 +90,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     # difflib is case-sensitive: it finds nothing in common between "ema" and "EMA".
     by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    # A beginning of names is the likeliest mistake: "dino" for "dino-vit-small".
+    near = [choice for choice in by_lower if name and choice.startswith(name.lower())]
+    near = near or difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     guess = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"{guess} Choices: {', '.join(choices) or 'none'}."
 

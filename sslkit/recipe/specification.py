@@ -13,9 +13,22 @@ from sslkit.errors import RecipeError, did_you_mean
 from sslkit.hookspecs import Kind
 from sslkit.recipe.layers import as_component
 from sslkit.recipe.links import source_of_link
-from sslkit.recipe.signature import REQUIRED, parameters, takes_anything
+from sslkit.recipe.signature import REQUIRED, Parameter, parameters, takes_anything
 from sslkit.recipe.type_hints import is_section, item_hint, kind_in, members, phrase, section_in
 from sslkit.registry import Registry, contract
+
+OTHER_WORDS = {
+    "model": "method.backbone",
+    "arch": "method.backbone",
+    "encoder": "method.backbone",
+    "learning_rate": "optimization.lr",
+    "weight-decay": "optimization.weight_decay",
+    "wd": "optimization.weight_decay",
+    "momentum": "method.teacher.momentum",
+    "workers": "runtime.num_workers",
+    "accelerator": "runtime.device",
+}
+"""Keys that other toolkits call otherwise, by those names."""
 
 
 class InvalidValue(RecipeError):
@@ -76,7 +89,8 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
         place = f"{key}.{word}" if key else str(word)
         if word not in known and not takes_anything(cls):
             owner = f" of {name}" if name else ""
-            raise InvalidValue(place, f"unknown key {place!r}{owner}.{did_you_mean(str(word), known)}")
+            hint = "" if key else _in_sections(str(word), known)
+            raise InvalidValue(place, f"unknown key {place!r}{owner}.{hint or did_you_mean(str(word), known)}")
         spec.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
@@ -87,6 +101,19 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
             choices = f", one of {', '.join(registry.names(kind.hook))}" if kind else ""
             raise RecipeError(f"{place} is missing: it must be {phrase(parameter.hint)}{choices}.")
     return spec
+
+
+def _in_sections(word: str, sections: Mapping[str, Parameter]) -> str:
+    """Return the keys of sections that a word at the top of a recipe probably means, in words; empty for none.
+
+    Args:
+        word: what was written, such as ``epochs``.
+        sections: the keys of a recipe.
+    """
+    inner = {name: parameters(each.hint) for name, each in sections.items() if is_section(each.hint)}
+    found = [f"{name}.{word}" for name, keys in inner.items() if word in keys]
+    found = found or ([OTHER_WORDS[word]] if word in OTHER_WORDS else [])
+    return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
@@ -117,6 +144,13 @@ def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) 
         return _leaf(value, hint, key, functools.reduce(operator.or_, others))
     if component is None:
         example = next(iter(registry.names(kind.hook)), "Name")
+        if kind.hook == "backbones" and isinstance(value, str):
+            # The name of a network, as other toolkits take it.
+            raise InvalidValue(
+                key,
+                f"{key} must be a backbone, not {value!r}. Did you mean the timm model of that name? Add\n"
+                f"  --{key} '{{TimmBackbone: {{name: {value}}}}}'",
+            )
         raise InvalidValue(
             key,
             f"{key} must be {phrase(hint)}, written Name or {{Name: {{argument: value}}}} ({example}, for one), "

@@ -59,6 +59,7 @@ def test_a_command_alone_shows_its_help(command, capsys):
             "--method.backbone.model_args null drops them",
         ),
         (["train", "quickstat"], "unknown recipe 'quickstat'. Did you mean 'quickstart'?"),
+        (["train", "dino"], "unknown recipe 'dino'. Did you mean 'dino-"),
         (["train", "a", "b"], "sslkit train takes one RECIPE, a YAML file or a name, not 'a' and 'b'"),
         (["train", "RECIPE", "--seed"], "--seed needs a value"),
         (["train", "RECIPE", "--run-dir"], "--run-dir needs a value"),
