@@ -117,6 +117,8 @@ class CommandParser(argparse.ArgumentParser):
             if not word.startswith("-"):
                 positional.append(word)
             elif declared is not None and declared.nargs == 0:
+                if equals:
+                    raise SSLKitError(f"{name} takes no value; leave out {'=' + value!r}")
                 own.append(declared.option_strings[-1])
             elif declared is not None:
                 own.append(f"{declared.option_strings[-1]}={value if equals else _value(rest, name)}")

@@ -47,6 +47,7 @@ def test_values_may_look_like_anything_but_an_option(parser):
         ([], "sslkit cook takes one DISH, not nothing. Choices: soup, rice."),
         (["soup", "rice"], "sslkit cook takes one DISH, not 'soup' and 'rice'"),
         (["soup", "--salt"], "--salt needs a value"),
+        (["soup", "--to-go=false"], "--to-go takes no value; leave out '=false'"),
         (["soup", "--salt", "--to-go"], "--salt needs a value"),
         (["soup", "--a.b"], "--a.b needs a value"),
         (["soup", "--salt", "-1"], "--salt must be a whole number of at least 0, not '-1'"),
