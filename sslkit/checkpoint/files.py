@@ -64,7 +64,7 @@ def save_checkpoint(
     Raises:
         OSError: the checkpoint cannot be written; earlier ones are kept, and the incomplete one is removed.
     """
-    final = folder / f"step-{progress.step:09d}"
+    final = folder / _name_of(progress.step)
     if final.exists():
         return final
     for left_by_a_crash in folder.glob(".step-*.tmp"):
@@ -149,7 +149,8 @@ def _write(folder: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, A
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / TENSORS)
     except SafetensorError as error:
         raise OSError(str(error)) from error
-    (folder / NUMBERS).write_text(json.dumps({**metadata, "sha256": _checksum(folder / TENSORS)}, indent=1))
+    numbers = {**metadata, "sha256": _checksum(folder / TENSORS)}
+    (folder / NUMBERS).write_text(json.dumps({**numbers, "json_sha256": _hash_of(numbers)}, indent=1))
     for path in (folder / TENSORS, folder / NUMBERS, folder):
         sync(path)
 
@@ -162,6 +163,11 @@ def _read(path: Path, identity: str, current: Mapping[str, Any]) -> tuple[dict[s
         ValueError: it is damaged, or has other names or shapes than the ``current`` state.
     """
     metadata = json.loads((path / NUMBERS).read_text())
+    # Checkpoints of earlier versions have no such hash; the step is in their folder's name, too.
+    if metadata.pop("json_sha256", None) not in (None, _hash_of(metadata)):
+        raise ValueError(f"{NUMBERS} is not what was written")
+    if path.name != _name_of(metadata["step"]):
+        raise ValueError(f"{NUMBERS} is that of step {metadata['step']}")
     if metadata["identity"] != identity:
         raise SSLKitError(f"{path} was written by {OTHER_RECIPE}")
     # Checkpoints of earlier versions have no checksum and no names of parameters.
@@ -172,7 +178,23 @@ def _read(path: Path, identity: str, current: Mapping[str, Any]) -> tuple[dict[s
     tensors = load_file(path / TENSORS)
     if names := mismatched_names(tensors, metadata["optimizer"], current):
         raise ValueError(f"it does not fit the model: {', '.join(names[:5])}")
-    return tensors, metadata | {"step": int(metadata["step"])}
+    return tensors, metadata
+
+
+def _name_of(step: int) -> str:
+    """Return the name of the folder of a checkpoint.
+
+    Raises:
+        ValueError: the step is no whole number.
+    """
+    if type(step) is not int or step < 0:
+        raise ValueError(f"its step is {step!r}")
+    return f"step-{step:09d}"
+
+
+def _hash_of(metadata: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of JSON data, as they are after they have been written and read."""
+    return hashlib.sha256(json.dumps(metadata, sort_keys=True).encode()).hexdigest()
 
 
 def _checksum(path: Path) -> str:

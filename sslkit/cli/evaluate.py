@@ -93,16 +93,15 @@ def _evaluators() -> Iterator[tuple[str, str]]:
 
 def _check_output(path: Path) -> None:
     """Refuse, before evaluating, an output file that could not be written afterwards."""
+    from sslkit.errors import DataError
     from sslkit.run_folder.results import read_results
 
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise SSLKitError(f"--output {path}: {path.parent} is not a folder that can be written to")
     try:
-        rows = read_results(path)
-    except (OSError, ValueError):
-        rows = ()
-    if not isinstance(rows, list) and path.exists():
-        raise SSLKitError(f"--output {path} is not a results.json, a list of rows, and stays as it is")
+        read_results(path)
+    except DataError as error:
+        raise SSLKitError(f"--output {path} is not a results.json, a list of rows, and stays as it is") from error
 
 
 def command_of(entry: Entry) -> str:

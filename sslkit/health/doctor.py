@@ -67,12 +67,18 @@ def diagnose_run(folder: Path) -> Diagnosis:
     if not rows:
         holds = "a run without a row yet" if (run.path / "recipe.yaml").exists() else "no run"
         raise SSLKitError(f"{folder} holds {holds}. RUN is the folder of sslkit train, with metrics.jsonl in it.")
+    for row in rows:
+        wrong = [name for name in {"step", "epoch", "loss", *row} if not isinstance(row.get(name), int | float | None)]
+        if wrong or not row.get("epoch") or row["step"] < 1:
+            raise SSLKitError(
+                f"{run.metrics} is damaged: the row of step {row['step']} has no number as {wrong or 'epoch'}"
+            )
     found: list[Recommendation] = []
     unknown, total = "", int(rows[-1]["step"])
     try:
         found, total = _ask_recipe(run.path / "recipe.yaml", rows[-1])
-    except SSLKitError as error:
-        unknown = str(error)
+    except (SSLKitError, KeyError) as error:
+        unknown = f"a row lacks {error}" if isinstance(error, KeyError) else str(error)
     course = _course(rows, results, total)
     name = run.path.resolve().name
     return Diagnosis(name, run.path, rows, results, total, course, causes(course[-1], found), unknown)
@@ -82,7 +88,9 @@ def _course(rows: Sequence[Mapping[str, float]], results: Sequence[Mapping[str, 
     """Return each verdict that differs from the one before, as the run would have met them."""
     course: list[Verdict] = []
     for i in range(1, len(rows) + 1):
-        verdict = judge(rows[:i], [row for row in results if row["step"] <= rows[i - 1]["step"]], total)
+        # Rows that `sslkit evaluate` added have no step: nobody knows when they were measured.
+        then = [row for row in results if row["step"] is not None and row["step"] <= rows[i - 1]["step"]]
+        verdict = judge(rows[:i], then, total)
         if not course or course[-1].name != verdict.name:
             course.append(verdict)
         else:

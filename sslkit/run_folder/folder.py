@@ -158,10 +158,11 @@ class RunFolder:
     def _identity(self) -> str | None:
         """Return the identity of the run in this folder, None where it is not recorded."""
         try:
-            found: str | None = json.loads((self.path / "environment.json").read_text()).get("identity")
+            found = json.loads((self.path / "environment.json").read_text())
         except (OSError, ValueError):
             return None
-        return found
+        identity = found.get("identity") if isinstance(found, dict) else None
+        return identity if isinstance(identity, str) else None
 
 
 def environment(record: Record) -> dict[str, Any]:

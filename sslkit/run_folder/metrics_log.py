@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sslkit.errors import DataError
 from sslkit.run_folder.atomic_write import sync, write_text
 
 logger = logging.getLogger("sslkit.training")
@@ -68,7 +69,13 @@ class StepRows:
 
 def lines_until(path: Path, step: float = math.inf) -> list[str]:
     """Return a file's rows of this step and earlier ones, without what a crash cut short."""
-    return [line for line in path.read_text().splitlines() if _step_of(line) <= step] if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    return [line for line in lines if _step_of(line) <= step]
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -84,5 +91,9 @@ def _step_of(line: str) -> float:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Return the rows of a metrics.jsonl, none where there is no file."""
+    """Return the rows of a metrics.jsonl, none where there is no file.
+
+    Raises:
+        DataError: the file is not text.
+    """
     return [json.loads(line) for line in lines_until(path)]

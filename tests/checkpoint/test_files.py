@@ -190,6 +190,27 @@ def test_a_damaged_newest_is_reported_and_the_one_before_is_taken(make, tmp_path
     assert "damaged-step-000000006" in {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"step": 70}, "state.json is not what was written"),
+        ({"optimizer": {"0": {"step": 9}}}, "state.json is not what was written"),
+        # As in checkpoints of earlier versions, without a hash.
+        ({"step": 70, "json_sha256": None}, "state.json is that of step 70"),
+        ({"step": -5, "json_sha256": None}, "its step is -5"),
+        ({"step": 3.7, "json_sha256": None}, "its step is 3.7"),
+        ({"step": "6", "json_sha256": None}, "its step is '6'"),
+    ],
+)
+def test_a_changed_number_is_damage_and_does_not_resume_to_other_weights(make, tmp_path, caplog, change, reason):
+    model, optim = make()
+    save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, "me"), keep=2)
+    file = save_checkpoint(tmp_path, state_dict(model, optim), Progress(6, "me"), keep=2) / NUMBERS
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert load_newest(tmp_path, *make(), "me") == 3
+    assert reason in caplog.text
+
+
 def test_a_run_does_not_start_over_because_all_are_damaged(make, tmp_path):
     model, optim = make()
     truncate(save_checkpoint(tmp_path, state_dict(model, optim), Progress(3, ""), keep=2) / TENSORS)

@@ -50,3 +50,27 @@ def test_what_is_no_run_is_refused(tmp_path):
         diagnose_run(tmp_path / "nothing")
     with pytest.raises(SSLKitError, match="a run without a row yet"):
         diagnose_run(write_run(tmp_path / "new", []))
+
+
+def test_evaluations_that_were_added_later_have_no_step_and_do_not_count(tmp_path):
+    added = {"step": None, "network": "teacher", "protocol": "knn-v1", "metrics": {"knn/top1@20": 1.0}}
+    found = diagnose_run(write_run(tmp_path / "run", rows(300), results=[added]))
+    assert found.verdict.name == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("results.json", "[1"),
+        ("results.json", "{}"),
+        ("metrics.jsonl", '{"step": 1, "epoch": 1, "loss": "a"}'),
+        ("metrics.jsonl", '{"step": 2, "epoch": 0}'),
+        ("metrics.jsonl", '{"step": 2}'),
+        ("metrics.jsonl", "\x00"),
+    ],
+)
+def test_damaged_files_are_a_sentence(tmp_path, file, content):
+    folder = write_run(tmp_path / "run", rows(300))
+    (folder / file).write_text(content)
+    with pytest.raises(SSLKitError, match=file):
+        diagnose_run(folder)

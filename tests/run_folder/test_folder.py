@@ -167,3 +167,11 @@ def test_a_backbone_that_cannot_be_saved_costs_a_warning(folder, caplog):
     assert [record.message for record in caplog.records] == [
         "teacher/ is not written: Unsaved cannot be saved by itself"
     ]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"identity": 3}', "null"])
+def test_an_environment_that_is_damaged_does_not_say_whose_the_folder_is(folder, text):
+    folder.start(RECORD, STATISTICS, resume=False)
+    (folder.path / "environment.json").write_text(text)
+    folder.start(RECORD, STATISTICS, resume=True)
+    assert json.loads((folder.path / "environment.json").read_text())["identity"] == RECORD.identity

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sslkit.errors import DataError
 from sslkit.run_folder.metrics_log import StepRows, lines_until, read_metrics
 
 
@@ -92,3 +93,10 @@ def test_what_is_not_finite_is_null(tmp_path):
     path = tmp_path / "rows.jsonl"
     StepRows(path).write({"step": 1, "loss": float("nan"), "other": -float("inf"), "keys": [1, 2], "name": "x"})
     assert read_metrics(path) == [{"step": 1, "loss": None, "other": None, "keys": [1, 2], "name": "x"}]
+
+
+def test_a_file_that_is_no_text_is_a_sentence(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "epoch": 0.5, "loss": null}\n{"step": 2}\xff\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl cannot be read"):
+        read_metrics(path)
