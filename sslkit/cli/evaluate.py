@@ -189,10 +189,12 @@ def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[s
 
 def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, ImageSource]":
     if args.data is not None:
+        from sslkit.data.classes import check_classes
         from sslkit.data.hugging_face import HuggingFaceImages
 
         splits = (args.train_split, args.test_split)
         train, test = (HuggingFaceImages(args.data, split=split, channels=channels) for split in splits)
+        check_classes(train, test)
         return train, test
     here = Path(model).expanduser()
     recipe = next((file for place in (here, here.parent) if (file := place / "recipe.yaml").is_file()), None)

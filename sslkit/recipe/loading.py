@@ -13,7 +13,7 @@ import yaml
 
 from sslkit import plugins
 from sslkit.contracts import Backbone, Head
-from sslkit.data.classes import labels_as_in_training
+from sslkit.data.classes import check_classes
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.build import Builder
 from sslkit.recipe.files import Layer, read_layers
@@ -135,7 +135,7 @@ class Recipe:
             if source is not None:
                 check_channels(source, key, built.data.channels)
         if built.data.test is not None:
-            labels_as_in_training(built.data.train, built.data.test)
+            check_classes(built.data.train, built.data.test)
         return built
 
     def build_networks(self, seed: int) -> tuple[Backbone, Head]:

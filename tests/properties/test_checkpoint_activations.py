@@ -151,7 +151,9 @@ def test_memory_is_less():
 def test_a_backbone_that_timm_cannot_checkpoint_is_refused_by_name():
     backbone = TimmBackbone("convit_tiny")
     parts, _ = METHODS["dino"](backbone.embed_dim)
-    message = r"^runtime\.checkpoint_activations: timm cannot recompute the activations of 'convit_tiny'\. Add\n  --runtime"
+    message = (
+        r"^runtime\.checkpoint_activations: timm cannot recompute the activations of 'convit_tiny'\. Add\n  --runtime"
+    )
     with pytest.raises(NotSupported, match=message):
         build_model(Method(backbone, *parts), None, CPU, checkpoint_activations=True)
     assert not backbone.recomputes
