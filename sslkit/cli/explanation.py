@@ -13,7 +13,7 @@ from sslkit.cli.parser import take_option
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.explain.components import component_rows
-from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
+from sslkit.explain.proposals import changed, check_new_file, propose, write_overlay
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.explain.schedules import MOMENTS, component_descriptions, duration_rows, schedule_rows
 from sslkit.explain.summary import cost_rows, network_rows, time_rows
@@ -84,11 +84,11 @@ def _advise(
     """Print warnings and proposals, and write the latter where a file is named."""
     found = recommendations(recipe, builder, context)
     _show_warnings(screen, found)
-    settled, mended = propose(recipe, context.num_images, context.processes)
-    _show_proposals(screen, settled, found, words)
+    applied, proposed = propose(recipe, context.num_images, context.processes)
+    _show_proposals(screen, applied, found, words)
     if file is not None:
         screen.gap()
-        screen.text(apply_to(file, mended, words[0], settled))
+        screen.text(write_overlay(file, proposed, words[0], applied))
 
 
 def _check(recipe: Recipe, builder: Builder, options: ExplainOptions) -> None:
@@ -128,25 +128,25 @@ def _show_warnings(screen: Screen, found: Iterable[Recommendation]) -> None:
 
 
 def _show_proposals(
-    screen: Screen, settled: Sequence[Recommendation], warned: Iterable[Recommendation], words: Sequence[str]
+    screen: Screen, applied: Sequence[Recommendation], warned: Iterable[Recommendation], words: Sequence[str]
 ) -> None:
     """Print the changes that settle recommendations, as a command.
 
     Args:
         screen: where.
-        settled: the recommendations, with their changes.
+        applied: the recommendations, with their changes.
         warned: the recommendations that `_show_warnings` has said already.
         words: the recipe and the overrides that were explained.
     """
-    if not settled:
+    if not applied:
         return
     screen.gap()
     screen.heading("Proposals", "--apply FILE.yaml writes them as a recipe")
     said = {recommendation.reason for recommendation in warned if recommendation.is_warning}
-    new = [recommendation for recommendation in settled if recommendation.reason not in said]
+    new = [recommendation for recommendation in applied if recommendation.reason not in said]
     if new:
         screen.columns((("-", _said(recommendation)) for recommendation in new), styles=("cyan", ""))
-    changes = {key: value for recommendation in settled for key, value in recommendation.changes.items()}
+    changes = {key: value for recommendation in applied for key, value in recommendation.changes.items()}
     command = shlex.join(["sslkit", "train", *_without(words, changes), *plugin_words()])
     screen.code(" \\\n    ".join([command, *overrides(changes)]))
 

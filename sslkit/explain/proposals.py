@@ -1,4 +1,4 @@
-"""Proposals: the changes that components recommend, applied until none is left and written as a recipe file."""
+"""Proposals: the changes that components recommend, applied until no new one is left, and written as a recipe file."""
 
 import os
 import shlex
@@ -24,7 +24,7 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """Return a recipe with further overrides.
 
     Args:
-        recipe: not changed.
+        recipe: the recipe, which stays as it is.
         changes: values by dotted recipe key.
 
     Raises:
@@ -34,10 +34,10 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
 
 
 def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[Recommendation], Recipe]:
-    """Apply the changes that components recommend, one recommendation after the other, until none is left.
+    """Apply the changes that components recommend, one recommendation after the other, until no new one is left.
 
     Args:
-        recipe: not changed.
+        recipe: the recipe, which stays as it is.
         num_images: number of training images.
         processes: processes that share each batch.
 
@@ -46,7 +46,7 @@ def propose(recipe: Recipe, num_images: int, processes: int = 1) -> tuple[list[R
     """
     applied: list[Recommendation] = []
     while len(applied) < MAX_CHANGES:
-        # Asked anew after each change, which may make another one needless or needed.
+        # Computed again after each change, which may make another one needless or needed.
         builder, made = recipe.builder(), [recommendation.changes for recommendation in applied]
         found = recommendations(recipe, builder, run_context(builder, num_images, processes))
         # Applied once only: a component may repeat its recommendation whatever the value is.
@@ -72,7 +72,7 @@ def check_new_file(file: Path) -> None:
         raise SSLKitError(f"--apply {file}: there is no folder {file.parent}")
 
 
-def apply_to(file: Path, recipe: Recipe, base: str, applied: Sequence[Recommendation]) -> str:
+def write_overlay(file: Path, recipe: Recipe, base: str, applied: Sequence[Recommendation]) -> str:
     """Write a recipe file with a base and, over it, the overrides of the command line and the proposals.
 
     Args:

@@ -17,18 +17,16 @@ from sslkit.recipe.signature import REQUIRED, Parameter, parameters, takes_anyth
 from sslkit.recipe.type_hints import is_section, item_hint, kind_in, members, phrase, section_in
 from sslkit.registry import Registry, contract
 
-OTHER_WORDS = {
+KEY_SYNONYMS = {
     "model": "method.backbone",
     "arch": "method.backbone",
     "encoder": "method.backbone",
     "learning_rate": "optimization.lr",
-    "weight-decay": "optimization.weight_decay",
     "wd": "optimization.weight_decay",
-    "momentum": "method.teacher.momentum",
     "workers": "runtime.num_workers",
     "accelerator": "runtime.device",
 }
-"""Keys that other toolkits call otherwise, by those names."""
+"""Recipe keys by the names that they have in other toolkits."""
 
 
 class InvalidValue(RecipeError):
@@ -63,7 +61,8 @@ class ComponentSpec:
     def at(self, key: str) -> Any:
         """Return the value of a dotted key below this one: given, otherwise the default, which may be REQUIRED."""
         name, _, rest = key.partition(".")
-        value = self.given.get(name, parameters(self.cls)[name].default)
+        # A class that takes any argument may be given one that its signature does not name.
+        value = self.given[name] if name in self.given else parameters(self.cls)[name].default
         return value.at(rest) if rest and isinstance(value, ComponentSpec) else value
 
 
@@ -89,8 +88,8 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
         place = f"{key}.{word}" if key else str(word)
         if word not in known and not takes_anything(cls):
             owner = f" of {name}" if name else ""
-            hint = "" if key else _in_sections(str(word), known)
-            raise InvalidValue(place, f"unknown key {place!r}{owner}.{hint or did_you_mean(str(word), known)}")
+            suggestion = "" if key else _in_sections(str(word), known)
+            raise InvalidValue(place, f"unknown key {place!r}{owner}.{suggestion or did_you_mean(str(word), known)}")
         spec.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
@@ -110,9 +109,10 @@ def _in_sections(word: str, sections: Mapping[str, Parameter]) -> str:
         word: what was written, such as ``epochs``.
         sections: the keys of a recipe.
     """
+    word = word.replace("-", "_")
     inner = {name: parameters(each.hint) for name, each in sections.items() if is_section(each.hint)}
     found = [f"{name}.{word}" for name, keys in inner.items() if word in keys]
-    found = found or ([OTHER_WORDS[word]] if word in OTHER_WORDS else [])
+    found = found or ([KEY_SYNONYMS[word]] if word in KEY_SYNONYMS else [])
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
@@ -144,16 +144,18 @@ def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) 
         return _leaf(value, hint, key, functools.reduce(operator.or_, others))
     if component is None:
         example = next(iter(registry.names(kind.hook)), "Name")
-        if kind.hook == "backbones" and isinstance(value, str):
-            # The name of a network, as other toolkits take it.
+        is_class = str(value).lower() in (name.lower() for name in registry.names(kind.hook))
+        if kind.hook == "backbones" and isinstance(value, str) and not is_class:
+            # Other toolkits take the name of a network here.
+            choices = ", ".join(registry.names(kind.hook))
             raise InvalidValue(
                 key,
-                f"{key} must be a backbone, not {value!r}. Did you mean the timm model of that name? Add\n"
+                f"{key} must be a backbone ({choices}), not {value!r}. Did you mean the timm model of that name? Add\n"
                 f"  --{key} '{{TimmBackbone: {{name: {value}}}}}'",
             )
         raise InvalidValue(
             key,
-            f"{key} must be {phrase(hint)}, written Name or {{Name: {{argument: value}}}} ({example}, for one), "
+            f"{key} must be {phrase(hint)}, written Name or {{Name: {{argument: value}}}} (for example {example}), "
             f"not {value!r}. Choices: {', '.join(registry.names(kind.hook)) or 'none'}.",
         )
     found = registry.get(kind.hook, component.name, key)

@@ -36,7 +36,7 @@ class Resolution:
         interpolation: of the resizing of crops.
 
     Raises:
-        RecipeError: an argument is out of its range, or there is not one probability for each view.
+        RecipeError: an argument is out of its range, or the number of probabilities differs from the number of views.
     """
 
     name: str

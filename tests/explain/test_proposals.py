@@ -9,7 +9,7 @@ import yaml
 
 from sslkit import plugins
 from sslkit.errors import SSLKitError
-from sslkit.explain.proposals import apply_to, changed, check_new_file, propose
+from sslkit.explain.proposals import changed, check_new_file, propose, write_overlay
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.recipe import load
 from sslkit.recipe.files import find
@@ -60,7 +60,7 @@ def test_what_is_proposed_leaves_no_proposal(name, images, tmp_path):
     assert open_changes(mended, images) == []
 
     file = tmp_path / "mended.yaml"
-    assert apply_to(file, mended, name, settled) == f"Written: {file}"
+    assert write_overlay(file, mended, name, settled) == f"Written: {file}"
     again = load(file)
     assert again.resolved == {**mended.resolved, "name": "mended"}
     assert proposed(again, images) == ([], again)
@@ -104,7 +104,7 @@ def test_the_file_says_what_it_differs_in_and_why(tmp_path):
     recipe = load("quickstart", ["--seed", "3", "--method.collapse.temperature", "0.08"])
     settled, mended = proposed(recipe, 4_000)
     file = tmp_path / "warm er.yaml"
-    apply_to(file, mended, "quickstart", settled)
+    write_overlay(file, mended, "quickstart", settled)
     text = file.read_text()
     lines = text.splitlines()
     assert lines[:3] == [
@@ -129,7 +129,7 @@ def test_a_file_is_named_from_where_the_overlay_lies(tmp_path, monkeypatch):
     own.write_text("base: quickstart\nmethod: {collapse: {temperature: 0.08}}\n")
     monkeypatch.chdir(own.parent)
     settled, mended = proposed(load("own.yaml"), 4_000)
-    apply_to(tmp_path / "new.yaml", mended, "own.yaml", settled)
+    write_overlay(tmp_path / "new.yaml", mended, "own.yaml", settled)
     assert yaml.safe_load((tmp_path / "new.yaml").read_text())["base"] == "mine/own.yaml"
     assert load(tmp_path / "new.yaml").resolved["method"] == mended.resolved["method"]
 
@@ -140,7 +140,7 @@ def test_images_of_a_command_line_stay(more, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["--data", "photos", *more, "--method.collapse.temperature", "0.08"]
     settled, mended = proposed(load("quickstart", words), 4_000)
-    apply_to(tmp_path / "new.yaml", mended, "quickstart", settled)
+    write_overlay(tmp_path / "new.yaml", mended, "quickstart", settled)
     data = yaml.safe_load((tmp_path / "new.yaml").read_text())["data"]
     if not more:
         assert data == str(tmp_path / "photos")  # in short, so that any test split will do
@@ -150,7 +150,8 @@ def test_images_of_a_command_line_stay(more, tmp_path, monkeypatch):
 def test_without_a_proposal_nothing_is_written(tmp_path):
     file = tmp_path / "new.yaml"
     assert (
-        apply_to(file, load("quickstart"), "quickstart", []) == f"There is nothing to propose: {file} was not written."
+        write_overlay(file, load("quickstart"), "quickstart", [])
+        == f"There is nothing to propose: {file} was not written."
     )
     assert not file.exists()
 

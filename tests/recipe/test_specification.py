@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from sslkit.errors import RecipeError, SSLKitError
+from sslkit.plugins import active
 from sslkit.recipe import load
+from sslkit.recipe.specification import fill
 
 BASE = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
 
@@ -70,7 +72,8 @@ BASE = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
         (["--batch_size", "10"], "Did you mean 'optimization.batch_size' or 'evaluation.batch_size'?"),
         (["--teacher", "EMA"], "Did you mean 'method.teacher'?"),
         (["--model", "resnet18"], "unknown key 'model'. Did you mean 'method.backbone'?"),
-        (["--learning_rate", "0.1"], "Did you mean 'optimization.lr'?"),
+        (["--learning-rate", "0.1"], "Did you mean 'optimization.lr'?"),
+        (["--method.backbone", "timmbackbone"], "written Name or {Name: {argument: value}}"),
         (["--method.backbone", "resnet18"], "--method.backbone '{TimmBackbone: {name: resnet18}}'"),
         (["--evaluation.crop_pct", "1.2"], "evaluation.crop_pct is above 0 and at most 1, not 1.2"),
         (["--evaluation.crop_pct", "0"], "evaluation.crop_pct is above 0 and at most 1, not 0"),
@@ -158,3 +161,11 @@ def test_what_is_missing_is_named(line, said, write):
     with pytest.raises(RecipeError) as refused:
         load(write(BASE.replace(line, "")))
     assert said in str(refused.value)
+
+
+def test_an_argument_that_a_signature_does_not_name_is_found_again():
+    class Open:
+        def __init__(self, **options):
+            pass
+
+    assert fill(Open, {"zz": 3}, "key", active().registry).at("zz") == 3
