@@ -62,9 +62,10 @@ class CollapseMonitor(Callback):
         name = verdict.name if verdict.is_failure else ""
         if name == self.name:
             return
+        recovered = f"step {verdict.step}: {self.name} is no longer seen"
         self.name, self.message = name, self._words(verdict) if name else ""
         if self.policy == "warn":
-            logger.warning(self.message or f"step {verdict.step}: no longer ill")
+            logger.warning(self.message or recovered)
 
     def _words(self, verdict: Verdict) -> str:
         found = causes(verdict, self.recommendations)
@@ -74,4 +75,4 @@ class CollapseMonitor(Callback):
 
 def _attempt(recommendation: Recommendation) -> str:
     changes = overrides(recommendation.fix)
-    return f"try:   {' '.join(changes)}" if changes else "no single change is known to mend it"
+    return f"try:   {' '.join(changes)}" if changes else "no single change is known to fix it"

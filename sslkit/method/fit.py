@@ -69,7 +69,7 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
         )
     if head.prototypes is not None and not scores:
         raise RecipeError(
-            f"method.head: nothing scores the prototypes of {head_name}, so nothing would teach them: {operator} "
+            f"method.head: nothing scores the prototypes of {head_name}, so nothing would train them: {operator} "
             f"yields embeddings, and {loss_name} compares those." + _add(WITHOUT_PROTOTYPES)
         )
     for size in ("num_prototypes", "embed_dim"):

@@ -1,4 +1,4 @@
-"""A method: student, teacher, and what connects them."""
+"""Student and teacher, with the components that connect them."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from sslkit.types import Projection, Targets, ViewChoice, Views, matching_pairs,
 
 
 class StudentTeacher(nn.Module):
-    """A student, a teacher, and what connects them: the slots of a method, filled.
+    """A method: student, teacher, and the components that connect them.
 
     Args:
         student: the branch that learns.

@@ -90,7 +90,7 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
             owner = f" of {name}" if name else ""
             suggestion = "" if key else _in_sections(str(word), known)
             raise InvalidValue(place, f"unknown key {place!r}{owner}.{suggestion or did_you_mean(str(word), known)}")
-        spec.given[word] = typed(value, known[word].hint if word in known else Any, place, registry)
+        spec.given[word] = validated(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
         if word not in spec.given and is_section(parameter.hint):
@@ -116,7 +116,7 @@ def _in_sections(word: str, sections: Mapping[str, Parameter]) -> str:
     return f" Did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
-def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
+def validated(value: Any, hint: Any, key: str, registry: Registry) -> Any:
     """Return a value converted to its type, components and sections as specifications.
 
     Raises:
@@ -130,7 +130,7 @@ def typed(value: Any, hint: Any, key: str, registry: Registry) -> Any:
     if section := section_in(hint):
         return fill(section, value, key, registry)
     if item is not None and kind_in(item) and isinstance(value, list):
-        return [typed(each, item, f"{key}.{i}", registry) for i, each in enumerate(value)]
+        return [validated(each, item, f"{key}.{i}", registry) for i, each in enumerate(value)]
     if kind := kind_in(hint):
         return _component(value, kind, hint, key, registry)
     return _leaf(value, hint, key)

@@ -53,7 +53,7 @@ def test_an_ailment_is_told_once_with_cause_and_change(said, tmp_path):
     ]
     for step in range(210, 301, 10):
         watch.on_step_end(run, row(step, 0.5))
-    assert said()[1:] == ["step 210: no longer ill"]
+    assert said()[1:] == ["step 210: constant embeddings is no longer seen"]
 
 
 def test_an_ailment_without_a_known_cause_says_so(said, tmp_path):

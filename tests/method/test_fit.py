@@ -165,7 +165,7 @@ def test_a_part_that_does_not_say_its_size_fits_all(tiny):
             11,
             None,
             MSE(),
-            "head: nothing scores the prototypes of TinyHead, so nothing would teach them: a method without collapse "
+            "head: nothing scores the prototypes of TinyHead, so nothing would train them: a method without collapse "
             "operator yields embeddings, and MSE compares those. Add",
             [WITHOUT.strip()],
         ),
