@@ -73,7 +73,7 @@ def _said(entry: Entry) -> Text:
 
 
 def _recipes(screen: Screen) -> None:
-    screen.heading("recipes", "sslkit explain RECIPE says what one does")
+    screen.heading("recipes", "sslkit explain RECIPE explains one")
     screen.columns((name, summary(file)) for name, file in builtin_recipes().items())
 
 

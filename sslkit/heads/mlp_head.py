@@ -7,7 +7,7 @@ from sslkit.heads.widths import check_widths
 
 
 class MLPHead(Head):
-    """MLP with ReLU and optional batch norm between its linear layers; `Branch` l2-normalises its output.
+    """MLP with ReLU and optional batch norm between its linear layers; the branch l2-normalises its output.
 
         MoCo-v2 (arXiv:2003.04297, code)       the defaults
         BYOL (arXiv:2006.07733, §3.3)          hidden_dim 4096, embed_dim 256,
