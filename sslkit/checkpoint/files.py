@@ -122,7 +122,7 @@ def load_newest(
     current = executor.state_dict(model, optimizer)
     damaged: dict[Path, Exception] = {}
     for path in sorted(folder.glob("step-*"), reverse=True):
-        if before is not None and path.name >= f"step-{before:09d}":
+        if before is not None and path.name >= _name_of(before):
             continue
         try:
             tensors, metadata = _read(path, identity, current)

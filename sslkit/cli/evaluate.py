@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
 from sslkit.cli.parser import CommandParser, path, whole
+from sslkit.cli.results import NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
@@ -15,8 +16,6 @@ from sslkit.registry import Entry, source_of
 
 if TYPE_CHECKING:
     from sslkit.contracts import Evaluator, ImageSource
-
-NETWORKS = ("teacher", "student")
 
 MODELS = {
     "FOLDER": "a run, or an exported folder",

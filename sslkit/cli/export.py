@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.cli.parser import CommandParser
+from sslkit.cli.results import NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 
@@ -16,8 +17,6 @@ TARGETS = {
     "hf": "that folder with a model card, for the Hugging Face Hub",
     "onnx": "model.onnx: opset 20, any batch size, the image size of the run; takes pip install 'sslkit[onnx]'",
 }
-
-NETWORKS = ("teacher", "student")
 
 EXAMPLES = """\
 sslkit export RUN_FOLDER

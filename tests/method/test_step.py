@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 from steps import Correlation, Regression, Rotate, adamw, relative_difference, values
-from torch import nn
 from torch.nn import functional as F
 
 from sslkit.clock import Clock
@@ -337,11 +336,3 @@ def test_the_output_is_without_gradient_and_in_batch_order(tiny):
     torch.testing.assert_close(output.student.logits, expected.logits.detach(), rtol=1e-12, atol=1e-15)
     tensors = (output.loss, output.student.logits, output.teacher.logits, output.targets.values)
     assert not any(tensor.requires_grad for tensor in tensors)
-
-
-def gradients(*norms):
-    parameters = [nn.Parameter(torch.zeros(3, 2, dtype=torch.float64)) for _ in norms]
-    for parameter, norm in zip(parameters, norms, strict=True):
-        direction = torch.randn(3, 2, dtype=torch.float64)
-        parameter.grad = direction / direction.norm() * norm
-    return parameters

@@ -1,31 +1,8 @@
 """LARC rescales a learning rate by norms."""
 
-import pytest
-import torch
-from torch import nn
+from optimized import approx, one_step
 
 from sslkit.optimizers.larc import LARC
-from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-
-
-def built(optimizer, net):
-    return optimizer.build(parameter_groups(net, optimizer.decays_vectors))
-
-
-def one_step(optimizer, parameter, gradient, name, decay=0.5):
-    parameter = nn.Parameter(torch.tensor(parameter, dtype=torch.float64))
-    module = nn.Module()
-    module.register_parameter(name, parameter)
-    optimizer = built(optimizer, module)
-    set_rates(optimizer, 2.0, decay)
-    for _ in range(2):
-        parameter.grad = torch.tensor(gradient, dtype=torch.float64)
-        optimizer.step()
-        yield parameter.tolist()
-
-
-def approx(numbers):
-    return pytest.approx(numbers, rel=1e-12)
 
 
 def test_larc_by_hand():

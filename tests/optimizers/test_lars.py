@@ -1,29 +1,6 @@
-import pytest
-import torch
-from torch import nn
+from optimized import approx, one_step
 
 from sslkit.optimizers.lars import LARS
-from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-
-
-def built(optimizer, net):
-    return optimizer.build(parameter_groups(net, optimizer.decays_vectors))
-
-
-def one_step(optimizer, parameter, gradient, name, decay=0.5):
-    parameter = nn.Parameter(torch.tensor(parameter, dtype=torch.float64))
-    module = nn.Module()
-    module.register_parameter(name, parameter)
-    optimizer = built(optimizer, module)
-    set_rates(optimizer, 2.0, decay)
-    for _ in range(2):
-        parameter.grad = torch.tensor(gradient, dtype=torch.float64)
-        optimizer.step()
-        yield parameter.tolist()
-
-
-def approx(numbers):
-    return pytest.approx(numbers, rel=1e-12)
 
 
 def test_lars_by_hand():

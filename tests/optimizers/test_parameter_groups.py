@@ -1,25 +1,11 @@
 """Which parameters are decayed, and at which rate they learn."""
 
 import torch
+from optimized import Odd
 from torch import nn
 
 from sslkit.optimizers.adamw import AdamW
 from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
-
-
-class Odd(nn.Module):
-    """Parameters of every rank, one of them a bias with two dimensions, one frozen."""
-
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(3, 4)
-        self.norm = nn.LayerNorm(4)
-        self.pos_embed = nn.Parameter(torch.randn(1, 2, 4))
-        self.cls_token = nn.Parameter(torch.randn(1, 1, 4))
-        self.scale = nn.Parameter(torch.tensor(2.0))
-        self.table = nn.Module()
-        self.table.bias = nn.Parameter(torch.randn(2, 2))
-        self.frozen = nn.Parameter(torch.randn(4, 4), requires_grad=False)
 
 
 def names(module, group):

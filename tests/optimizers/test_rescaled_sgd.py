@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+from optimized import built
 from torch import nn
 
 from sslkit.optimizers.larc import LARC
 from sslkit.optimizers.lars import LARS
-from sslkit.optimizers.parameter_groups import parameter_groups, set_rates
+from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.optimizers.sgd import SGD
 
 STEPS = 5
@@ -57,10 +58,6 @@ def gradients(net, step):
         present = parameter.requires_grad and (name != "unused" or step >= 2)
         parameter.grad = torch.randn_like(parameter) if present else None
     net.still.grad.zero_()
-
-
-def built(optimizer, net):
-    return optimizer.build(parameter_groups(net, optimizer.decays_vectors))
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
