@@ -1,6 +1,7 @@
 """Errors that a user can fix, each with one message."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -36,7 +37,7 @@ class UnknownName(SSLKitError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         prefix = f"{where}: " if where else ""
-        super().__init__(f"{prefix}unknown {kind} {name!r}.{did_you_mean(name, known)}")
+        super().__init__(f"{prefix}unknown {kind} {shown(name)}.{did_you_mean(name, known)}")
 
 
 class RunError(SSLKitError):
@@ -60,7 +61,7 @@ class NoSuchSplit(DataError):
 
     def __init__(self, owner: str, split: str, splits: Iterable[str]) -> None:
         self.owner, self.split, self.splits = owner, split, tuple(splits)
-        super().__init__(f"{owner} has no split {split!r}.{did_you_mean(split, self.splits)}")
+        super().__init__(f"{owner} has no split {shown(split)}.{did_you_mean(split, self.splits)}")
 
 
 class UnreadableImage(DataError):
@@ -95,6 +96,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = near or difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     guess = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return f"{guess} Choices: {', '.join(choices) or 'none'}."
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: as Python writes it, but long ones shortened."""
+    return _short.repr(value)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 100
+_short.maxlist = _short.maxtuple = _short.maxdict = 10
+_short.maxlevel = 4
 
 
 def _unpickled(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from sslkit import __version__, plugins
 from sslkit.cli.parser import HELP, CommandParser, take_option
-from sslkit.errors import DEBUG, SSLKitError, UnknownName
+from sslkit.errors import DEBUG, SSLKitError, UnknownName, shown
 
 COMMANDS = {
     "train": "train a recipe",
@@ -54,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `sslkit list | head`: the reader has seen enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        # A path that the system refuses: too long, in a loop of links, on a device that is gone.
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        where = "" if error.filename is None else f"{shown(str(error.filename))}: "
+        print(f"sslkit: {where}{error.strerror or error} ({DEBUG}=1 shows all)", file=sys.stderr)
+        return 2
 
 
 def program() -> CommandParser:

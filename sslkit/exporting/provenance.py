@@ -12,6 +12,7 @@ from sslkit import __version__
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.plugins import active
+from sslkit.recipe.files import read_yaml
 from sslkit.registry import class_docstring
 
 LEARNING = ("method", "views", "optimization")
@@ -33,9 +34,10 @@ def training(folder: Path) -> list[str]:
     Raises:
         SSLKitError: a file of the folder cannot be read.
     """
-    recipe = without_places(read(folder / "recipe.yaml", yaml.safe_load) or {})
-    if not recipe:
+    file = folder / "recipe.yaml"
+    if not file.exists():
         return ["## Citation", CITATION]
+    recipe = without_places(read_yaml(file))
     versions = (read(folder / "environment.json", json.loads) or {}).get("versions", {})
     images = (recipe.get("data") or {}).get("train")
     images = yaml.safe_dump(images, default_flow_style=True, sort_keys=False, width=10_000).partition("\n")[0]
@@ -87,7 +89,7 @@ def read(path: Path, reader: Callable[[str], Any]) -> Any:
     """
     try:
         return reader(path.read_text(encoding="utf-8")) if path.exists() else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise SSLKitError(f"{path} cannot be read: {error}") from error
 
 

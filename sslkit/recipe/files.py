@@ -1,21 +1,14 @@
 """Reading of recipe files and of the recipes that they are based on."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from sslkit.errors import RecipeError, UnknownName
+from sslkit.errors import RecipeError, UnknownName, shown
+from sslkit.recipe.yaml_subset import MAX_BYTES, parse_yaml
 
 SCHEMA_KEY = "$schema"
 """The key by which editors find the schema of a file; recipes ignore it."""
-
-NO_MERGE_KEYS = (
-    "the merge key << is not read, as releases of PyYAML give it different meanings: "
-    "write base: NAME to start from another recipe, or repeat the keys"
-)
 
 
 class Layer(NamedTuple):
@@ -48,9 +41,13 @@ def read_layers(name: str | Path) -> list[Layer]:
         values = read_yaml(file)
         schema = values.pop(SCHEMA_KEY, "")
         if not isinstance(schema, str):
-            raise RecipeError(f"{SCHEMA_KEY} is the path or address of a JSON schema, not {schema!r} ({_shown(file)})")
+            raise RecipeError(
+                f"{SCHEMA_KEY} is the path or address of a JSON schema, not {shown(schema)} ({_shown(file)})"
+            )
         # A relative base is relative to the file that names it.
         following, place = values.pop("base", None), file.parent
+        if not isinstance(following, str | None):
+            raise RecipeError(f"base is the name or the file of a recipe, not {shown(following)} ({_shown(file)})")
         layers.insert(0, Layer(_shown(file), values))
     return layers
 
@@ -68,9 +65,15 @@ def find(name: str | Path, place: Path) -> Path:
     """
     text = str(name)
     if text.endswith((".yaml", ".yml")):
-        file = (place / Path(text).expanduser()).resolve()
-        if not file.is_file():
-            raise RecipeError(f"there is no recipe file {text}. Built-in recipes: {', '.join(builtin_recipes())}.")
+        try:
+            file = (place / Path(text).expanduser()).resolve()
+            is_file = file.is_file()
+        except (OSError, RuntimeError, ValueError):
+            # The system cannot have such a path: it is too long, has a NUL, or names an unknown user's home.
+            is_file = False
+        if not is_file:
+            names = ", ".join(builtin_recipes())
+            raise RecipeError(f"there is no recipe file {shown(text)}. Built-in recipes: {names}.")
         return file
     builtin = builtin_recipes()
     if text not in builtin:
@@ -96,66 +99,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
     """Return the content of a recipe file.
 
     Raises:
-        RecipeError: it is not text, not YAML or not a mapping, or it has a repeated key or a merge key.
+        RecipeError: it cannot be read, is not YAML that recipes allow, or is not a mapping.
     """
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), YamlLoader)
-    except (OSError, UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise RecipeError(f"{file} cannot be read: a recipe is text in UTF-8 ({error})") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise RecipeError(f"{file}{line}: {yaml_problem(error)}") from None
+        with file.open("rb") as opened:
+            # One byte more than is allowed shows that a file is too long, however long it is.
+            text = opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"{file} cannot be read: {error.strerror}") from None
+    values = parse_yaml(text, str(file))
     if not isinstance(values, dict):
         raise RecipeError(f"{file} is not a recipe: a mapping of sections such as method, views and data")
     return values
-
-
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """Return the error of `YamlLoader` as one line."""
-    problem = " ".join(str(getattr(error, "problem", None) or error).split())
-    return problem if isinstance(error, RefusedYaml) else f"not valid YAML: {problem}"
-
-
-class RefusedYaml(yaml.constructor.ConstructorError):
-    """Valid YAML that recipes do not allow."""
-
-
-class YamlLoader(yaml.SafeLoader):
-    """YAML loader that reads 1e-3 as a number, takes only true and false as booleans, and refuses repeated keys.
-
-    It also refuses merge keys: of ``<<: [*a, *b]`` the first wins in PyYAML 6.0.3 and the last in 6.0.4.
-    """
-
-    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
-        node = super().compose_scalar_node(anchor)
-        # The tag rather than the text: a quoted "<<" is a key like any other.
-        if node.tag == "tag:yaml.org,2002:merge":
-            raise RefusedYaml(None, None, NO_MERGE_KEYS, node.start_mark)
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        # PyYAML keeps the last of repeated keys without a message.
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                raise RefusedYaml(None, None, f"the key {key.value!r} appears twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-# PyYAML follows YAML 1.1, where 1e-3 is text, and yes, no, on and off are booleans.
-_REPLACED = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
-YamlLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rules if tag not in _REPLACED]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-YamlLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:bool", re.compile(r"(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-YamlLoader.add_implicit_resolver(  # type: ignore[no-untyped-call]
-    "tag:yaml.org,2002:float",
-    re.compile(r"(?:[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?|[-+]?\.inf|\.nan)$"),
-    list("-+0123456789."),
-)

@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import yaml
-
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, shown
 from sslkit.plugins import active
-from sslkit.recipe.files import Layer, YamlLoader, yaml_problem
+from sslkit.recipe.files import Layer
 from sslkit.recipe.sections import InitFrom
 from sslkit.recipe.signature import parameters
+from sslkit.recipe.yaml_subset import parse_yaml
 
 COMMAND_LINE = "command line"
 """The origin of overrides."""
@@ -146,15 +145,12 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
         word = rest.pop(0)
         key, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not key:
-            raise RecipeError(f"{word!r} is not an override, which is written --section.key value")
+            raise RecipeError(f"{shown(word)} is not an override, which is written --section.key value")
         if not equals:
             if not rest or rest[0].startswith("--"):
                 raise RecipeError(f"--{key} needs a value")
             text = rest.pop(0)
-        try:
-            yield key, yaml.load(text, YamlLoader)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--{key} {text!r}: {yaml_problem(error)}") from None
+        yield key, parse_yaml(text, f"--{key} {shown(text)}")
 
 
 def _contains(value: Any, parts: Sequence[str]) -> bool:

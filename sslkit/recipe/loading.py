@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import yaml
 from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.data.classes import check_classes
-from sslkit.errors import RecipeError, SSLKitError
+from sslkit.errors import RecipeError, SSLKitError, shown
 from sslkit.recipe.build import Builder
 from sslkit.recipe.files import Layer, read_layers
 from sslkit.recipe.layers import (
@@ -174,7 +175,7 @@ def from_layers(layers: Sequence[Layer], name: str) -> Recipe:
     """
     registry = plugins.active().registry
     values = merge_layers(layers)
-    title = str(values.pop("name", name))
+    title = _checked_name(values.pop("name", name))
     try:
         root = fill(BuiltRecipe, values, "", registry)
     except InvalidValue as error:
@@ -211,6 +212,20 @@ def _identity(recipe: Mapping[str, Any], fingerprints: Sequence[str]) -> str:
     if first := recipe["method"].get("init_from"):
         values["init_from"] = first["fingerprint"] or first
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _checked_name(name: Any) -> str:
+    """Return the name of a recipe, which names a folder below runs/.
+
+    Raises:
+        RecipeError: it is not the name of one folder.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W_][\w. ()+=,@-]{0,99}", name):
+        raise RecipeError(
+            f"name is that of the recipe's runs, at most 100 letters, digits and any of . _ - + = @ , ( ), not "
+            f"{shown(name)}; --run-dir chooses a folder"
+        )
+    return name
 
 
 def _absolute(place: str) -> str:

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from sslkit.errors import RecipeError, did_you_mean
+from sslkit.errors import RecipeError, did_you_mean, shown
 from sslkit.hookspecs import Kind
 from sslkit.recipe.layers import as_component
 from sslkit.recipe.links import source_of_link
@@ -81,15 +82,15 @@ def fill(cls: type, given: Any, key: str, registry: Registry, name: str = "") ->
         UnknownName: there is no component of a name.
     """
     if not isinstance(given, Mapping):
-        raise InvalidValue(key, f"{key} is a section with keys {', '.join(parameters(cls))}, not {given!r}.")
+        raise InvalidValue(key, f"{key} is a section with keys {', '.join(parameters(cls))}, not {shown(given)}.")
     known = parameters(cls)
     spec = ComponentSpec(cls, key, name)
     for word, value in given.items():
         place = f"{key}.{word}" if key else str(word)
         if word not in known and not takes_anything(cls):
             owner = f" of {name}" if name else ""
-            suggestion = "" if key else _in_sections(str(word), known)
-            raise InvalidValue(place, f"unknown key {place!r}{owner}.{suggestion or did_you_mean(str(word), known)}")
+            suggestion = ("" if key else _in_sections(str(word), known)) or did_you_mean(str(word), known)
+            raise InvalidValue(place, f"unknown key {shown(place)}{owner}.{suggestion}")
         spec.given[word] = validated(value, known[word].hint if word in known else Any, place, registry)
     for word, parameter in known.items():
         place = f"{key}.{word}" if key else word
@@ -150,13 +151,14 @@ def _component(value: Any, kind: Kind, hint: Any, key: str, registry: Registry) 
             choices = ", ".join(registry.names(kind.hook))
             raise InvalidValue(
                 key,
-                f"{key} must be a backbone ({choices}), not {value!r}. Did you mean the timm model of that name? Add\n"
+                f"{key} must be a backbone ({choices}), not {shown(value)}. Did you mean the timm model of that name? "
+                "Add\n"
                 f"  --{key} '{{TimmBackbone: {{name: {value}}}}}'",
             )
         raise InvalidValue(
             key,
             f"{key} must be {phrase(hint)}, written Name or {{Name: {{argument: value}}}} (for example {example}), "
-            f"not {value!r}. Choices: {', '.join(registry.names(kind.hook)) or 'none'}.",
+            f"not {shown(value)}. Choices: {', '.join(registry.names(kind.hook)) or 'none'}.",
         )
     found = registry.get(kind.hook, component.name, key)
     return fill(found, component.arguments, key, registry, registry.short_name(kind.hook, found))
@@ -174,14 +176,40 @@ def _leaf(value: Any, hint: Any, key: str, accepted: Any = None) -> Any:
     Raises:
         InvalidValue: the value is not of this type.
     """
+    accepted = accepted or hint
     if get_origin(hint) is dict and isinstance(value, Mapping):
         _check_words(value, get_args(hint)[0], key)
+    if _has_nan(value) or _has_text_for_a_number(value, accepted):
+        quotes = " Leave out the quotes." if isinstance(value, str) and _is_number(value) else ""
+        raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {shown(value)}.{quotes}")
     try:
         # A copy, since jsonargparse changes lists in place.
-        return _parser(accepted or hint).parse_object({"value": copy.deepcopy(value)}).value
-    except ArgumentError:
+        return _parser(accepted).parse_object({"value": copy.deepcopy(value)}).value
+    except (ArgumentError, OverflowError):
         # jsonargparse's own message has many lines, one for each type of a union.
-        raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {value!r}.") from None
+        raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {shown(value)}.") from None
+
+
+def _has_nan(value: Any) -> bool:
+    """Whether plain data is or contains NaN, which is the value of no key."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return value != value or any(map(_has_nan, inner))
+
+
+def _has_text_for_a_number(value: Any, hint: Any) -> bool:
+    """Whether text stands where a type has none, which jsonargparse would read as YAML 1.1: "1:30" as 90."""
+    if isinstance(value, list):
+        items = [get_args(member)[0] for member in members(hint) if get_origin(member) in (list, tuple)]
+        return any(_has_text_for_a_number(each, item) for each in value for item in items)
+    plain = (int, float, bool, type(None))
+    return isinstance(value, str) and all(m in plain or get_origin(m) in (list, tuple) for m in members(hint))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _check_words(value: Mapping[str, Any], hint: Any, key: str) -> None:

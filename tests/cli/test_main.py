@@ -99,6 +99,11 @@ def test_a_traceback_comes_when_it_is_asked_for(monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_path_that_the_system_refuses_is_one_message(capsys):
+    assert main(["train", "quickstart", "--data", "x" * 300]) == 2
+    assert capsys.readouterr().err.endswith("File name too long (SSLKIT_DEBUG=1 shows all)\n")
+
+
 def test_a_stopped_command_says_so(monkeypatch, capsys):
     def stop(words):
         raise KeyboardInterrupt

@@ -46,6 +46,24 @@ def test_a_circle_is_refused(write):
         load(write("base: a.yaml\n", "b.yaml"))
 
 
+@pytest.mark.parametrize("base", ["5", "[quickstart]", "{a: 1}", "true", "1.5"])
+def test_a_base_is_text(base, write):
+    with pytest.raises(RecipeError, match=r"base is the name or the file of a recipe, not .* \(.*some\.yaml\)$"):
+        load(write(f"base: {base}\n"))
+
+
+@pytest.mark.parametrize("name", ["~no-such-user/x.yaml", f"{'x' * 300}.yaml", "x\0.yaml", f"{'x/' * 3000}x.yml"])
+def test_a_path_that_no_file_can_have_is_refused(name):
+    with pytest.raises(RecipeError, match="there is no recipe file ") as refused:
+        load(name)
+    assert str(refused.value).index(". Built-in recipes: ") < 150
+
+
+def test_a_file_is_read_no_further_than_recipes_go(write):
+    with pytest.raises(RecipeError, match=r"some\.yaml cannot be read: a recipe has at most 100,000 bytes"):
+        load(write("x: '" + "y" * 2_000_000 + "'\n"))
+
+
 def test_builtin_recipes_are_found_by_name_and_can_be_overlaid(write):
     assert "quickstart" in builtin_recipes()
     recipe = load(write("base: quickstart\nseed: 5\n"))
@@ -95,8 +113,7 @@ def test_files_that_are_no_recipe_are_refused(text, said, write):
         "x: &a {lr: 1}\noptimization: {lr: 2, <<: *a}\n",
         "seed: 1\nmethod: {loss: {MSE: {<<: {}}}}\n",
         "x:\n  - {<<: {}}\n",
-        "seed: 1\n!!merge x: {seed: 2}\n",
-        "seed: 1\ny: !!str {=: text, <<: {}}\n",
+        "seed: 1\ny: {=: text, <<: {}}\n",
     ],
 )
 def test_merge_keys_are_refused_wherever_they_stand(text, write):
@@ -105,7 +122,7 @@ def test_merge_keys_are_refused_wherever_they_stand(text, write):
         load(file)
     with pytest.raises(RecipeError, match=r"some\.yaml:2: the merge key"):
         load(write("base: ./some.yaml\n", "over.yaml"))
-    with pytest.raises(RecipeError, match=r"--x '.*': the merge key << .* or repeat the keys$"):
+    with pytest.raises(RecipeError, match=r"--x '.*':\d: the merge key << .* or repeat the keys$"):
         read_overrides(["--x", text])
 
 

@@ -1,12 +1,13 @@
 """A recipe from its name to built components: data in short, first weights, identity."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from sslkit.errors import DataError
+from sslkit.errors import DataError, RecipeError
 from sslkit.recipe import load
 from sslkit.recipe.loading import load_data
 
@@ -101,6 +102,17 @@ def test_classes_that_training_does_not_know_are_refused_before_training(folder,
     words = ["--data.train.path", train, "--data.test", f"{{HuggingFaceImages: {{path: {test}, split: train}}}}"]
     with pytest.raises(DataError, match="the class 'fly' is unknown to here train"):
         load(write(IMAGES), words).build()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "..", ".x", "", "5", "[a]", "null", "x" * 101, "a\nb", "~"])
+def test_a_name_is_that_of_one_folder(name, base):
+    with pytest.raises(RecipeError, match="name is that of the recipe's runs, at most 100 letters"):
+        base("--name", json.dumps(name) if name not in ("5", "[a]", "null") else name)
+
+
+@pytest.mark.parametrize("name", ["mine", "été-2 (b=3).v1", "5e"])
+def test_a_name_may_be_any_usual_word(name, base):
+    assert base("--name", json.dumps(name)).name == name
 
 
 def test_a_name_that_looks_like_a_class_may_be_written_twice(base, write):
