@@ -3,8 +3,8 @@
 The public names below are imported on first use.
 """
 
+# No other import: before `__main__` corrects the path of ``python -m sslkit``, it begins with the working directory.
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -80,7 +80,7 @@ __all__ = ["__version__", *_PLACES]
 
 
 # Lazy, since torch, timm and kornia take seconds to import and ``sslkit --help`` needs none of them.
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_PLACES[name]), name)

@@ -136,20 +136,22 @@ def active() -> Plugins:
 
 
 @contextmanager
-def using(files: Sequence[Path | str]) -> Iterator[Plugins]:
+def using(files: Sequence[Path | str], allowed: Sequence[str] = ()) -> Iterator[Plugins]:
     """Add plugin files to the plugins in effect inside the block.
 
     Args:
         files: Python files with ``@sslkit.hookimpl`` functions, or with classes of components alone.
+        allowed: modules and packages that recipes may name classes of by dotted path.
 
     Raises:
         SSLKitError: a file is missing, fails to import or offers nothing.
     """
-    if not files:
+    if not files and not allowed:
         yield active()
         return
     # Not the cached ones, which would keep the components of the files after the block.
     plugins = find_plugins()
+    plugins.registry.allowed = tuple(allowed)
     with ExitStack() as stack:
         for file in files:
             name = stack.enter_context(importable(Path(file)))

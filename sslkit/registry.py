@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from sslkit.errors import SSLKitError, UnknownName, did_you_mean
+from sslkit.errors import SSLKitError, UnknownName, did_you_mean, shown
 from sslkit.hookspecs import KINDS, Kind
 
 
@@ -62,10 +62,15 @@ class Registry:
     """Components by kind and class name.
 
     A name that two plugins offer is ambiguous: `get` refuses it and names both origins.
+
+    Args:
+        entries: the first components.
+        allowed: modules and packages that recipes may name classes of by dotted path, although no plugin offers them.
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), allowed: Iterable[str] = ()) -> None:
         self._entries: dict[tuple[str, str], list[Entry]] = {}
+        self.allowed = tuple(allowed)
         for entry in entries:
             self.add(entry)
 
@@ -90,25 +95,41 @@ class Registry:
 
         Args:
             kind: hook name of the kind.
-            name: a class name, or ``package.module.Class`` for a class that no plugin offers.
+            name: a class name, or ``package.module.Class`` of a class that a plugin offers, that is imported already,
+                or whose module is in ``allowed``.
             where: recipe key that names it, for the message.
 
         Raises:
             UnknownName: no plugin offers the name.
-            SSLKitError: two plugins offer it, it cannot be imported, or it is not a concrete class of the kind.
+            SSLKitError: two plugins offer it, it may not or cannot be imported, or it is not a concrete class of the
+                kind.
         """
         prefix = f"{where}: " if where else ""
         if "." in name or ":" in name:
-            return concrete_class(import_class(name, prefix), kind_of(kind), f"{prefix}{name}")
+            return self._by_path(kind, name, prefix)
         same = self._entries.get((kind, name), [])
         if not same:
             raise UnknownName(kind_of(kind).singular, name, self.names(kind), where)
         if len(same) > 1:
             raise SSLKitError(
                 f"{prefix}{name} is offered by {' and by '.join(entry.origin for entry in same)}. Set "
-                f"SSLKIT_DISABLE_PLUGINS={same[-1].plugin} to leave one out, or write the class's dotted path."
+                f"SSLKIT_DISABLE_PLUGINS={same[-1].plugin} to leave one out, or write the dotted path of one."
             )
         return same[0].load()
+
+    def _by_path(self, kind: str, path: str, prefix: str) -> type:
+        """Return the class of a dotted path, which may be a stranger's: only a module that is trusted is imported."""
+        dotted = path.replace(":", ".")
+        same = self._entries.get((kind, dotted.rpartition(".")[2]), ())
+        if offered := next((entry for entry in same if entry.path.replace(":", ".") == dotted), None):
+            return offered.load()
+        module = dotted.rpartition(".")[0]
+        if module not in sys.modules and not any(f"{module}.".startswith(f"{trusted}.") for trusted in self.allowed):
+            raise SSLKitError(
+                f"{prefix}no installed plugin offers {shown(path)}, and a recipe alone does not choose what is "
+                f"imported. If you trust that module, add\n  --allow {module}"
+            )
+        return concrete_class(import_class(path, prefix), kind_of(kind), f"{prefix}{path}")
 
     def short_name(self, kind: str, found: type) -> str:
         """Return the name of a class in a recipe: its class name if it is registered under it, else its dotted path."""

@@ -41,8 +41,29 @@ def test_a_name_gives_the_class():
 @pytest.mark.parametrize(
     "path", ["sslkit.losses.cross_entropy.CrossEntropy", "sslkit.losses.cross_entropy:CrossEntropy"]
 )
-def test_a_dotted_path_needs_no_plugin(path):
+def test_a_dotted_path_may_name_what_a_plugin_offers_or_what_is_imported(path):
+    assert Registry([CROSS_ENTROPY]).get("losses", path) is CrossEntropy
     assert Registry().get("losses", path) is CrossEntropy
+
+
+def test_a_dotted_path_imports_only_what_is_allowed(tmp_path, monkeypatch):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/__init__.py").write_text("")
+    (tmp_path / "theirs/loss.py").write_text("from sslkit.losses.mse import MSE\nclass Own(MSE): pass\n")
+    (tmp_path / "theirs_too.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for path in ("theirs.loss.Own", "theirs.loss:Own", "theirs_too.Own", "no.such.Module", "this.Thing"):
+        with pytest.raises(SSLKitError) as refused:
+            Registry(allowed=["their", "theirs.los"]).get("losses", path, "method.loss")
+        module = path.replace(":", ".").rpartition(".")[0]
+        assert str(refused.value).startswith(f"method.loss: no installed plugin offers {path!r}, and a recipe alone")
+        assert str(refused.value).endswith(f"add\n  --allow {module}")
+        assert module not in sys.modules
+    assert Registry(allowed=["theirs"]).get("losses", "theirs.loss.Own").__name__ == "Own"
+    del sys.modules["theirs.loss"]
+    assert Registry(allowed=["theirs.loss"]).get("losses", "theirs.loss:Own").__name__ == "Own"
+    with pytest.raises(SSLKitError, match="is not a loss"):
+        Registry().get("losses", "torch.nn.Linear")
 
 
 def test_an_unknown_name_is_refused_with_the_likely_one_and_the_place():

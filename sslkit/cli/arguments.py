@@ -21,5 +21,7 @@ def add_recipe(parser: CommandParser, note: str, examples: str, *, key_help: boo
 
 
 def plugin_words() -> list[str]:
-    """Return the words that offer the plugin files of this command to another one."""
-    return [word for plugin in active().found if plugin.is_file for word in ("--plugin", plugin.name)]
+    """Return the words that give another command the plugin files and the allowed modules of this one."""
+    files = [plugin.name for plugin in active().found if plugin.is_file]
+    given = [("--plugin", file) for file in files] + [("--allow", module) for module in active().registry.allowed]
+    return [word for pair in given for word in pair]

@@ -30,7 +30,7 @@ sslkit train dino-vit-small --data ~/images --optimization.epochs 100
 sslkit list collapse-operators Centering
 sslkit evaluate knn RUN_FOLDER --network teacher"""
 
-PLUGIN = "--plugin"
+PLUGIN, ALLOW = "--plugin", "--allow"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +70,7 @@ def program() -> CommandParser:
     parser.describe("a command", purpose, EXAMPLES)
     parser.add_table("Commands", "sslkit COMMAND --help explains one", lambda: [*COMMANDS.items()])
     options = parser.add_options("Everywhere")
-    _add_plugin_option(options)
+    _add_common_options(options)
     options.add_argument("-V", "--version", action="store_true", help="print the version")
     return parser
 
@@ -87,19 +87,21 @@ def program_with_commands() -> CommandParser:
 def _declare(parser: CommandParser, command: str) -> ModuleType:
     """Declare the arguments of a command and return its module."""
     module = importlib.import_module(f"sslkit.cli.{command}")
-    _add_plugin_option(parser.common)
+    _add_common_options(parser.common)
     module.add_arguments(parser)
     return module
 
 
-def _add_plugin_option(group: argparse._ArgumentGroup) -> None:
-    """Declare the option that every command has; `main` takes it before the command is parsed."""
+def _add_common_options(group: argparse._ArgumentGroup) -> None:
+    """Declare the options that every command has; `main` takes them before the command is parsed."""
     text = "also offer the components of this Python file, for one command"
     group.add_argument(PLUGIN, metavar="FILE", action="append", help=text)
+    text = "let recipes name classes of this installed module by dotted path, for one command"
+    group.add_argument(ALLOW, metavar="MODULE", action="append", help=text)
 
 
 def _run(words: list[str]) -> int:
-    files = take_option(words, PLUGIN)
+    files, allowed = take_option(words, PLUGIN), take_option(words, ALLOW)
     command, rest = (words[0], words[1:]) if words else ("", [])
     if command in ("", "help", *HELP):
         program().print_help()
@@ -109,7 +111,7 @@ def _run(words: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
-    with plugins.using(files):
+    with plugins.using(files, allowed):
         parser = CommandParser(f"sslkit {command}")
         module = _declare(parser, command)
         needs_words = any(action.nargs != "?" for action in parser.positionals()) or parser.takes_overrides

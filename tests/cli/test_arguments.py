@@ -26,3 +26,5 @@ def test_plugin_files_are_offered_to_the_next_command_too():
     assert plugin_words() == []
     with plugins.using([str(TINY)]):
         assert plugin_words() == ["--plugin", str(TINY)]
+    with plugins.using([str(TINY)], ["mine", "other.place"]):
+        assert plugin_words() == ["--plugin", str(TINY), "--allow", "mine", "--allow", "other.place"]

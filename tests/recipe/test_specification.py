@@ -139,7 +139,7 @@ BASE = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
             "method.student_views [0] and method.teacher_views [0] hold no two different views",
         ),
         (["--data.mean", "[0.5]"], "data.mean has 1 values, but data.channels is 3"),
-        (["--views", "sslkit.nowhere.Views"], "views: cannot import sslkit.nowhere.Views"),
+        (["--views", "sslkit.nowhere.Views"], "views: no installed plugin offers 'sslkit.nowhere.Views', and"),
     ],
 )
 def test_mistakes_get_one_message_with_the_key(overrides, said, base):
