@@ -9,9 +9,9 @@ INTRODUCTION = """\
 # Commands
 
 What `sslkit COMMAND --help` shows, on one page; made by `python tests/commands_page.py`. `--plugin FILE`, which
-also offers the components of a Python file, and `--allow MODULE`, which lets recipes name classes of an installed module by
-dotted path, may stand anywhere in any of them. A mistake ends with exit code 2 and one
-message, a run that could not go on with 1, and one that was interrupted with 130.
+also offers the components of a Python file, and `--allow MODULE`, which lets recipes name classes of an installed
+module by dotted path, may stand anywhere in any of them. A mistake ends with exit code 2 and one message, a run that
+could not go on with 1, and one that was interrupted with 130.
 
 The shell completes commands, options, recipes and folders after
 

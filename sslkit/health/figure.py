@@ -1,5 +1,6 @@
 """Figure 7 of the DINO paper (arXiv:2104.14294) of one's own runs: entropy of the targets, and KL to the student."""
 
+import io
 import math
 from collections.abc import Sequence
 from itertools import cycle
@@ -13,6 +14,7 @@ from matplotlib.lines import Line2D
 from sslkit.errors import SSLKitError
 from sslkit.health.doctor import Diagnosis
 from sslkit.health.symptoms import ln_k
+from sslkit.run_folder.atomic_write import write_bytes
 
 COLORS = ("#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#7d5ba6", "#3aa6a6", "#b5892f", "#8a8f98")
 GRAY = "#8a8f98"
@@ -45,7 +47,9 @@ def save(found: Sequence[Diagnosis], path: Path) -> Path:
     """
     check_path(path)
     try:
-        draw(found).savefig(path, dpi=120)
+        picture = io.BytesIO()
+        draw(found).savefig(picture, format=path.suffix.removeprefix("."), dpi=120)
+        write_bytes(path, picture.getvalue())
     except OSError as error:
         raise SSLKitError(f"--figure {path} cannot be written: {error.strerror}") from error
     return path

@@ -22,14 +22,35 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a text file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; a link in its place is replaced, never followed."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
+    temporary.unlink(missing_ok=True)
+    # A new file: the name may have been given to a link in a folder from elsewhere.
+    with temporary.open("xb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
     sync(path.parent)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise an error if a folder holds links, through which a run would write and delete outside of it.
+
+    Raises:
+        SSLKitError: naming a link and its target.
+    """
+    for path in sorted(folder.glob("*")):
+        if path.is_symlink():
+            raise SSLKitError(
+                f"--run-dir: {path} is a link to {path.readlink()}, and a run writes inside its own folder alone; "
+                "replace the link by what it points to, or choose another folder"
+            )
 
 
 @contextmanager

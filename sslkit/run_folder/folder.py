@@ -19,7 +19,7 @@ from sslkit.backbones.preprocessing import read_preprocessing
 from sslkit.contracts import Backbone
 from sslkit.distributed import world_size
 from sslkit.errors import NotSupported, SSLKitError
-from sslkit.run_folder.atomic_write import sync, writable, write_text
+from sslkit.run_folder.atomic_write import refuse_links, sync, writable, write_text
 from sslkit.run_folder.lock import alone_in
 from sslkit.types import Preprocessing
 
@@ -98,9 +98,11 @@ class RunFolder:
         """Refuse a folder that is not this run's to write.
 
         Raises:
-            SSLKitError: it holds a run and ``resume`` is false, or it holds the run of another recipe.
+            SSLKitError: it holds a run and ``resume`` is false, it holds the run of another recipe, or it holds links.
         """
         self.check_free(resume)
+        for place in (self.path, self.checkpoints):
+            refuse_links(place)
         if (self.path / "recipe.yaml").exists() and self._identity() not in (None, record.identity):
             raise SSLKitError(f"--run-dir: {self.path} holds the run of {OTHER_RECIPE}")
 

@@ -48,7 +48,7 @@ def test_commands(complete):
 
 def test_options(complete):
     assert complete("train", "quickstart", "--r") == {"--run-dir", "--resume"}
-    assert complete("doctor", "--") == {"--figure", "--plugin", "--help"}
+    assert complete("doctor", "--") == {"--figure", "--plugin", "--allow", "--help"}
     assert {"--network", "--limit"} <= complete("evaluate", "knn", "results", "--")
 
 

@@ -37,3 +37,13 @@ def test_a_figure_is_written_or_refused_with_the_choices(tmp_path):
         save(found, tmp_path / "a.bmp")
     with pytest.raises(SSLKitError, match="there is no folder"):
         save(found, tmp_path / "no" / "a.png")
+
+
+def test_a_link_in_place_of_a_figure_is_replaced_and_its_target_kept(tmp_path):
+    found = [diagnose_run(write_run(tmp_path / "run", rows(100)))]
+    (tmp_path / "kept").write_text("kept")
+    for name in ("doctor.png", ".doctor.png.tmp"):
+        (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
+    assert save(found, tmp_path / "run/doctor.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "run/doctor.png").is_symlink()
+    assert (tmp_path / "kept").read_text() == "kept"

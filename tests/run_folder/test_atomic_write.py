@@ -146,3 +146,12 @@ def test_other_errors_are_not_called_unwritable(tmp_path):
         raise ZeroDivisionError
     with pytest.raises(SSLKitError, match=f"--run-dir: {tmp_path} cannot be written: full"), writable(tmp_path):
         raise OSError("full")
+
+
+def test_links_are_replaced_and_their_targets_kept(tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "results.json").symlink_to("kept")
+    (tmp_path / ".results.json.tmp").symlink_to("kept")
+    write_text(tmp_path / "results.json", "[]")
+    assert [path.name for path in tmp_path.iterdir() if path.is_symlink()] == []
+    assert ((tmp_path / "results.json").read_text(), (tmp_path / "kept").read_text()) == ("[]", "kept")

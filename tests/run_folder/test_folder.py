@@ -175,3 +175,28 @@ def test_an_environment_that_is_damaged_does_not_say_whose_the_folder_is(folder,
     (folder.path / "environment.json").write_text(text)
     folder.start(RECORD, STATISTICS, resume=True)
     assert json.loads((folder.path / "environment.json").read_text())["identity"] == RECORD.identity
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", "metrics.jsonl", "checkpoints", "teacher", ".student.tmp", "checkpoints/step-00000001", "x"]
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_folder_with_links_is_refused_and_left_as_it_is(name, exists, folder, tmp_path):
+    folder.checkpoints.mkdir(parents=True) if "/" in name else folder.path.mkdir(parents=True)
+    target = tmp_path / "elsewhere"
+    if exists:
+        target.write_text("kept")
+    (folder.path / name).symlink_to(target)
+    refused = pytest.raises(SSLKitError, match=rf"{name} is a link to .*elsewhere, and a run writes inside its own")
+    with refused, folder.held(RECORD, resume=True):
+        pytest.fail("a foreign link is followed")
+    assert exists == target.exists()
+    assert not exists or target.read_text() == "kept"
+
+
+def test_a_run_folder_may_be_a_link_itself(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    folder.path.parent.mkdir()
+    folder.path.symlink_to(tmp_path / "disk")
+    folder.start(RECORD, STATISTICS, resume=False)
+    assert (tmp_path / "disk/recipe.yaml").read_text() == "seed: 1\n"
