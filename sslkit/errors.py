@@ -25,6 +25,10 @@ class RecipeError(SSLKitError):
     """A recipe or an override that cannot be run: an unknown key, a wrong type, components that do not fit."""
 
 
+class OutOfRange(RecipeError, ValueError):
+    """A number that is not in the interval that an argument takes."""
+
+
 class UnknownName(SSLKitError):
     """An unknown name, with the nearest known ones.
 

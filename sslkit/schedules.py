@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from sslkit.clock import Clock, Duration
-from sslkit.errors import NotSupported, RecipeError
+from sslkit.errors import NotSupported, OutOfRange, RecipeError
 from sslkit.recommendation import Component, Recommendation, RunContext, too_long
 
 Every = Literal["step", "epoch"]
@@ -175,6 +175,25 @@ def levels_of(name: str, number: object) -> dict[str, float]:
     if isinstance(number, Schedule):
         return {f"{name}.{level}": value for level, value in number.levels.items()}
     return {name: number} if isinstance(number, int | float) else {}
+
+
+def check_range(owner: str, name: str, number: object, interval: str) -> None:
+    """Raise an error where a number, or a level of a schedule, is not in an interval; None is accepted.
+
+    Args:
+        owner: the class that takes it, for the message.
+        name: of its argument.
+        number: a number, a schedule or None.
+        interval: as in mathematics: ``[0, 1)`` contains 0 but not 1, and ``(0, inf)`` neither 0 nor infinity.
+
+    Raises:
+        OutOfRange: naming the argument and the interval.
+    """
+    least, most = map(float, interval[1:-1].split(","))
+    for key, level in levels_of(name, number).items():
+        is_end = (level == least and interval[0] == "[") or (level == most and interval[-1] == "]")
+        if not (least < level < most or is_end):
+            raise OutOfRange(f"the {key} of {owner} lies in {interval}, not {level}")
 
 
 def rewritten(number: float | Schedule, change: Callable[[float], float]) -> Any:

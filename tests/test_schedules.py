@@ -6,7 +6,7 @@ import pytest
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported, RecipeError
 from sslkit.recommendation import RunContext
-from sslkit.schedules import Constant, Cosine, Schedule, Warmup, levels_of, rewritten, value_at
+from sslkit.schedules import Constant, Cosine, Schedule, Warmup, check_range, levels_of, rewritten, value_at
 
 
 def values(schedule, total_steps, steps_per_epoch):
@@ -130,3 +130,21 @@ def test_a_number_or_the_levels_of_a_schedule_are_rewritten_as_a_recipe_says_the
     assert rewritten(0.25, lambda level: level * 2) == 0.5
     assert rewritten(Cosine(0.25, 1), lambda level: level * 2) == {"Cosine": {"start": 0.5, "end": 2}}
     assert rewritten(Silent(), lambda level: level * 2) is None
+
+
+@pytest.mark.parametrize(
+    ("interval", "inside", "outside"),
+    [
+        ("[0, 1]", [0, 1, 0.5, None, True], [-1e-9, 1.1, float("inf"), float("nan")]),
+        ("[0, 1)", [0, 0.999], [1, -1, float("nan")]),
+        ("(0, inf)", [1e-300, 1e300, 10**300], [0, -1, float("inf"), float("-inf"), float("nan")]),
+        ("[1, inf)", [1, Cosine(1, 2)], [0, Cosine(1, 0.5), Constant(float("inf"))]),
+    ],
+)
+def test_numbers_are_in_their_interval(interval, inside, outside):
+    for number in inside:
+        check_range("Some", "thing", number, interval)
+    for number in outside:
+        with pytest.raises(ValueError, match=r"^the thing[.\w]* of Some lies in ") as refused:
+            check_range("Some", "thing", number, interval)
+        assert f" lies in {interval}, not " in str(refused.value)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, RecipeError, UnknownName
+from sslkit.schedules import check_range
 from sslkit.types import Features, Preprocessing
 
 Variant = Literal["plain", "centered", "gray-centered"]
@@ -29,6 +30,7 @@ class RawPixels(Backbone):
 
     Raises:
         UnknownName: there is no such variant.
+        ValueError: ``in_chans`` or ``size`` is out of range.
     """
 
     VARIANTS: ClassVar[tuple[Variant, ...]] = ("plain", "centered", "gray-centered")
@@ -37,6 +39,8 @@ class RawPixels(Backbone):
         super().__init__()
         if variant not in self.VARIANTS:
             raise UnknownName("variant of raw pixels", variant, self.VARIANTS)
+        check_range("RawPixels", "in_chans", in_chans, "[1, inf)")
+        check_range("RawPixels", "size", size, "[1, 1000]")
         self.variant, self.in_chans, self.size = variant, in_chans, size
         self.embed_dim = size * size * (1 if variant == "gray-centered" else in_chans)
 

@@ -7,7 +7,7 @@ from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
 from sslkit.recommendation import Recommendation, RunContext
-from sslkit.schedules import Schedule, levels_of, value_at
+from sslkit.schedules import Schedule, check_range, value_at
 from sslkit.types import Projection, Targets
 
 
@@ -26,9 +26,7 @@ class BatchSoftmax(CollapseOperator):
 
     def __init__(self, temperature: float | Schedule = 0.05) -> None:
         super().__init__()
-        for key, level in levels_of("temperature", temperature).items():
-            if level <= 0:
-                raise ValueError(f"the {key} of BatchSoftmax is above 0, not {level}")
+        check_range("BatchSoftmax", "temperature", temperature, "(0, inf)")
         self.temperature = temperature
 
     def forward(self, teacher: Projection, clock: Clock = START) -> Targets:

@@ -10,7 +10,7 @@ from sslkit.collapse.centering_advice import recommend_centering
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import mean_over_processes
 from sslkit.recommendation import Recommendation, RunContext
-from sslkit.schedules import Schedule, levels_of, value_at
+from sslkit.schedules import Schedule, check_range, value_at
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, in_wider_dtype
 
 
@@ -37,11 +37,9 @@ class Centering(CollapseOperator):
 
     def __init__(self, num_prototypes: int, momentum: float = 0.9, temperature: float | Schedule | None = 0.04) -> None:
         super().__init__()
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"the momentum of Centering lies in [0, 1], not {momentum}")
-        for key, level in levels_of("temperature", temperature).items():
-            if level < 0:
-                raise ValueError(f"the {key} of Centering is not negative, as {level} is")
+        check_range("Centering", "num_prototypes", num_prototypes, "[1, inf)")
+        check_range("Centering", "momentum", momentum, "[0, 1]")
+        check_range("Centering", "temperature", temperature, "[0, inf)")
         self.num_prototypes = num_prototypes
         self.momentum = momentum
         self.temperature = temperature

@@ -11,6 +11,7 @@ from sslkit.collapse.negative_queue_advice import describe_negatives, recommend_
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import gather_over_processes
 from sslkit.recommendation import Recommendation, RunContext
+from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, in_wider_dtype, unit_length
 
 
@@ -41,8 +42,8 @@ class NegativeQueue(CollapseOperator):
 
     def __init__(self, embed_dim: int, size: int = 65536) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"the size of NegativeQueue is at least 1, not {size}")
+        check_range("NegativeQueue", "size", size, "[1, inf)")
+        check_range("NegativeQueue", "embed_dim", embed_dim, "[1, inf)")
         self.embed_dim = embed_dim
         self.register_buffer("queue", unit_length(torch.randn(size, embed_dim)))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))

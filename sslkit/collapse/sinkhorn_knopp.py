@@ -12,6 +12,7 @@ from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
 from sslkit.distributed import max_over_processes, sum_over_processes
 from sslkit.recommendation import Recommendation, RunContext
+from sslkit.schedules import check_range
 from sslkit.types import Projection, Targets, at_least_float32
 
 
@@ -74,12 +75,9 @@ class SinkhornKnopp(CollapseOperator):
         queue_start: str = "15 epochs",
     ) -> None:
         super().__init__()
-        if epsilon <= 0:
-            raise ValueError(f"the epsilon of SinkhornKnopp is above 0, not {epsilon}")
-        if num_iters < 1:
-            raise ValueError(f"the num_iters of SinkhornKnopp is at least 1, not {num_iters}")
-        if queue_size < 0:
-            raise ValueError(f"the queue_size of SinkhornKnopp is not negative, as {queue_size} is")
+        check_range("SinkhornKnopp", "epsilon", epsilon, "(0, inf)")
+        check_range("SinkhornKnopp", "num_iters", num_iters, "[1, 1000]")
+        check_range("SinkhornKnopp", "queue_size", queue_size, "[0, inf)")
         if queue_size and embed_dim is None:
             raise ValueError("the queue of SinkhornKnopp needs embed_dim, the width of the head's embedding")
         self.epsilon = epsilon

@@ -14,6 +14,7 @@ from sslkit.data.keys import fingerprint, row_keys
 from sslkit.data.patterns import PATTERNS
 from sslkit.errors import DataError, did_you_mean
 from sslkit.hashing import GOLDEN, mix64
+from sslkit.schedules import check_range
 from sslkit.types import Sample
 
 LAYOUTS = ("full", "object")
@@ -61,10 +62,10 @@ class Textures(ImageSource):
             raise DataError(f"Textures has no split {split!r}.{did_you_mean(split, SPLITS)}")
         if layout not in LAYOUTS:
             raise DataError(f"Textures has no layout {layout!r}.{did_you_mean(layout, LAYOUTS)}")
-        if num_images < 1 or size < 8 or channels not in (1, 3):
-            raise DataError(
-                f"Textures needs num_images >= 1, size >= 8 and channels 1 or 3, not {num_images}, {size}, {channels}"
-            )
+        check_range("Textures", "num_images", num_images, "[1, 10000000]")
+        check_range("Textures", "size", size, "[8, 4096]")
+        if channels not in (1, 3):
+            raise DataError(f"the channels of Textures are 1 or 3, not {channels}")
         self.size, self.layout, self.channels = size, layout, channels
         self.stream = f"textures v1 {layout} {split} {seed}"
         self.name = f"textures {split}"

@@ -1,6 +1,5 @@
 """Weighted k-nearest-neighbour classification."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar
 
@@ -12,6 +11,7 @@ from sslkit.contracts import Backbone, Evaluator
 from sslkit.errors import DataError, RecipeError
 from sslkit.evaluators.features import extract, frozen, stream
 from sslkit.evaluators.nearest import Nearest
+from sslkit.schedules import check_range
 from sslkit.types import EvaluationData, LabelledImages
 
 NEVER = torch.iinfo(torch.long).max
@@ -46,8 +46,12 @@ class KNN(Evaluator):
     command: ClassVar[str] = "knn"
 
     def __init__(self, k: Sequence[int] = (10, 20, 100, 200), temperature: float = 0.07, chunk: int = 16384) -> None:
-        if not k or min(k) < 1 or chunk < 1 or not 0 < temperature < math.inf:
-            raise RecipeError(f"KNN: k={tuple(k)}, temperature={temperature:g}, chunk={chunk}: all must be above 0")
+        if not k:
+            raise RecipeError("the k of KNN is one or more numbers of neighbours, not none")
+        for number in k:
+            check_range("KNN", "k", number, "[1, inf)")
+        check_range("KNN", "temperature", temperature, "(0, inf)")
+        check_range("KNN", "chunk", chunk, "[1, inf)")
         self.k, self.temperature, self.chunk = tuple(sorted(set(k))), temperature, chunk
         self.protocol = f"knn-v1: cosine, exp(sim/{temperature:g}), eval-mode features without augmentation"
 

@@ -12,6 +12,7 @@ from sslkit.heads.prototype_advice import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
 from sslkit.heads.widths import check_widths
 from sslkit.recommendation import Recommendation, RunContext
+from sslkit.schedules import check_range
 from sslkit.types import at_least_float32
 
 Activation = Literal["gelu", "relu"]
@@ -76,6 +77,7 @@ class DINOHead(Head):
         )
         if activation not in ACTIVATIONS:
             raise RecipeError(f"DINOHead: activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+        check_range("DINOHead", "num_layers", num_layers, "[0, 100]")
         if num_layers < int(l2_bottleneck):
             raise RecipeError(
                 f"DINOHead: num_layers={num_layers} leaves no layer for the bottleneck: "

@@ -4,6 +4,7 @@ from torch import nn
 
 from sslkit.contracts import Head
 from sslkit.heads.widths import check_widths
+from sslkit.schedules import check_range
 
 
 class MLPHead(Head):
@@ -39,6 +40,7 @@ class MLPHead(Head):
     ) -> None:
         super().__init__()
         check_widths("MLPHead", in_dim=in_dim, hidden_dim=hidden_dim, embed_dim=embed_dim, num_layers=num_layers)
+        check_range("MLPHead", "num_layers", num_layers, "[1, 100]")
         hidden_dim = hidden_dim or in_dim
         layers: list[nn.Module] = []
         width = in_dim

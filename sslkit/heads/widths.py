@@ -4,7 +4,7 @@ from sslkit.errors import RecipeError
 
 
 def check_widths(owner: str, **widths: int | None) -> None:
-    """Raise an error if a width is below 1; None is accepted.
+    """Raise an error if a width is not a whole number of at least 1; None is accepted.
 
     Args:
         owner: the class, for the message.

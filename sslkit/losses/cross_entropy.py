@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import Loss
+from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
 
 
@@ -30,8 +31,7 @@ class CrossEntropy(Loss):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"the temperature of CrossEntropy is above 0, not {temperature}")
+        check_range("CrossEntropy", "temperature", temperature, "(0, inf)")
         self.temperature = temperature
 
     def forward(self, student: Projection, targets: Targets) -> Tensor:

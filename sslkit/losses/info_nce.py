@@ -9,6 +9,7 @@ from torch import Tensor
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, rank, world_size
 from sslkit.errors import RecipeError
+from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
 NEGATIVES = ("targets", "batch", "both")
@@ -45,8 +46,7 @@ class InfoNCE(Loss):
 
     def __init__(self, temperature: float = 0.2, negatives: Literal["targets", "batch", "both"] = "targets") -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"the temperature of InfoNCE is above 0, not {temperature}")
+        check_range("InfoNCE", "temperature", temperature, "(0, inf)")
         if negatives not in NEGATIVES:
             raise RecipeError(f"InfoNCE: negatives is one of {', '.join(NEGATIVES)}, not {negatives!r}")
         self.temperature = temperature

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from sslkit.contracts import Optimizer
+from sslkit.schedules import check_range
 
 FUSED_ON = ("cpu", "cuda", "mps")
 """Device types on which torch has a fused kernel for AdamW; on a CPU it took a seventh of the time for a ViT-S."""
@@ -17,12 +18,18 @@ class AdamW(Optimizer):
     Args:
         betas: decay rates of the first and the second moment, each in [0, 1).
         eps: added to the square root of the second moment.
+
+    Raises:
+        ValueError: ``betas`` or ``eps`` is out of range.
     """
 
     published_lr: ClassVar[tuple[float, float] | None] = (0.000016, 0.002)
     published_by: ClassVar[str] = "DINO: 0.0005 for each 256 images, batches of 8 to 1024"
 
     def __init__(self, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> None:
+        for beta in betas:
+            check_range("AdamW", "betas", beta, "[0, 1)")
+        check_range("AdamW", "eps", eps, "[0, inf)")
         self.betas = betas
         self.eps = eps
 

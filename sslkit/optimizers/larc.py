@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 
 from sslkit.contracts import Optimizer
-from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_layerwise, norms
+from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, norms
+from sslkit.schedules import check_range
 
 
 class LARC(Optimizer):
@@ -33,7 +34,9 @@ class LARC(Optimizer):
     published_by: ClassVar[str] = "SwAV: 0.6 for 256 images, 4.8 for 4096"
 
     def __init__(self, momentum: float = 0.9, trust: float = 1e-3, eps: float = 1e-8) -> None:
-        check_layerwise("LARC", momentum, trust)
+        check_range("LARC", "momentum", momentum, "[0, 1)")
+        check_range("LARC", "trust", trust, "(0, inf)")
+        check_range("LARC", "eps", eps, "[0, inf)")
         self.momentum = momentum
         self.trust = trust
         self.eps = eps

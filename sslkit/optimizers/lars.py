@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 
 from sslkit.contracts import Optimizer
-from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_layerwise, norms
+from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, norms
+from sslkit.schedules import check_range
 
 
 class LARS(Optimizer):
@@ -31,7 +32,8 @@ class LARS(Optimizer):
     published_by: ClassVar[str] = "BYOL: 0.2 to 0.45 for each 256 images"
 
     def __init__(self, momentum: float = 0.9, trust: float = 1e-3) -> None:
-        check_layerwise("LARS", momentum, trust)
+        check_range("LARS", "momentum", momentum, "[0, 1)")
+        check_range("LARS", "trust", trust, "(0, inf)")
         self.momentum = momentum
         self.trust = trust
 

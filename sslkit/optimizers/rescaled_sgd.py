@@ -75,24 +75,3 @@ class RescaledSGD(torch.optim.Optimizer):
 def norms(tensors: Tensors) -> Tensor:
     """Return the l2 norm of each tensor, (len(tensors),)."""
     return torch.stack(torch._foreach_norm(tensors))
-
-
-def check_momentum(name: str, momentum: float) -> None:
-    """Raise an error if a momentum is not in [0, 1).
-
-    Raises:
-        ValueError: naming the optimizer.
-    """
-    if not 0 <= momentum < 1:
-        raise ValueError(f"the momentum of {name} lies in [0, 1), not {momentum}")
-
-
-def check_layerwise(name: str, momentum: float, trust: float) -> None:
-    """Raise an error if a momentum is not in [0, 1) or a trust coefficient is not above 0.
-
-    Raises:
-        ValueError: naming the optimizer.
-    """
-    check_momentum(name, momentum)
-    if trust <= 0:
-        raise ValueError(f"the trust of {name} is above 0, not {trust}")

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 import torch
 
 from sslkit.contracts import Optimizer
-from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors, check_momentum
+from sslkit.optimizers.rescaled_sgd import RescaledSGD, Tensors
+from sslkit.schedules import check_range
 
 
 class SGD(Optimizer):
@@ -25,7 +26,7 @@ class SGD(Optimizer):
     published_by: ClassVar[str] = "MoCo: 0.03 for 256 images; DINO's ResNet-50: 0.03 for each 256"
 
     def __init__(self, momentum: float = 0.9, decays_vectors: bool = True) -> None:
-        check_momentum("SGD", momentum)
+        check_range("SGD", "momentum", momentum, "[0, 1)")
         self.momentum = momentum
         self.decays_vectors = decays_vectors
 

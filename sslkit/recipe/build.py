@@ -73,7 +73,11 @@ class Builder:
         except SSLKitError as error:
             error.args = (_at(spec.key, error),)
             raise
-        except (TypeError, ValueError, RuntimeError) as error:
+        except MemoryError as error:
+            raise RecipeError(
+                f"{spec.key}: {spec.name or 'it'} does not fit into the memory of this machine"
+            ) from error
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise RecipeError(_at(spec.key, error)) from error
 
     def _with_usual_split(self, spec: ComponentSpec, missing: NoSuchSplit) -> Any:

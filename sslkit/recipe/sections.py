@@ -120,6 +120,13 @@ class Data:
                 raise RecipeError(
                     f"data.{name} has {len(getattr(self, name))} values, but data.channels is {self.channels}"
                 )
+            if not all(map(math.isfinite, getattr(self, name))):
+                raise RecipeError(f"data.{name} is finite numbers, not {getattr(self, name)}")
+        if min(self.std) <= 0:
+            raise RecipeError(f"data.std is above 0 in every channel, not {self.std}")
+        ends = self.value_range
+        if ends is not None and not (len(ends) == 2 and -math.inf < ends[0] < ends[1] < math.inf):
+            raise RecipeError(f"data.value_range is the value of black and that of white, which is larger, not {ends}")
 
 
 @dataclass
@@ -234,6 +241,8 @@ class Runtime:
     def __post_init__(self) -> None:
         _interval("runtime.checkpoint_every", self.checkpoint_every)
         _at_least(0, "runtime", self, "num_workers", "unreadable_limit", "roll_backs")
+        if self.unreadable_limit > 1:
+            raise RecipeError(f"runtime.unreadable_limit is a share, at most 1, not {self.unreadable_limit}")
         _at_least(
             1, "runtime", self, "accumulation", "log_every", "rank_every", "keep_checkpoints", "skip_limit", "threads"
         )

@@ -7,9 +7,8 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, TeacherUpdate
-from sslkit.errors import RecipeError
 from sslkit.recommendation import Recommendation, RunContext
-from sslkit.schedules import Schedule, levels_of, value_at
+from sslkit.schedules import Schedule, check_range, value_at
 from sslkit.teachers.ema_advice import describe_ema, recommend_momentum
 from sslkit.teachers.matched_parameters import matched_parameters
 
@@ -29,9 +28,7 @@ class EMA(TeacherUpdate):
     """
 
     def __init__(self, momentum: float | Schedule = 0.996) -> None:
-        for key, level in levels_of("momentum", momentum).items():
-            if not 0 <= level <= 1:
-                raise RecipeError(f"the {key} of EMA lies in [0, 1], not {level}")
+        check_range("EMA", "momentum", momentum, "[0, 1]")
         self.momentum = momentum
 
     @torch.no_grad()

@@ -19,6 +19,9 @@ from sslkit.views.resample import KERNELS, Interpolation, fit_square
 from sslkit.views.resolution import Resolution, ViewPlan
 from sslkit.views.transfer import carry
 
+MAX_VIEWS = 1000
+"""Most views of a kind; the most in a paper are 10 (DINO)."""
+
 
 class MultiCrop(ViewMaker):
     """Global and local views; the defaults are those of DINO (arXiv:2104.14294, §3.2 and appendix; SwAV, 2006.09882).
@@ -94,8 +97,8 @@ class MultiCrop(ViewMaker):
         std: Sequence[float] = IMAGENET_STD,
         value_range: ValueRange | None = None,
     ) -> None:
-        check_at_least("num_global_views", num_global_views, 1)
-        check_at_least("num_local_views", num_local_views, 0)
+        check_at_least("num_global_views", num_global_views, 1, MAX_VIEWS)
+        check_at_least("num_local_views", num_local_views, 0, MAX_VIEWS)
         _check_canvas(crop_on, canvas_size)
         if interpolation not in KERNELS:
             raise UnknownName("interpolation", interpolation, KERNELS, "interpolation")

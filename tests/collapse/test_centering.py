@@ -132,7 +132,7 @@ def test_a_momentum_out_of_range_is_refused(momentum):
 
 
 def test_a_negative_temperature_is_refused():
-    with pytest.raises(ValueError, match="temperature of Centering is not negative, as -1 is"):
+    with pytest.raises(ValueError, match=r"temperature of Centering lies in \[0, inf\), not -1"):
         Centering(3, temperature=-1)
-    with pytest.raises(ValueError, match=r"temperature\.start of Centering is not negative, as -0.04 is"):
+    with pytest.raises(ValueError, match=r"temperature\.start of Centering lies in \[0, inf\), not -0.04"):
         Centering(3, temperature=Warmup(-0.04, 0.07, "3 epochs"))

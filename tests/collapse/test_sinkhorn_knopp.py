@@ -99,12 +99,18 @@ def test_they_hold_no_state():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SinkhornKnopp(epsilon=0), "epsilon of SinkhornKnopp is above 0, not 0"),
-        (lambda: SinkhornKnopp(num_iters=0), "num_iters of SinkhornKnopp is at least 1, not 0"),
-        (lambda: BatchSoftmax(0), "temperature of BatchSoftmax is above 0, not 0"),
-        (lambda: BatchSoftmax(-0.1), "temperature of BatchSoftmax is above 0, not -0.1"),
-        (lambda: BatchSoftmax(Warmup(0, 1, "3 epochs")), "temperature.start of BatchSoftmax is above 0, not 0"),
-        (lambda: BatchSoftmax(Cosine(1, 1, "3 epochs")), "temperature.warmup_from of BatchSoftmax is above 0, not 0"),
+        (lambda: SinkhornKnopp(epsilon=0), r"epsilon of SinkhornKnopp lies in \(0, inf\), not 0"),
+        (lambda: SinkhornKnopp(num_iters=0), r"num_iters of SinkhornKnopp lies in \[1, 1000\], not 0"),
+        (lambda: BatchSoftmax(0), r"temperature of BatchSoftmax lies in \(0, inf\), not 0"),
+        (lambda: BatchSoftmax(-0.1), r"temperature of BatchSoftmax lies in \(0, inf\), not -0.1"),
+        (
+            lambda: BatchSoftmax(Warmup(0, 1, "3 epochs")),
+            "temperature.start of BatchSoftmax lies in .0, inf., not 0",
+        ),
+        (
+            lambda: BatchSoftmax(Cosine(1, 1, "3 epochs")),
+            "temperature.warmup_from of BatchSoftmax lies in .0, inf., not 0",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_refused(build, message):

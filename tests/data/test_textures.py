@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslkit.data import Textures
-from sslkit.errors import DataError
+from sslkit.errors import SSLKitError
 
 
 def test_samples_keep_the_contract():
@@ -95,11 +95,12 @@ def test_textures_travel_to_workers():
     [
         ({"split": "tets"}, "no split 'tets'. Did you mean 'test'"),
         ({"layout": "objects"}, "no layout 'objects'. Did you mean 'object'"),
-        ({"num_images": 0}, "num_images >= 1"),
-        ({"size": 4}, "size >= 8"),
-        ({"channels": 4}, "channels 1 or 3"),
+        ({"num_images": 0}, r"num_images of Textures lies in \[1, 10000000\], not 0"),
+        ({"num_images": 10**9}, r"num_images of Textures lies in \[1, 10000000\], not 1000000000"),
+        ({"size": 4}, r"size of Textures lies in \[8, 4096\], not 4"),
+        ({"channels": 4}, "channels of Textures are 1 or 3, not 4"),
     ],
 )
 def test_mistakes_are_named(arguments, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(SSLKitError, match=message):
         Textures(**arguments)

@@ -162,9 +162,18 @@ def test_the_protocol_is_said_with_its_temperature():
     assert KNN(k=[20, 20, 5]).k == (5, 20)
 
 
-@pytest.mark.parametrize("arguments", [{"k": ()}, {"k": (0, 5)}, {"temperature": 0.0}, {"chunk": 0}])
-def test_impossible_arguments_are_refused(arguments):
-    with pytest.raises(RecipeError, match="all must be above 0"):
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"k": ()}, "k of KNN is one or more numbers of neighbours"),
+        ({"k": (0, 5)}, r"k of KNN lies in \[1, inf\), not 0"),
+        ({"temperature": 0.0}, r"temperature of KNN lies in \(0, inf\), not 0.0"),
+        ({"temperature": float("inf")}, r"temperature of KNN lies in \(0, inf\), not inf"),
+        ({"chunk": 0}, r"chunk of KNN lies in \[1, inf\), not 0"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, problem):
+    with pytest.raises(RecipeError, match=problem):
         KNN(**arguments)
 
 

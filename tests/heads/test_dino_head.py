@@ -113,7 +113,7 @@ def test_a_copy_is_independent_and_the_state_has_plain_names():
 def test_impossible_heads_are_refused():
     with pytest.raises(RecipeError, match="num_layers=0 leaves no layer"):
         DINOHead(4, num_prototypes=4, num_layers=0)
-    with pytest.raises(RecipeError, match="num_layers=-1"):
+    with pytest.raises(RecipeError, match=r"num_layers of DINOHead lies in \[0, 100\], not -1"):
         DINOHead(4, num_prototypes=4, num_layers=-1, l2_bottleneck=False)
     with pytest.raises(RecipeError, match="one of gelu, relu, not 'tanh'"):
         DINOHead(4, num_prototypes=4, activation="tanh")

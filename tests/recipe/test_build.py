@@ -1,5 +1,6 @@
 """Components built and linked."""
 
+import numpy as np
 import pytest
 
 from sslkit.errors import DataError, RecipeError
@@ -29,6 +30,12 @@ def test_another_class_forgets_the_arguments(base):
     parts = base("--method.teacher", "OtherTeacher", "--method.teacher.patience", "3").build()
     assert type(parts.method.teacher).__name__ == "OtherTeacher"
     assert parts.method.teacher.patience == 3
+
+
+def test_what_does_not_fit_into_memory_names_the_key(base, monkeypatch):
+    monkeypatch.setattr("sslkit.data.textures.row_keys", lambda *_: np.empty(2**55))
+    with pytest.raises(RecipeError, match=r"^data\.train: Textures does not fit into the memory of this machine$"):
+        base("--data.train", "{Textures: {}}").build()
 
 
 def test_a_refusal_in_a_constructor_names_the_key(base):
