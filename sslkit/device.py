@@ -1,5 +1,7 @@
 """Choice of device and precision."""
 
+import os
+
 import torch
 
 from sslkit.errors import RecipeError
@@ -48,3 +50,11 @@ def choose_precision(name: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
+
+
+def memory_size() -> int | None:
+    """Return the bytes of memory of this machine, or None where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -2,6 +2,7 @@
 
 import difflib
 import reprlib
+import traceback
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -111,6 +112,18 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 100
 _short.maxlist = _short.maxtuple = _short.maxdict = 10
 _short.maxlevel = 4
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the first line of an error's message, or the line of code that failed where it has none."""
+    if isinstance(error, SSLKitError):
+        return str(error)
+    first = str(error).strip().partition("\n")[0]
+    if not first and (frames := traceback.extract_tb(error.__traceback__)):
+        first = frames[-1].line or ""
+    # Short, and without the class, where that says no more than that something is wrong.
+    named = isinstance(error, ValueError | RuntimeError | AssertionError | OSError) and first
+    return first if named else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
 def _unpickled(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:

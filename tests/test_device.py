@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sslkit.device import choose_device, choose_precision
+from sslkit.device import choose_device, choose_precision, memory_size
 from sslkit.errors import RecipeError
 
 CPU = torch.device("cpu")
@@ -60,3 +60,7 @@ def test_a_named_precision_is_taken_but_fp16_on_a_cpu_is_refused():
     assert choose_precision("fp16", torch.device("cuda")) == "fp16"
     with pytest.raises(RecipeError, match=r"precision: 'fp16' needs a GPU"):
         choose_precision("fp16", CPU)
+
+
+def test_the_memory_of_this_machine_is_known():
+    assert memory_size() is None or memory_size() > 2**28

@@ -2,7 +2,16 @@ import pickle
 
 import pytest
 
-from sslkit.errors import DataError, NoSuchSplit, RecipeError, SSLKitError, UnknownName, UnreadableImage, did_you_mean
+from sslkit.errors import (
+    DataError,
+    NoSuchSplit,
+    RecipeError,
+    SSLKitError,
+    UnknownName,
+    UnreadableImage,
+    did_you_mean,
+    reason_of,
+)
 
 
 def test_an_unknown_name_is_named_with_the_likely_intention_and_the_choices():
@@ -43,3 +52,22 @@ def test_errors_come_back_from_a_worker_whole(error):
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error)
     assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RecipeError("two\nlines"), "two\nlines"),
+        (RuntimeError("first\nsecond"), "first"),
+        (AttributeError("no such thing"), "AttributeError: no such thing"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_an_error_of_a_library_is_one_line(error, said):
+    assert reason_of(error) == said
+
+
+def test_an_error_without_a_message_is_the_line_that_failed():
+    with pytest.raises(ValueError) as failed:
+        raise ValueError  # a library's
+    assert reason_of(failed.value) == "raise ValueError  # a library's"

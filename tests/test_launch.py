@@ -169,3 +169,20 @@ def test_a_recipe_that_cannot_be_read_any_more_belongs_to_no_other(begun, traine
     (begun / "recipe.yaml").write_text(text)
     with pytest.raises(SSLKitError, match="holds the run of another recipe"):
         trained(resume=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["--method.backbone", "{Mean: {}}", "--views.global_size", "99999999"], r"views\.global_size: .* of memory"),
+        (["--data.value_range", "[5, 3]"], "value_range"),
+        (
+            ["--method.backbone", "{TimmBackbone: {name: test_resnet, model_args: {global_pool: ''}}}"],
+            r"method\.backbone: test_resnet cannot take images: it returns",
+        ),
+    ],
+)
+def test_what_the_first_step_would_refuse_is_refused_before_there_is_a_folder(trained, tmp_path, overrides, said):
+    with pytest.raises(SSLKitError, match=said):
+        trained(*overrides)
+    assert not (tmp_path / "run").exists()

@@ -46,6 +46,22 @@ class TinyBackbone(Backbone):
         return Features(self.linear(images.mean((2, 3))))
 
 
+class FixedBackbone(TinyBackbone):
+    """A backbone for images of one size.
+
+    Args:
+        size: their side.
+    """
+
+    def __init__(self, size: int = 8, in_chans: int = 3) -> None:
+        super().__init__(in_chans=in_chans, patch_size=None)
+        self.size = size
+
+    def forward(self, images: Tensor, mask: Tensor | None = None) -> Features:
+        assert images.shape[-1] == self.size, f"takes {self.size} px alone"
+        return super().forward(images)
+
+
 class TinyHead(Head):
     """Two linear layers."""
 
@@ -54,6 +70,25 @@ class TinyHead(Head):
         self.projector = nn.Linear(in_dim, embed_dim)
         self.prototypes = nn.Linear(embed_dim, num_prototypes, bias=False) if num_prototypes else None
         self.embed_dim, self.num_prototypes = embed_dim, num_prototypes
+
+
+class NormHead(TinyHead):
+    """A head with a batch norm.
+
+    Args:
+        fails: whether a forward pass raises an error.
+    """
+
+    def __init__(self, in_dim: int, num_prototypes: int | None = 16, embed_dim: int = 4, fails: bool = False) -> None:
+        super().__init__(in_dim, num_prototypes, embed_dim)
+        self.projector = nn.Sequential(self.projector, nn.BatchNorm1d(embed_dim), Failing() if fails else nn.Identity())
+
+
+class Failing(nn.Module):
+    """A module that fails."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        raise RuntimeError("as it was told")
 
 
 class TinyPredictor(Predictor):

@@ -17,6 +17,7 @@ from sslkit.backbones.scaled_positions import use_scaled_positions
 from sslkit.backbones.timm_models import (
     ARCHITECTURE,
     FOREIGN,
+    check_model_args,
     create_timm_model,
     images_for_timm,
     set_fused_attention,
@@ -83,6 +84,7 @@ class TimmBackbone(Backbone):
             raise RecipeError(f"the drop_path_rate of TimmBackbone is at least 0 and below 1, not {drop_path_rate}")
         if positions not in get_args(Positions):
             raise UnknownName("rule", positions, get_args(Positions), where="positions")
+        check_model_args(model_args or {}, in_chans)
         self.name, self.in_chans = name, in_chans
         self.drop_path_rate, self.small_image_stem = drop_path_rate, small_image_stem
         self.model_args, self.fused_attention = dict(model_args or {}), fused_attention

@@ -10,12 +10,21 @@ import timm
 from timm.models.resnet import ResNet
 from torch import nn
 
-from sslkit.errors import NotSupported, SSLKitError, UnknownName
+from sslkit.errors import NotSupported, RecipeError, SSLKitError, UnknownName, reason_of
 from sslkit.types import Preprocessing
 
 FOREIGN = ("hf-hub:", "hf_hub:", "local-dir:")
 """Prefixes of names that refer to the Hub or a folder rather than to timm's list."""
 
+
+NOT_MODEL_ARGS = {
+    "model_name": "is the argument name of TimmBackbone",
+    "pretrained": "is an argument of TimmBackbone itself",
+    "num_classes": "has no use: a backbone has no classifier",
+    "features_only": "has no use: a backbone returns one vector an image, not a list of feature maps",
+    "out_indices": "has no use: a backbone returns one vector an image, not a list of feature maps",
+}
+"""Arguments of ``timm.create_model`` that ``model_args`` cannot hold, and why."""
 
 ARCHITECTURE = (
     "architecture",
@@ -51,13 +60,25 @@ def create_timm_model(name: str, pretrained: bool, arguments: Mapping[str, Any])
             if not dynamic or _refused_argument(error) != "dynamic_img_size":
                 raise
         return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
-    except TypeError as error:
-        refused = _refused_argument(error)
-        raise SSLKitError(
-            f"timm model {name!r} does not take {refused!r}: {_remedy(refused, arguments, error)}"
-        ) from error
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
-        raise SSLKitError(f"timm model {name!r} cannot be created: {error}") from error
+    # The arguments of a model may raise errors of any class.
+    except Exception as error:
+        raise SSLKitError(_refusal(name, arguments, error)) from error
+
+
+def check_model_args(model_args: Mapping[str, Any], in_chans: int) -> None:
+    """Refuse arguments of timm that a backbone gives itself, or that make a model which is no backbone.
+
+    Raises:
+        RecipeError: naming the argument and what to do.
+    """
+    for name in model_args:
+        if name in NOT_MODEL_ARGS:
+            raise RecipeError(f"model_args: {name} {NOT_MODEL_ARGS[name]}; leave it out of model_args")
+    if model_args.get("in_chans", in_chans) != in_chans:
+        raise RecipeError(
+            f"model_args: in_chans is {model_args['in_chans']}, but the images have {in_chans} channels "
+            "(data.channels); leave it out of model_args"
+        )
 
 
 def use_small_image_stem(model: nn.Module, name: str) -> None:
@@ -124,15 +145,21 @@ def _check_name(name: str) -> None:
         raise UnknownName(f"pretrained tag of {architecture}", tag, tags)
 
 
-def _remedy(refused: str, arguments: Mapping[str, Any], error: TypeError) -> str:
+def _refusal(name: str, arguments: Mapping[str, Any], error: Exception) -> str:
+    """Return the message for an error of timm, naming the argument that it refuses, if it names one."""
+    refused, reason = _refused_argument(error), reason_of(error)
+    if refused is None:
+        given = {key: value for key, value in arguments.items() if key != "in_chans"}
+        return f"timm model {name!r} cannot be created{f' with {given}' if given else ''}: {reason}"
     if refused not in arguments or refused in ("in_chans", "drop_path_rate"):
-        return str(error)
+        return f"timm model {name!r} does not take {refused!r}: {reason}"
     return (
-        "it is in model_args, which an override of the name alone leaves as they are in the recipe; "
-        "--method.backbone.model_args null drops them"
+        f"timm model {name!r} does not take {refused!r}: it is in model_args, which an override of the name alone "
+        "leaves as they are in the recipe; --method.backbone.model_args null drops them"
     )
 
 
-def _refused_argument(error: TypeError) -> str:
-    match = re.search(r"unexpected keyword argument\W*'(\w+)'", str(error))
-    return match.group(1) if match else "its arguments"
+def _refused_argument(error: Exception) -> str | None:
+    """Return the keyword that a signature does not have, by the words of Python or of timm; None for other errors."""
+    match = re.search(r"unexpected keyword argument(?:\(s\))?\W*'(\w+)'", str(error))
+    return match.group(1) if match and isinstance(error, TypeError) else None

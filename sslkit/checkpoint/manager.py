@@ -61,6 +61,11 @@ class CheckpointManager:
         """The newest checkpoint in words, for messages."""
         return f"the newest checkpoint is that of step {self.step}" if self.step else "there is no checkpoint yet"
 
+    @property
+    def saved(self) -> str:
+        """What a run that ends now goes on from, as a sentence."""
+        return f"Step {self.step} is saved: --resume goes on from there" if self.step else "No step is saved"
+
     def load(self, before: int | None = None) -> int | None:
         """Load the newest checkpoint and return its step, or None if there is none.
 

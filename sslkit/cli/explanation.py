@@ -20,7 +20,7 @@ from sslkit.explain.summary import cost_rows, network_rows, time_rows
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, as_component
-from sslkit.recipe.validation import check_sizes, validate
+from sslkit.recipe.validation import check_parts_fit, check_sizes
 from sslkit.recommendation import Recommendation, RunContext, overrides
 
 
@@ -57,7 +57,7 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
     if options.num_images is not None:
         recipe = changed(recipe, {"data.num_images": options.num_images})
     screen, builder = Screen(), recipe.builder()
-    _check(recipe, builder, options)
+    _check(builder, options)
     num_images, counted = _num_images(builder, options)
     if num_images is None and options.apply is not None:
         raise SSLKitError("--apply: what to propose depends on the number of images; add --num-images N")
@@ -91,11 +91,10 @@ def _advise(
         screen.text(write_overlay(file, proposed, words[0], applied))
 
 
-def _check(recipe: Recipe, builder: Builder, options: ExplainOptions) -> None:
+def _check(builder: Builder, options: ExplainOptions) -> None:
     """Refuse what training would refuse before it reads an image."""
-    check_sizes(builder.build("views"), builder.build("method.backbone"), recipe.root.at("views"))
-    build = builder.build
-    validate(build("method"), build("views"), build("optimization"), build("runtime"), options.processes)
+    check_sizes(builder)
+    check_parts_fit(builder, options.processes)
 
 
 def _num_images(builder: Builder, options: ExplainOptions) -> tuple[int | None, str]:

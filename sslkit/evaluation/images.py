@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
-from sslkit.data.worker_signals import outlive_interruption
+from sslkit.data.workers import Workers
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import EvaluationData, LabelledImages, Preprocessing
 from sslkit.views.evaluation import EvaluationView
@@ -90,20 +90,16 @@ def labelled(
     if labels is not None and bool((labels < 0).all()):
         labels = None
     images = _Images(source, view, indices, labels)
-    # A scheduler sends SIGTERM to every process. Workers must survive it: torch reports their death as an error, which
-    # may come before this process handles its own signal.
-    signals = outlive_interruption if num_workers else None
-    device = torch.device(device)
+    device, workers = torch.device(device), Workers(num_workers)
     loader = DataLoader(
         images,
         batch_size,
-        num_workers=num_workers,
         collate_fn=_collate,
         # From pinned memory, the copy to a GPU runs beside its computation.
         pin_memory=device.type == "cuda",
-        worker_init_fn=signals,
+        **workers.options,
     )
-    passes = _Passes(source.name, loader, device)
+    passes = _Passes(source.name, loader, workers, device)
     return LabelledImages(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 
 
@@ -143,16 +139,17 @@ class _Passes:
     Args:
         name: of the images, for messages.
         loader: yields images, labels and errors of a batch.
+        workers: its processes.
         device: where the batches go.
     """
 
-    def __init__(self, name: str, loader: "DataLoader[Any]", device: torch.device) -> None:
-        self.name, self.loader, self.device, self.reported = name, loader, device, False
+    def __init__(self, name: str, loader: "DataLoader[Any]", workers: Workers, device: torch.device) -> None:
+        self.name, self.loader, self.workers, self.device, self.reported = name, loader, workers, device, False
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         left_out: list[str] = []
         found = 0
-        for images, labels, errors in self.loader:
+        for images, labels, errors in self.workers.load(self.loader):
             for error in errors:
                 if not isinstance(error, UnreadableImage):
                     raise error

@@ -30,7 +30,7 @@ from sslkit.recipe.sections import BuiltRecipe, Data
 from sslkit.recipe.serialize import complete
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.specification import ComponentSpec, InvalidValue, fill
-from sslkit.recipe.validation import check_channels, check_sizes, validate
+from sslkit.recipe.validation import check_channels, check_parts_fit, check_sizes
 from sslkit.registry import Registry
 
 IDENTITY = ("method", "views", "data", "optimization", "precision", "seed")
@@ -128,9 +128,8 @@ class Recipe:
             for network in ("backbone", "head", "predictor"):
                 builder.build(f"method.{network}")
             # Before the images are read: the index of a large folder takes long.
-            check_sizes(builder.build("views"), builder.build("method.backbone"), self.root.at("views"))
-            build = builder.build
-            validate(build("method"), build("views"), build("optimization"), build("runtime"))
+            check_sizes(builder)
+            check_parts_fit(builder)
             built: BuiltRecipe = builder.build("")
         for key, source in (("data.train", built.data.train), ("data.test", built.data.test)):
             if source is not None:

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 
-from sslkit.contracts import Backbone, ImageSource, ViewMaker
-from sslkit.errors import RecipeError
+from torch import nn
+
+from sslkit.backbones.trial import Trial, check_size
+from sslkit.contracts import ImageSource, ViewMaker
+from sslkit.device import memory_size
+from sslkit.errors import RecipeError, reason_of
 from sslkit.method.batch_norm import check_groups
 from sslkit.method.branch import Branch
 from sslkit.method.fit import check_fit
 from sslkit.method.student_pass import check_accumulation
 from sslkit.method.student_teacher import compared_views
+from sslkit.recipe.build import Builder
 from sslkit.recipe.sections import Method, Optimization, Runtime, StudentPart
 from sslkit.recipe.signature import parameters
 from sslkit.recipe.specification import ComponentSpec
@@ -40,6 +45,21 @@ def validate(method: Method, views: ViewMaker, plan: Optimization, runtime: Runt
     check_accumulation(runtime.accumulation, method.loss, num_images)
     if isinstance(method.batch_norm, int):
         check_groups(method.batch_norm, num_images, runtime.accumulation)
+
+
+def check_parts_fit(builder: Builder, processes: int = 1) -> None:
+    """Raise the errors of `validate`, and those of head and predictor on a micro-batch, for a recipe.
+
+    Args:
+        builder: of the recipe.
+        processes: number of processes that share each batch.
+
+    Raises:
+        RecipeError: as `validate` and `check_head`.
+    """
+    method, views, plan, runtime = map(builder.build, ("method", "views", "optimization", "runtime"))
+    validate(method, views, plan, runtime, processes)
+    check_head(method, views, plan.batch_size // processes // runtime.accumulation)
 
 
 def check_parts(
@@ -80,26 +100,78 @@ def chosen_views(method: Method, maker: ViewMaker) -> tuple[tuple[int, ...], tup
     return compared_views(method.student_views, method.teacher_views, ids, maker.num_globals)
 
 
-def check_sizes(views: ViewMaker, backbone: Backbone, spec: ComponentSpec) -> None:
-    """Raise an error if a view size is not a multiple of the backbone's patch size.
+def check_sizes(builder: Builder) -> None:
+    """Raise an error if an image's views do not fit into memory, or the backbone cannot take a size of the recipe.
 
     Args:
-        views: the view maker.
-        backbone: of the recipe.
-        spec: of the view maker, to name the argument.
+        builder: of the recipe; its backbone is tried and not changed.
 
     Raises:
         RecipeError: naming the size and the nearest sizes that fit.
     """
+    views, backbone, spec = builder.build("views"), builder.build("method.backbone"), builder.root.at("views")
+    check_memory(views, 1, _size_key(max(views.sizes), spec))
     patch = backbone.patch_size
     for size in sorted(set(views.sizes), reverse=True):
+        key = _size_key(size, spec)
         if patch and size % patch:
-            name = next((name for name in parameters(spec.cls) if spec.at(name) == size), "")
             near = " or ".join(str(patch * n) for n in (size // patch, size // patch + 1) if n)
+            raise RecipeError(f"{key}: {size} pixels are no multiple of the backbone's patch of {patch}; take {near}")
+        check_size(key, backbone, size, views.channels)
+    if (view_size := builder.root.at("evaluation.view_size")) is not None:
+        check_size("evaluation.view_size", backbone, view_size, views.channels)
+
+
+def check_head(method: Method, maker: ViewMaker, num_images: int) -> None:
+    """Raise an error if head and predictor cannot take the features of a micro-batch, as batch norms of one image.
+
+    Args:
+        method: the built section, on the CPU; its networks are tried and not changed.
+        maker: the view maker.
+        num_images: images of a micro-batch.
+
+    Raises:
+        RecipeError: naming the head, or the batch size.
+    """
+    student_views, _ = chosen_views(method, maker)
+    rows = num_images * (1 if method.separate_views else len(student_views))
+    parts = [part for part in (method.head.projector, method.predictor, method.head.prototypes) if part is not None]
+    if error := Trial(nn.Sequential(*parts)).failure(rows, method.backbone.embed_dim):
+        if rows == 1:
             raise RecipeError(
-                f"views{'.' if name else ''}{name}: {size} pixels are no multiple of the backbone's patch of {patch}; "
-                f"take {near}"
+                "optimization.batch_size: head or predictor cannot take a single image at a time: "
+                f"{reason_of(error)}; take 2 or more in each micro-batch"
             )
+        raise RecipeError(
+            f"method.head: {type(method.head).__name__} fails on {rows} features of {method.backbone.embed_dim} "
+            f"numbers: {reason_of(error)}"
+        )
+
+
+def check_memory(views: ViewMaker, num_images: int, key: str = "optimization.batch_size") -> None:
+    """Raise an error if the views of a batch are more than the memory of this machine, at a byte a value.
+
+    Args:
+        views: the view maker.
+        num_images: images in a step, in this process.
+        key: of what asks for so much, for the message.
+
+    Raises:
+        RecipeError: naming both sizes.
+    """
+    needed, memory = num_images * views.channels * sum(size**2 for size in views.sizes), memory_size()
+    if memory is not None and needed > memory:
+        raise RecipeError(
+            f"{key}: {len(views.sizes)} views of up to {max(views.sizes)} px of {num_images} "
+            f"image{'' if num_images == 1 else 's'} take {needed / 1e9:,.0f} GB at a byte a value, but this machine "
+            f"has {memory / 1e9:,.0f} GB of memory; take {'smaller views' if num_images == 1 else 'fewer images'}"
+        )
+
+
+def _size_key(size: int, spec: ComponentSpec) -> str:
+    """Return the key of the argument of a view maker that is a size of this value, or that of the view maker."""
+    sizes = (name for name in parameters(spec.cls) if name.endswith("size"))
+    return next((f"views.{name}" for name in sizes if spec.at(name) == size), "views")
 
 
 def check_channels(source: ImageSource, key: str, channels: int) -> None:

@@ -1,12 +1,9 @@
 """Which images make each batch, and who reads them."""
 
-import ctypes
 import os
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing.sharedctypes import RawValue
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +13,7 @@ from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
 from sslkit.data.substitution import read_or_substitute
-from sslkit.data.worker_signals import outlive_interruption
+from sslkit.data.workers import Workers
 from sslkit.errors import SSLKitError, UnreadableImage
 
 MAX_WORKERS = 8
@@ -83,6 +80,15 @@ class StepBatches(Dataset[Batch]):
         epoch = self.clock.at(step).epoch
         return permuted(range(start, start + self.share), len(self.source), self.seed, epoch).tolist()
 
+    def try_first_image(self) -> None:
+        """Make the views of the first image of the run.
+
+        Raises:
+            DataError: it cannot be read and no other in its place, or the views cannot use it.
+        """
+        sample, _ = read_or_substitute(self.source, self.indices(0)[0])
+        self.views([sample.image], [sample.key], epoch=0, seed=self.seed)
+
     def __getitem__(self, step: int) -> Batch:
         return self.read(step)
 
@@ -118,28 +124,22 @@ def load_batches(
 
     Raises:
         SSLKitError: as `StepBatches.read` raises it, wherever the batch was read.
+        LostWorker: a process was killed or stopped.
     """
-    steps = range(first_step, len(batches))
-    reading = _Reading(batches)
+    steps, workers = range(first_step, len(batches)), Workers(num_workers)
     loader = DataLoader(
-        reading,
+        _Reading(batches, workers),
         batch_size=None,
         sampler=steps,
-        num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=2 if num_workers else None,
-        worker_init_fn=partial(outlive_interruption, is_done=reading.is_stopped) if num_workers else None,
+        **workers.options,
     )
-    loaded = zip(steps, loader, strict=True)
-    try:
-        for step, batch in loaded:
+    with closing(workers.load(loader)) as loaded:
+        for step, batch in zip(steps, loaded, strict=True):
             if isinstance(batch, SSLKitError):
                 raise batch
             yield step, batch
-    finally:
-        reading.stop()
-        # The loader's processes end with its iterator, which the traceback of an error would keep.
-        del loaded
 
 
 class _Reading(Dataset["Batch | SSLKitError"]):
@@ -147,25 +147,17 @@ class _Reading(Dataset["Batch | SSLKitError"]):
 
     Args:
         batches: what to read.
+        workers: say when nobody wants a batch any more.
     """
 
-    def __init__(self, batches: StepBatches) -> None:
-        self.batches = batches
-        # Shared with the workers, and without a lock, which a worker that ends could keep.
-        self._stopped: Any = RawValue(ctypes.c_bool, False)
+    def __init__(self, batches: StepBatches, workers: Workers) -> None:
+        self.batches, self.workers = batches, workers
 
     def __getitem__(self, step: int) -> Batch | SSLKitError:
         try:
-            return self.batches.read(step, self.is_stopped)
+            return self.batches.read(step, self.workers.is_stopped)
         except SSLKitError as error:
             return error
-
-    def stop(self) -> None:
-        """Have every worker drop the batch that it reads."""
-        self._stopped.value = True
-
-    def is_stopped(self) -> bool:
-        return bool(self._stopped.value)
 
 
 def default_workers(source: ImageSource, world_size: int = 1, views: ViewMaker | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from sslkit.checkpoint.manager import CheckpointManager
 from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
-from sslkit.errors import RunError
+from sslkit.errors import RunError, SSLKitError
 from sslkit.method.branch import Branch
 from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
@@ -21,7 +21,7 @@ from sslkit.method.step import StepOutput, train_step
 from sslkit.optimizers.parameter_groups import set_rates
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import BuiltRecipe
-from sslkit.recipe.validation import validate
+from sslkit.recipe.validation import check_memory, validate
 from sslkit.run_folder.atomic_write import FULL
 from sslkit.run_folder.folder import Record, RunFolder
 from sslkit.run_folder.metrics_log import read_metrics
@@ -56,6 +56,7 @@ class Trainer:
 
     Raises:
         RecipeError: the components do not fit one another, the batch or the machine.
+        DataError: the views cannot be made of the first image.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class Trainer:
             self.num_workers,
         )  # fmt: skip
         validate(built.method, built.views, built.optimization, runtime, world_size())
+        check_memory(built.views, built.optimization.batch_size // world_size())
+        self.batches().try_first_image()
 
     @property
     def is_main(self) -> bool:
@@ -196,13 +199,13 @@ class Trainer:
 
     def _advance(self, batches: Iterator[tuple[int, Batch]], stopwatch: Stopwatch) -> None:
         """Take the next step; nothing that it leaves takes up memory during the one after it."""
-        with stopwatch.waiting():
+        with stopwatch.waiting(), self._saved_on_error():
             # Several processes take a step together or not at all.
             found = self.interruption.attempt(lambda: next(batches)) if world_size() == 1 else next(batches)
-        if found is None:
-            return
-        _, batch = found
-        self.unreadable.record(len(batch.keys), batch.unreadable)
+            if found is None:
+                return
+            _, batch = found
+            self.unreadable.record(len(batch.keys), batch.unreadable)
         output = self._step(batch)
         self.skipped.note(self.clock.step + 1, batch.keys, output.flags)
         self.display.step(self.clock)
@@ -265,8 +268,26 @@ class Trainer:
 
     def _evaluate_if_due(self) -> None:
         if self.intervals.evaluates(self.clock):
-            for row in self.evaluate():
+            with self._saved_on_error():
+                rows = self.evaluate()
+            for row in rows:
                 self.display.say_result(self.clock, row)
+
+    @contextmanager
+    def _saved_on_error(self) -> Iterator[None]:
+        """Save the steps taken where something between two steps fails, such as the reading of images.
+
+        Of several processes each has errors of its own, and none can save without the others.
+        """
+        try:
+            yield
+        except SSLKitError as error:
+            if world_size() == 1 and self.clock.step:
+                self.skipped.read()
+                if self.clock.step > self.checkpoint_manager.step and self.skip_policy.has_news():
+                    self.save()
+                error.args = (f"{str(error).rstrip('.')}. {self.checkpoint_manager.saved}",)
+            raise
 
     def _finish(self) -> None:
         """Leave a folder that can be resumed, evaluated and exported."""

@@ -6,8 +6,14 @@ import pytest
 import timm
 import torch
 
-from sslkit.backbones.timm_models import create_timm_model, images_for_timm, set_fused_attention, use_small_image_stem
-from sslkit.errors import NotSupported, SSLKitError, UnknownName
+from sslkit.backbones.timm_models import (
+    check_model_args,
+    create_timm_model,
+    images_for_timm,
+    set_fused_attention,
+    use_small_image_stem,
+)
+from sslkit.errors import NotSupported, RecipeError, SSLKitError, UnknownName
 from sslkit.types import Preprocessing
 
 
@@ -30,11 +36,35 @@ def test_a_fixed_size_can_be_asked_for():
         ("resnet19", {}, UnknownName, "resnet18"),
         ("resnet18.imagenet", {}, UnknownName, "unknown pretrained tag of resnet18 'imagenet'"),
         ("test_vit", {"layers": [1]}, SSLKitError, r"does not take 'layers': .*model_args null drops them"),
+        ("test_resnet", {"layers": 5}, SSLKitError, r"cannot be created with {'layers': 5}: TypeError: 'int' object"),
+        ("test_resnet", {"output_stride": 7}, SSLKitError, r"created with .*: assert output_stride in \(8, 16, 32\)"),
     ],
 )
 def test_what_timm_cannot_make_is_one_message(name, arguments, error, message):
     with pytest.raises(error, match=message):
         create_timm_model(name, pretrained=False, arguments=arguments)
+
+
+@pytest.mark.parametrize("name", ["poolformer_s12", "naflexvit_base_patch16_gap"])
+def test_a_model_whose_signature_has_no_dynamic_size_is_made(name):
+    """timm words this refusal in two ways."""
+    with torch.device("meta"):
+        assert create_timm_model(name, False, {}).num_features
+
+
+@pytest.mark.parametrize(
+    ("model_args", "said"),
+    [
+        ({"features_only": True}, "model_args: features_only has no use: .*; leave it out"),
+        ({"num_classes": 10}, "model_args: num_classes has no use: a backbone has no classifier"),
+        ({"pretrained": True}, "model_args: pretrained is an argument of TimmBackbone itself"),
+        ({"in_chans": 1}, "model_args: in_chans is 1, but the images have 3 channels"),
+    ],
+)
+def test_arguments_that_a_backbone_gives_itself_are_refused(model_args, said):
+    with pytest.raises(RecipeError, match=said):
+        check_model_args(model_args, in_chans=3)
+    check_model_args({"in_chans": 3, "img_size": 32}, in_chans=3)
 
 
 def test_a_small_stem_is_a_resnets_alone():

@@ -188,3 +188,9 @@ def test_a_batch_can_be_pinned(monkeypatch):
     batch = Batch((torch.zeros(2), torch.ones(2)), torch.zeros(2, dtype=torch.int64), ["x"]).pin_memory()
     assert [tensor.tolist() for tensor in batch.prepared] == [[1, 1], [2, 2]]
     assert (batch.keys.tolist(), batch.unreadable) == ([0, 0], ["x"])
+
+
+def test_the_first_image_is_tried_as_the_first_step_will_read_it():
+    batches().try_first_image()
+    with pytest.raises(DataError, match="cannot be read"):
+        batches(damaged=range(N)).try_first_image()

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -21,6 +22,7 @@ from sslkit import plugins
 from sslkit.backbones.loading import load_model
 from sslkit.clock import Clock
 from sslkit.contracts import TrainingRun
+from sslkit.data import workers
 from sslkit.errors import DataError, RecipeError, RunError, SSLKitError, UnknownName
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data
@@ -76,6 +78,7 @@ TIMING = {"images_per_second", "data_wait_fraction"}
 
 STOP = '''\
 import json
+import multiprocessing
 import os
 import signal
 import threading
@@ -91,7 +94,7 @@ class Stop(Callback):
     Args:
         hook: where.
         step: when.
-        how: interrupt, sigint, sigterm, crash, or later for a sigterm soon after it.
+        how: interrupt, kill workers, sigint, sigterm, crash, or later for a sigterm soon after it.
     """
 
     def __init__(self, hook: str = "on_step_end", step: int = 0, how: str = "interrupt") -> None:
@@ -111,6 +114,9 @@ class Stop(Callback):
             raise ZeroDivisionError("crash")
         if self.how == "interrupt":
             run.interrupted = True
+        elif self.how == "kill workers":
+            for worker in multiprocessing.active_children():
+                worker.kill()
         elif self.how == "later":
             threading.Timer(0.3, os.kill, [os.getpid(), signal.SIGTERM]).start()
         else:
@@ -302,6 +308,37 @@ def test_what_a_step_leaves_is_gone_when_the_next_one_starts(place, tmp_path, mo
 
 
 # Stopped and resumed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_run_whose_workers_are_killed_is_saved_and_goes_on_as_if_they_had_not_been(
+    place, whole, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(workers, "CHECK_EVERY", 0.5)
+    words = ["--runtime.num_workers", "2", "--runtime.checkpoint_every", "100 steps", "--evaluation.every", "null"]
+    with pytest.raises(RunError, match=r"images was killed.* Step (\d) is saved: --resume goes on") as error:
+        go(place, tmp_path / "run", *words, *stop(step=1, how="kill workers"))
+    # Images that had been read before are used.
+    saved = max((tmp_path / "run/checkpoints").glob("step-*")).name
+    assert int(saved.split("-")[1]) == len(rows(tmp_path / "run"))
+    assert error.value.exit_code == 1
+    assert_same_run(go(place, tmp_path / "run", *words, resume=True).folder.path, whole, results=False)
+
+
+def test_a_run_that_cannot_read_on_saves_the_steps_taken(place, whole, tmp_path, monkeypatch):
+    read = StepBatches.read
+
+    def fail_at_5(self, step, *others):
+        if step == 5:
+            raise DataError("the disk is gone")
+        return read(self, step, *others)
+
+    words = ["--runtime.checkpoint_every", "100 steps"]
+    monkeypatch.setattr(StepBatches, "read", fail_at_5)
+    with pytest.raises(DataError, match=r"disk is gone\. Step 5 is saved: --resume"):
+        go(place, tmp_path / "run", *words)
+    monkeypatch.undo()
+    assert_same_run(go(place, tmp_path / "run", *words, resume=True).folder.path, whole)
 
 
 @pytest.mark.parametrize(
