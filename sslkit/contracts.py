@@ -309,6 +309,16 @@ class ImageSource(ABC):
         """Return the file or row of image ``index``, for messages."""
         return f"{self.name}, image {index}"
 
+    def place_of(self, index: int) -> str:
+        """Return the file of image ``index`` relative to the folder of the images, or its row in their table."""
+        return f"row {index}"
+
+    def places(self, keys: Sequence[int]) -> list[str]:
+        """Return the files or rows of the images with these keys, in the same order; empty for a key of no image."""
+        wanted = {*keys}
+        found = {key: self.place_of(i) for i, key in enumerate(self.keys.tolist()) if key in wanted}
+        return [found.get(key, "") for key in keys]
+
     def fingerprint(self) -> str:
         """Return a hash of the index that does not depend on where the images lie."""
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()

@@ -70,11 +70,15 @@ class FolderIndex:
         Raises:
             UnreadableImage: the file cannot be opened.
         """
-        file = self.root / os.fsdecode(self.names[row].as_py())
+        file = self.root / self.place_of(row)
         try:
             return [(file.read_bytes(), str(file))]
         except OSError as error:
             raise UnreadableImage(str(file), error.strerror or str(error)) from error
+
+    def place_of(self, row: int) -> str:
+        """Return the path of the image of a row, relative to the folder."""
+        return os.fsdecode(self.names[row].as_py())
 
 
 def walk(root: Path) -> Iterator[str]:

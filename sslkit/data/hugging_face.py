@@ -109,6 +109,10 @@ class HuggingFaceImages(ImageSource):
         except UnreadableImage as error:
             return error.name
 
+    def place_of(self, index: int) -> str:
+        """Return the file of image ``index`` relative to the folder, or its split and row."""
+        return self.index.place_of(int(self.rows[index]))
+
     def fingerprint(self) -> str:
         """Return a hash of the keys, labels, class names, channels and columns, and of the bytes of 64 of the files.
 

@@ -1,7 +1,8 @@
 """Substitute unreadable images by their neighbours, and stop a run that has too many of them."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from sslkit.contracts import ImageSource
 from sslkit.errors import DataError, UnreadableImage
@@ -34,6 +35,18 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
         # The same reason for all is rarely damage: the recipe does not fit the images, so the reason comes first.
         raise DataError(f"{source.name}: {errors[0].reason}. So {tried} {errors[0].name}")
     raise DataError(f"{source.name}: {tried} {errors[0]}")
+
+
+@contextmanager
+def naming(source: ImageSource, index: int) -> Iterator[None]:
+    """Put the file or row of image ``index`` before the message of a DataError that does not name it."""
+    try:
+        yield
+    except UnreadableImage:
+        raise
+    except DataError as error:
+        error.args = (f"{source.name_of(index)}: {error}",)
+        raise
 
 
 class UnreadableLog:

@@ -65,10 +65,14 @@ class TableIndex:
         """
         return [self._file(row, column, cell or {}) for column, cell in self.table[row].items()]
 
+    def place_of(self, row: int) -> str:
+        """Return the split and the number of a row."""
+        return f"{self.split} row {row}"
+
     def _file(self, row: int, column: str, cell: Mapping[str, Any]) -> tuple[bytes, str]:
         # Tables from the Hub hold the bytes; a folder's, or one by Dataset.to_parquet, holds paths.
         path, data = cell.get("path"), cell.get("bytes")
-        name = f"{self.origin} {self.split} row {row} {column}" + (f" ({path})" if path else "")
+        name = f"{self.origin} {self.place_of(row)} {column}" + (f" ({path})" if path else "")
         if data is not None or path is None:
             return data or b"", name
         try:

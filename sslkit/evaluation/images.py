@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
+from sslkit.data.substitution import naming
 from sslkit.data.workers import Workers
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
 from sslkit.types import EvaluationData, LabelledImages, Preprocessing
@@ -124,7 +125,8 @@ class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
     def __getitem__(self, position: int) -> tuple[Tensor, int | None] | SSLKitError:
         index = self.indices[position]
         try:
-            image = self.view(self.source.read(index).image)
+            with naming(self.source, index):
+                image = self.view(self.source.read(index).image)
             if not image.isfinite().all():
                 # One such image would make the similarities of every other one NaN.
                 raise UnreadableImage(self.source.name_of(index), "it has pixels that are not finite")

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ HINTS = {
 
 
 class SkippedSteps:
-    """The skipped steps of a run: what was not finite and the keys of the images, in skipped.jsonl.
+    """The skipped steps of a run: what was not finite, and the keys and files of the images, in skipped.jsonl.
 
     A step of fp16 whose gradients alone overflowed is not counted: so the scaler finds its scale. It counts once the
     scale is below 1, where an overflow has another cause.
@@ -36,10 +36,16 @@ class SkippedSteps:
         after: the step that the run is resumed from; rows of later steps are dropped.
         writes: whether this process is the one that writes.
         scale: returns what losses are multiplied by, or None.
+        places: returns the files or rows of the images with these keys; None leaves them out.
     """
 
     def __init__(
-        self, path: Path, after: int = 0, writes: bool = True, scale: Callable[[], float | None] = lambda: None
+        self,
+        path: Path,
+        after: int = 0,
+        writes: bool = True,
+        scale: Callable[[], float | None] = lambda: None,
+        places: Callable[[Sequence[int]], Sequence[str]] | None = None,
     ) -> None:
         self.count = self.roll_backs = 0
         self.streak: list[Row] = []
@@ -52,7 +58,7 @@ class SkippedSteps:
             self._count(row)
         if self.streak and self.streak[-1]["step"] < after:
             self.streak = []
-        self.rows, self.scale = StepRows(path, after, writes), scale
+        self.rows, self.scale, self.places = StepRows(path, after, writes), scale, places
         self._unread: list[tuple[int, Tensor, Tensor]] = []
 
     def note(self, step: int, keys: Tensor, flags: Tensor) -> None:
@@ -74,7 +80,9 @@ class SkippedSteps:
             if not names:
                 self.streak = []
             elif names != ["gradients"] or (self.scale() or 0) < 1:
-                self._add({"step": step, "not_finite": names, "keys": _everybodys(keys, on.device)})
+                everybodys = _everybodys(keys, on.device)
+                images = {} if self.places is None else {"images": self.places(everybodys)}
+                self._add({"step": step, "not_finite": names, "keys": everybodys, **images})
 
     def roll_back(self, step: int, to: int) -> None:
         """Record that after ``step`` the networks are set to those after step ``to``."""

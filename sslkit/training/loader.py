@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from sslkit.clock import Clock
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
-from sslkit.data.substitution import read_or_substitute
+from sslkit.data.substitution import naming, read_or_substitute
 from sslkit.data.workers import Workers
 from sslkit.errors import SSLKitError, UnreadableImage
 
@@ -86,8 +86,10 @@ class StepBatches(Dataset[Batch]):
         Raises:
             DataError: it cannot be read and no other in its place, or the views cannot use it.
         """
-        sample, _ = read_or_substitute(self.source, self.indices(0)[0])
-        self.views([sample.image], [sample.key], epoch=0, seed=self.seed)
+        index = self.indices(0)[0]
+        sample, errors = read_or_substitute(self.source, index)
+        with naming(self.source, (index + len(errors)) % len(self.source)):
+            self.views([sample.image], [sample.key], epoch=0, seed=self.seed)
 
     def __getitem__(self, step: int) -> Batch:
         return self.read(step)
@@ -108,7 +110,8 @@ class StepBatches(Dataset[Batch]):
             if stopped():
                 raise SSLKitError(f"step {step} is not wanted any more")
             sample, errors = read_or_substitute(self.source, index)
-            prepared.append(self.views.prepare(sample, epoch, self.seed))
+            with naming(self.source, (index + len(errors)) % len(self.source)):
+                prepared.append(self.views.prepare(sample, epoch, self.seed))
             keys.append(sample.key)
             unreadable.extend(errors)
         stacked = tuple(torch.stack(tensors) for tensors in zip(*prepared, strict=True))

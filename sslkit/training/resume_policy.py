@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sslkit.checkpoint.manager import CheckpointManager
+from sslkit.contracts import ImageSource
 from sslkit.distributed import rank, wait_for_all
 from sslkit.run_folder.atomic_write import writable
 from sslkit.run_folder.folder import Record, RunFolder
@@ -38,6 +39,7 @@ class ResumePolicy:
         preprocessing: of its images.
         checkpoints: of the run.
         trackers: of the run.
+        source: the training images, whose files skipped.jsonl names.
     """
 
     folder: RunFolder
@@ -45,6 +47,7 @@ class ResumePolicy:
     preprocessing: Preprocessing
     checkpoints: CheckpointManager
     trackers: Trackers
+    source: ImageSource
 
     def start(self, resume: bool) -> Resumed:
         """Prepare the folder and load the newest checkpoint, if there is one and ``resume``; every process calls it.
@@ -66,5 +69,6 @@ class ResumePolicy:
                 # The evaluation at the checkpoint, or the baselines before the first step, are done again too.
                 drop_results(self.folder.results, since=step)
             rows = StepRows(self.folder.metrics, step, is_main)
-            skipped = SkippedSteps(self.folder.skipped, step, is_main, self.checkpoints.executor.scale)
+            scale = self.checkpoints.executor.scale
+            skipped = SkippedSteps(self.folder.skipped, step, is_main, scale, self.source.places)
         return Resumed(step, rows, skipped)

@@ -170,7 +170,9 @@ class Trainer:
         wait_for_all()
 
     def _start(self, resume: bool) -> None:
-        policy = ResumePolicy(self.folder, self.record, self.preprocessing, self.checkpoint_manager, self.trackers)
+        policy = ResumePolicy(
+            self.folder, self.record, self.preprocessing, self.checkpoint_manager, self.trackers, self.built.data.train
+        )
         resumed = policy.start(resume)
         self.clock, self.rows, self.skipped = self.clock.at(resumed.step), resumed.rows, resumed.skipped
         runtime = self.built.runtime

@@ -76,3 +76,12 @@ class TestRealImages:
         sample = source.read(100)
         assert sample.mask.shape == sample.image.shape[1:]
         assert sample.mask.unique().tolist() == [0, 255]
+
+
+def test_a_key_finds_its_file_or_row(tmp_path):
+    files = HuggingFaceImages(str(fill(tmp_path / "files", "train/b/2.png", "train/a/1.png", "train/c.png")))
+    backwards = files.keys.flip(0).tolist()
+    assert files.places([*backwards, 5]) == ["train/c.png", "train/b/2.png", "train/a/1.png", ""]
+    datasets.Dataset.from_dict({"image": [{"bytes": b"", "path": None}] * 5}).to_parquet(tmp_path / "five.parquet")
+    rows = HuggingFaceImages(str(tmp_path / "five.parquet"), image_column="image", in_memory=False, max_images=3)
+    assert rows.places(rows.keys.tolist()) == [f"train row {row}" for row in rows.rows.tolist()]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sslkit.contracts import ImageSource
-from sslkit.data.substitution import UnreadableLog, read_or_substitute
+from sslkit.data.substitution import UnreadableLog, naming, read_or_substitute
 from sslkit.errors import DataError, UnreadableImage
 from sslkit.types import Sample
 
@@ -31,6 +31,18 @@ def test_the_next_image_stands_in(wanted, got, bad):
     assert (sample.key, sample.label) == (got, got)
     assert [error.name for error in errors] == bad
     assert [error.name for error in pickle.loads(pickle.dumps(errors))] == bad
+
+
+def test_an_error_that_names_no_image_gets_the_name_of_one():
+    source = Holes([])
+    with pytest.raises(DataError, match=r"^holes, image 3: four channels$"), naming(source, 3):
+        raise DataError("four channels")
+    with pytest.raises(UnreadableImage, match=r"^3\.jpg: truncated$"), naming(source, 3):
+        raise UnreadableImage("3.jpg", "truncated")
+
+
+def test_a_source_that_says_no_more_has_rows():
+    assert Holes([]).places([7, 99]) == ["row 7", ""]
 
 
 def test_nothing_but_damage_is_an_end():

@@ -131,5 +131,7 @@ def test_a_class_that_training_does_not_know_is_named():
 def test_what_the_view_refuses_is_one_message(num_workers):
     preprocessing = Preprocessing(4, (0.5,) * 4, (0.5,) * 4, None, size=4, resize=4)
     data = evaluation_data(Squares(2), Squares(2), preprocessing, num_workers=num_workers)
-    with pytest.raises(DataError, match=r"^an image has 3 channels, the views were built for 4: see data\.channels$"):
+    with pytest.raises(
+        DataError, match=r"^squares, image 0: an image has 3 channels, the views were built for 4: see data\.channels$"
+    ):
         contents(data.train)

@@ -47,6 +47,13 @@ def test_steps_are_read_together_and_written_with_their_images(path, caplog):
     ]
 
 
+def test_images_are_named_by_their_files_too(path):
+    skipped = SkippedSteps(path, places=lambda keys: [f"a/{key}.png" for key in keys])
+    take(skipped, 3, LOSS)
+    [row] = map(json.loads, path.read_text().splitlines())
+    assert (row["keys"], row["images"]) == ([30, 31], ["a/30.png", "a/31.png"])
+
+
 def test_nothing_is_read_before_it_is_asked_for(path):
     class Unread(torch.Tensor):
         @classmethod

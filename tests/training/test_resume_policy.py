@@ -7,6 +7,7 @@ import torch
 
 from sslkit.checkpoint.manager import CheckpointManager
 from sslkit.collapse import Centering
+from sslkit.data import Textures
 from sslkit.losses import CrossEntropy
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
@@ -35,7 +36,7 @@ def start(tiny, tmp_path, monkeypatch):
         manager = CheckpointManager(folder, model, optimizer, Executor(), "me", keep=2)
         record = Record(name="tiny", recipe="seed: 0\n", identity="me", plugins=[], device="cpu", precision="fp32")
         trackers = Trackers([], "tiny", folder.path)
-        return manager, ResumePolicy(folder, record, PREPROCESSING, manager, trackers).start(resume)
+        return manager, ResumePolicy(folder, record, PREPROCESSING, manager, trackers, Textures(8, 8)).start(resume)
 
     return start
 
