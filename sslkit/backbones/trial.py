@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -44,10 +44,12 @@ class Trial:
 
     def __init__(self, network: nn.Module, check: Callable[[Any], None] = lambda output: None) -> None:
         self.network, self.check = network, check
+        floating = (tensor.dtype for tensor in network.parameters() if tensor.is_floating_point())
+        self._dtype = next(floating, torch.float32)
         self._copy: tuple[FakeTensorMode, nn.Module] | None = None
 
     def failure(self, *shape: int) -> Exception | None:
-        """Return the error of a pass on zeros of this shape, float32, or None.
+        """Return the error of a pass on zeros of this shape, in the dtype of the network, or None.
 
         A pass without values may fail for the lack of values, so only one with values refuses.
         """
@@ -60,7 +62,7 @@ class Trial:
             return None
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                self.check(trial(torch.zeros(shape)))
+                self.check(trial(torch.zeros(shape, dtype=self._dtype)))
         # Networks raise errors of any class.
         except Exception as error:
             return error
@@ -73,7 +75,7 @@ class Trial:
                 self._copy = self._copy or without_values(self.network)
                 mode, trial = self._copy
                 with mode:
-                    self.check(trial(torch.empty(shape)))
+                    self.check(trial(torch.empty(shape, dtype=self._dtype)))
         except Exception:
             return False
         return True
@@ -83,7 +85,7 @@ def check_size(key: str, backbone: Backbone, size: int, channels: int) -> None:
     """Refuse a backbone that cannot make features of images of a size, before a run begins.
 
     Args:
-        key: of the size in the recipe, for the message.
+        key: of the size in the recipe, or an option of the command line, for the message.
         backbone: on the CPU.
         size: side of the images, in pixels.
         channels: of the images.
@@ -91,42 +93,47 @@ def check_size(key: str, backbone: Backbone, size: int, channels: int) -> None:
     Raises:
         RecipeError: naming the size, and the nearest sizes that the backbone takes; or the backbone, if it takes none.
     """
-    trial = Trial(backbone, lambda output: _check_features(output, backbone))
+    # An evaluation takes vectors of any length.
+    is_option = key.startswith("--")
+    width = None if is_option else backbone.embed_dim
+    trial = Trial(backbone, lambda output: _check_features(output, width))
     error = trial.failure(IMAGES, channels, size, size)
     if error is None:
         return
-
-    def first(sides: Iterable[int]) -> list[int]:
-        """Return the first side that passes, as a list, which is empty where none does."""
-        passing = (side for side in sides if trial.passes_without_values(IMAGES, channels, side, side))
-        return [side for side, _ in zip(passing, range(1))]
-
-    step, kind = backbone.patch_size or STEP, getattr(backbone, "name", type(backbone).__name__)
-    below = min(size - 1, LARGEST) // step * step
+    kind = getattr(backbone, "name", type(backbone).__name__)
     # No other size changes what kind of output it has.
-    wrong_output = isinstance(error, _WrongOutput)
-    near = [] if wrong_output else first(range(below, 0, -step)) + first(range(below + step, LARGEST + 1, step))
+    near = [] if isinstance(error, _WrongOutput) else _sizes_near(size, backbone.patch_size or STEP, trial, channels)
     if not near:
-        given = getattr(backbone, "model_args", None)
+        given, where = getattr(backbone, "model_args", None), "MODEL" if is_option else "method.backbone"
         remedy = f". It is made with model_args {given}; --method.backbone.model_args null drops them" if given else ""
-        raise RecipeError(f"method.backbone: {kind} cannot take images: {reason_of(error)}{remedy}")
-    options = "\n  ".join([" Add" if len(near) == 1 else " Add one of", *(f"--{key} {side}" for side in near)])
-    raise RecipeError(f"{key}: {kind} cannot take images of {size} px: {reason_of(error).rstrip('.')}.{options}")
+        raise RecipeError(f"{where}: {kind} cannot take images: {reason_of(error)}{remedy}")
+    options = (f"--{key.removeprefix('--')} {side}" for side in near)
+    add = "\n  ".join([" Add" if len(near) == 1 else " Add one of", *options])
+    raise RecipeError(f"{key}: {kind} cannot take images of {size} px: {reason_of(error).rstrip('.')}.{add}")
+
+
+def _sizes_near(size: int, step: int, trial: Trial, channels: int) -> list[int]:
+    """Return the nearest sizes below and above, multiples of ``step``, that a backbone takes, as many as there are."""
+    below = min(size - 1, LARGEST) // step * step
+    near = []
+    for sides in (range(below, 0, -step), range(below + step, LARGEST + 1, step)):
+        passing = (side for side in sides if side != size and trial.passes_without_values(IMAGES, channels, side, side))
+        near += [side for side, _ in zip(passing, range(1))]
+    return near
 
 
 class _WrongOutput(RecipeError):
     """An output of a backbone that is not one vector an image."""
 
 
-def _check_features(features: Any, backbone: Backbone) -> None:
-    """Raise an error for an output that is not one vector an image."""
+def _check_features(features: Any, width: int | None) -> None:
+    """Raise an error for an output that is not one vector an image, of this length unless that is None."""
     vector = getattr(features, "cls", None)
     if not isinstance(vector, Tensor):
         raise _WrongOutput(f"it returns {type(features).__name__}, not Features with one vector an image")
-    if vector.shape != (IMAGES, backbone.embed_dim):
-        raise _WrongOutput(
-            f"it returns {tuple(vector.shape)} for {IMAGES} images, not one vector of {backbone.embed_dim} for each"
-        )
+    if vector.ndim != 2 or len(vector) != IMAGES or width not in (None, vector.shape[1]):
+        length = "" if width is None else f" of {width}"
+        raise _WrongOutput(f"it returns {tuple(vector.shape)} for {IMAGES} images, not one vector{length} for each")
 
 
 @contextmanager

@@ -165,6 +165,7 @@ def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[s
     from dataclasses import replace
 
     from sslkit.backbones.loading import load_model
+    from sslkit.backbones.trial import check_size
     from sslkit.device import choose_device
     from sslkit.evaluation.evaluate import evaluate
     from sslkit.evaluation.images import evaluation_data
@@ -177,6 +178,8 @@ def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[s
         preprocessing = replace(preprocessing, size=args.size, resize=round(args.size * 8 / 7))
     if args.resize is not None:
         preprocessing = replace(preprocessing, resize=args.resize)
+    # Before the images are indexed, which takes long for a large data set.
+    check_size("--size", loaded.backbone, preprocessing.size, preprocessing.channels)
     train, test = _images(model, args, preprocessing.channels)
     workers = default_workers(test) if args.workers is None else args.workers
     data = evaluation_data(train, test, preprocessing, args.batch_size, device, workers, args.limit)

@@ -82,6 +82,13 @@ def test_mistakes_are_named(words, message, images, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_size_that_the_model_cannot_take_is_refused_before_the_images_are_read(capsys):
+    assert evaluate("knn", "untrained:mixer_s32_224", "--data", "nowhere", "--size", 96) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("sslkit: --size: mixer_s32_224 cannot take images of 96 px: Input height (96)")
+    assert said.endswith(" Add\n  --size 224\n")
+
+
 @pytest.mark.parametrize("content", [None, "folder", "{}", "not JSON"])
 def test_an_output_that_cannot_be_written_is_refused_before_the_work(content, images, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sslkit.cli.evaluate._measure", lambda *_: pytest.fail("it worked first"))
