@@ -319,6 +319,10 @@ class ImageSource(ABC):
         found = {key: self.place_of(i) for i, key in enumerate(self.keys.tolist()) if key in wanted}
         return [found.get(key, "") for key in keys]
 
+    def summary(self) -> str:
+        """Return one line on what was found and what was left out, for the start of a run; empty for nothing to say."""
+        return ""
+
     def fingerprint(self) -> str:
         """Return a hash of the index that does not depend on where the images lie."""
         labels = b"" if self.labels is None else self.labels.numpy().tobytes()

@@ -62,6 +62,9 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         if reason := why_alone():
             hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
             run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
+        for key, source in (("data.train", built.data.train), ("data.test", built.data.test)):
+            if found_images := source.summary() if source else "":
+                run.console.print(Text(f"{key}: {found_images}"), soft_wrap=True)
         if note := size_note(built):
             run.console.print(Text(note), soft_wrap=True)
         for line in start.report(built.data) if start else ():

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from pictures import fill
 from rich.console import Console
 from safetensors.torch import load_file
 
@@ -77,6 +78,14 @@ def test_warnings_are_said_once_before_the_first_step_and_proposals_are_not(trai
 
 def test_a_sound_run_says_nothing(trained):
     assert "warning" not in trained()
+
+
+def test_what_was_found_and_left_out_is_said_first(trained, tmp_path):
+    fill(tmp_path / "images", *[f"{'ab'[i % 2]}/{i}.png" for i in range(8)])
+    (tmp_path / "images/backup.tar").write_bytes(b"")
+    said = trained("--data", str(tmp_path / "images"))
+    found = f"data.train: {tmp_path}/images: 8 images of split 'train'; 2 classes; left out: tables: backup.tar"
+    assert said.splitlines()[0] == found
 
 
 def test_the_images_are_those_that_are_there(trained):

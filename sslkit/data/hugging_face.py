@@ -1,7 +1,6 @@
 """Image source over folders, tables and data sets of the Hugging Face ``datasets`` library."""
 
-import difflib
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,11 @@ from torch import Tensor
 
 from sslkit.contracts import ImageSource
 from sslkit.data.decode import decode, decode_mask
-from sslkit.data.folder import IMAGE_SUFFIXES, TABLE_SUFFIXES, FolderIndex, walk
+from sslkit.data.index import Columns, Wanted, open_index
 from sslkit.data.keys import fingerprint
 from sslkit.data.order import permuted
-from sslkit.data.tables import TableIndex, open_table
 from sslkit.errors import DataError, UnreadableImage
 from sslkit.types import Sample
-
-HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
-"""Pattern of the name of a data set on the Hub, owner/name."""
 
 SMALL = 2**30
 """Bytes of decoded images below which a source is kept in memory by default, in each process."""
@@ -29,10 +24,12 @@ class HuggingFaceImages(ImageSource):
     """A folder of images, a table of images, or a data set of the Hugging Face Hub.
 
     Args:
-        path: a folder of images (at any depth, with or without class folders and split folders); a parquet, arrow or
-            tar file, or a folder of them; a folder with a metadata.csv or metadata.jsonl; a data set saved by
-            ``save_to_disk``; a name on the Hub ("owner/name").
-        split: name of the split; a folder or file without splits is all ``train``.
+        path: a folder of images (at any depth, with or without class folders and split folders), which a metadata.csv
+            or metadata.jsonl with a column file_name may describe; that table itself, for the images that it lists; a
+            parquet, arrow or tar file, or a folder of them; a data set saved by ``save_to_disk``; a name on the Hub
+            ("owner/name").
+        split: name of the split; a folder or file without splits is all ``train``. ``all`` is all images of a folder,
+            whatever their folders are called.
         image_column: column of images in a table; None is the first one.
         label_column: column of labels in a table; None is the first of class labels, or a column called "label". In a
             folder labels are the class folders, where every image lies in exactly one.
@@ -43,13 +40,15 @@ class HuggingFaceImages(ImageSource):
         max_images: number of images to use, a random subset that is the same in every run; None uses all.
         config: name of the configuration, for a data set that has several.
         revision: version of a data set on the Hub.
+        exclude: patterns, as of a shell, of names or relative paths of files and folders of ``path`` to leave out.
 
     Attributes:
         keys: (N,) int64; for files the hash of the name relative to ``path``, for tables that of split and row. They do
             not change when the data are moved.
 
     Raises:
-        DataError: there are no such data, image, split or column, or the Hub cannot be reached.
+        DataError: there are no such data, image, split or column, more than 1 % of the images would be left out, or
+            the Hub cannot be reached.
     """
 
     def __init__(
@@ -64,19 +63,12 @@ class HuggingFaceImages(ImageSource):
         max_images: int | None = None,
         config: str | None = None,
         revision: str | None = None,
+        exclude: Sequence[str] = (),
     ) -> None:
         self.channels = channels
-        self.index: FolderIndex | TableIndex
-        where = _locate(path)
-        # Walked only once: for a million files this takes longer than all the rest of the constructor.
-        files = [] if where is None or where.is_file() else list(walk(where))
-        images = [file for file in files if file.lower().endswith(IMAGE_SUFFIXES)]
-        if where and where.is_dir() and not any(file.endswith(TABLE_SUFFIXES) for file in files):
-            self._check_folder(where, images, [image_column, label_column, mask_column])
-            self.index = FolderIndex(where, images, split)
-        else:
-            splits = open_table(where or path, config, revision)
-            self.index = TableIndex(splits, path, split, image_column, label_column, mask_column)
+        columns = Columns(image_column, label_column, mask_column)
+        self.index, self.left_out = open_index(Wanted(path, split, columns, config, revision, exclude))
+        self.path = path
         self.name = f"{Path(path).name} {split}"
         self.rows = _subset(len(self.index.keys), max_images)
         self.keys = self.index.keys[self.rows]
@@ -112,6 +104,17 @@ class HuggingFaceImages(ImageSource):
     def place_of(self, index: int) -> str:
         """Return the file of image ``index`` relative to the folder, or its split and row."""
         return self.index.place_of(int(self.rows[index]))
+
+    def summary(self) -> str:
+        """Return one line on the images and labels found, and on what was left out and why."""
+        total, others = len(self.index.keys), {k: n for k, n in self.index.sizes.items() if k != self.index.split}
+        of_all = "" if len(self) == total else f" of {total:,} (max_images)"
+        images = "image" if len(self) == 1 else "images"
+        splits = f", other splits: {', '.join(f'{k} {n:,}' for k, n in others.items())}" if others else ""
+        classes = f"{len(self.class_names):,} classes" if self.class_names else "labels without class names"
+        labels = f"no labels: {self.index.unlabelled}" if self.labels is None else classes
+        left_out = f"; left out: {'; '.join(self.left_out)}" if self.left_out else ""
+        return f"{self.path}: {len(self):,}{of_all} {images} of split {self.index.split!r}{splits}; {labels}{left_out}"
 
     def fingerprint(self) -> str:
         """Return a hash of the keys, labels, class names, channels and columns, and of the bytes of 64 of the files.
@@ -153,31 +156,6 @@ class HuggingFaceImages(ImageSource):
             return b"".join(data for data, _ in self._files(index))
         except UnreadableImage:
             return b""
-
-    @staticmethod
-    def _check_folder(folder: Path, images: list[str], columns: list[str | None]) -> None:
-        if not images:
-            raise DataError(f"no images under {folder}; looked for {' '.join(IMAGE_SUFFIXES + TABLE_SUFFIXES)}")
-        if any(columns):
-            named = ", ".join(filter(None, columns))
-            raise DataError(f"{folder} is a folder of image files and has no columns: leave out {named}")
-
-
-def _locate(path: str) -> Path | None:
-    """Return the local file or folder, or None for a name on the Hub."""
-    where = Path(path).expanduser()
-    if where.exists():
-        return where
-    if re.fullmatch(HUB_NAME, path) and where.suffix not in TABLE_SUFFIXES and not where.parent.exists():
-        return None
-    folder = next(parent for parent in where.absolute().parents if parent.exists())
-    missing = where.absolute().relative_to(folder).parts[0]
-    near = difflib.get_close_matches(missing, [entry.name for entry in folder.iterdir()], n=3)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-    raise DataError(
-        f"{path} does not exist: there is no {missing!r} in {folder}.{hint} "
-        "A data set of the Hugging Face Hub is named owner/name."
-    )
 
 
 def _subset(num_images: int, max_images: int | None) -> Tensor:

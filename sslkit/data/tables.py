@@ -1,6 +1,7 @@
 """Index tables of images: parquet and arrow files, data sets saved to disk or on the Hugging Face Hub."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,12 @@ from torch import Tensor
 
 from sslkit.data.folder import SPLITS
 from sslkit.data.keys import row_keys
+from sslkit.data.table_files import Tables, is_image
+from sslkit.data.walk import read_regular
 from sslkit.errors import DataError, NoSuchSplit, UnreadableImage, did_you_mean
+
+ROWS_LOOKED_AT = 10_000
+"""Rows that decide whether a column may hold labels."""
 
 
 class TableIndex:
@@ -18,6 +24,7 @@ class TableIndex:
     Args:
         splits: the splits by name, as the ``datasets`` library gives them.
         origin: name of the table for error messages.
+        folders: where files may lie whose paths the table holds; relative ones are relative to the first.
         split: name of the split, or one of the other names in `sslkit.data.folder.SPLITS`.
         image_column: the column of images; None is the first one.
         label_column: the column of labels; None is the first of class labels, or a column ``label`` of whole numbers or
@@ -28,6 +35,8 @@ class TableIndex:
         keys: (N,) int64, hashes of the split's name and the row.
         labels: (N,) int64, or None; a split with missing labels or labels of -1 (none, on the Hub) has None.
         class_names: names of the classes, or None.
+        unlabelled: why there are no labels, or empty.
+        sizes: number of rows of each split, of a table with two names under that of ``split``.
 
     Raises:
         DataError: there is no such split or column, or the column does not hold images or labels.
@@ -35,18 +44,23 @@ class TableIndex:
 
     def __init__(
         self,
-        splits: Mapping[str, Any],
+        splits: Tables,
         origin: str,
+        folders: Sequence[Path],
         split: str,
         image_column: str | None = None,
         label_column: str | None = None,
         mask_column: str | None = None,
     ) -> None:
         self.origin = origin
+        self.folders = [folder.absolute() for folder in folders]
+        self.unlabelled = ""
         self.split = next((s for s in (split, SPLITS.get(split.lower(), split)) if s in splits), "")
         if not self.split:
             raise NoSuchSplit(origin, split, splits)
         table = splits[self.split]
+        # A single table has two names, that of its split and ``train``.
+        self.sizes = {name: len(t) for name, t in splits.items() if name == self.split or t is not table}
         self.image_column = image_column or self._find_images(table)
         self.label_column = label_column or _find_labels(table)
         self.mask_column = mask_column
@@ -75,14 +89,15 @@ class TableIndex:
         name = f"{self.origin} {self.place_of(row)} {column}" + (f" ({path})" if path else "")
         if data is not None or path is None:
             return data or b"", name
-        try:
-            return Path(path).read_bytes(), name
-        except OSError as error:
-            raise UnreadableImage(name, error.strerror or str(error)) from error
+        # Without following links: those are the user's, while a table may come from anywhere.
+        file = Path(os.path.normpath(self.folders[0] / path))
+        if not any(file.is_relative_to(folder) for folder in self.folders):
+            raise UnreadableImage(name, f"lies outside of {self.folders[0]}, from where alone a table's files are read")
+        return read_regular(file, name), name
 
     def _find_images(self, table: Any) -> str:
         for column, feature in table.features.items():
-            if _is_image(feature):
+            if is_image(feature):
                 return str(column)
         raise DataError(f"{self.origin} has no column of images to be found: {_columns(table)}. Set image_column.")
 
@@ -98,6 +113,7 @@ class TableIndex:
 
     def _labels(self, splits: Mapping[str, Any]) -> tuple[Tensor | None, list[str] | None]:
         if self.label_column is None:
+            self.unlabelled = _why_unlabelled(splits[self.split])
             return None, None
         self._check(splits[self.split], self.label_column)
         feature = splits[self.split].features[self.label_column]
@@ -106,64 +122,28 @@ class TableIndex:
         values = _column(splits[self.split], self.label_column)
         if not all(value is None or isinstance(value, int) for value in values):
             raise DataError(f"{self.origin}: labels in {self.label_column!r} are whole numbers or words, not {feature}")
-        if any(value is None or value < 0 for value in values):
+        if missing := sum(value is None or value < 0 for value in values):
+            self._lack(missing)
             return None, None
         return torch.tensor(values, dtype=torch.int64), getattr(feature, "names", None)
 
     def _numbered(self, splits: Mapping[str, Any]) -> tuple[Tensor | None, list[str] | None]:
         """Number the words of all splits, so that a class has the same number in training and test."""
         words = {s: _column(t, self.label_column) for s, t in splits.items() if self.label_column in t.features}
-        if None in words[self.split]:
+        if missing := words[self.split].count(None):
+            self._lack(missing)
             return None, None
         names = sorted({name for column in words.values() for name in column if name is not None})
         number = {name: i for i, name in enumerate(names)}
         return torch.tensor([number[name] for name in words[self.split]], dtype=torch.int64), names
 
+    def _lack(self, missing: int) -> None:
+        rows = self.sizes[self.split]
+        self.unlabelled = f"{missing:,} of {rows:,} rows have none in the column {self.label_column!r}"
+
     def _check(self, table: Any, column: str) -> None:
         if column not in table.features:
             raise DataError(f"{self.origin} has no column {column!r}.{did_you_mean(column, table.features)}")
-
-
-def open_table(path: Path | str, config: str | None = None, revision: str | None = None) -> Mapping[str, Any]:
-    """Return {split: table} of a table file, a folder of table files, a data set saved to disk, or a name on the Hub.
-
-    Args:
-        path: a `Path` that exists, or a name on the Hub.
-        config: name of the configuration of the data set.
-        revision: version of a data set on the Hub.
-
-    Raises:
-        DataError: it cannot be opened; the message includes the library's reason.
-    """
-    import datasets
-
-    try:
-        if isinstance(path, str):
-            found = datasets.load_dataset(path, name=config, revision=revision)
-        elif path.is_file():
-            found = _open_file(path)
-        elif (path / "state.json").exists() or (path / "dataset_dict.json").exists():
-            found = datasets.load_from_disk(str(path))
-        else:
-            found = datasets.load_dataset(str(path), name=config)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises nearly every kind, of the Hub, the disk and the formats
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"cannot open the data set {str(path)!r}: {reason}") from error
-    return found if isinstance(found, dict) else {"train": found, str(found.split or "train"): found}
-
-
-def _open_file(path: Path) -> dict[str, Any]:
-    """Return the table under the name of the split in its file name, and as ``train``, as every single table."""
-    import datasets
-
-    if path.suffix == ".arrow":
-        table = datasets.Dataset.from_file(str(path))
-    else:
-        kind = "webdataset" if path.suffix == ".tar" else "parquet"
-        table = datasets.load_dataset(kind, data_files=str(path), split="train")
-    return {"train": table, SPLITS.get(path.stem.split("-")[0].lower(), "train"): table}
 
 
 def _find_labels(table: Any) -> str | None:
@@ -176,10 +156,21 @@ def _find_labels(table: Any) -> str | None:
     return "label" if kind.startswith(("int", "uint")) or kind in ("string", "large_string") else None
 
 
-def _is_image(feature: Any) -> bool:
-    import datasets
-
-    return isinstance(feature, datasets.Image) or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
+def _why_unlabelled(table: Any) -> str:
+    """Return why no column of labels was found, with those that may be one: whole numbers or words that recur."""
+    kinds = {c: str(getattr(feature, "dtype", "")) for c, feature in table.features.items()}
+    first = table.select(range(min(len(table), ROWS_LOOKED_AT)))
+    candidates = [
+        column
+        for column, kind in kinds.items()
+        if kind.startswith(("int", "uint", "bool", "string", "large_string"))
+        and 1 < len({*_column(first, column)} - {None}) <= max(2, len(first) // 2)
+    ]
+    if "label" in kinds:
+        return f"the column 'label' is {kinds['label']}; labels are whole numbers or words"
+    if candidates:
+        return f"no column 'label'; label_column may be {' or '.join(map(repr, candidates[:6]))}"
+    return f"no column of labels among {', '.join(map(repr, kinds))}"
 
 
 def _column(table: Any, column: str | None) -> list[Any]:

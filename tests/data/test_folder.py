@@ -61,10 +61,64 @@ class TestFolders:
         source = HuggingFaceImages(str(fill(tmp_path, "cat/1.png", "test/1.png")))
         assert source.class_names == ["cat", "test"]
 
-    def test_images_outside_of_the_splits_are_mentioned(self, tmp_path, caplog):
-        fill(tmp_path, "train/1.png", "logo.png", "docs/2.png")
-        assert len(HuggingFaceImages(str(tmp_path))) == 1
-        assert "2 images lie outside of its split folders" in caplog.text
+    @pytest.mark.parametrize("others", [["cat", "dog"], ["car", "plane", "ship", "bus", "bike"]])
+    def test_a_class_may_be_called_train_among_others(self, tmp_path, others):
+        names = sorted([*others, "train"])
+        source = HuggingFaceImages(str(fill(tmp_path, *[f"{name}/{i}.png" for name in names for i in range(3)])))
+        assert (len(source), source.class_names) == (3 * len(names), names)
+        assert "left out: folder train read as one of the others, not as a split" in source.summary()
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["train/1.png", "logo.png", "docs/2.png"],
+            ["train/a/1.png", "train/b/1.png", "test/a/2.png", "extra/a/3.png"],
+            ["train/1.png", "car/2.png"],
+        ],
+    )
+    def test_images_outside_of_the_splits_are_not_dropped_in_silence(self, tmp_path, names):
+        fill(tmp_path, *names)
+        outside = len([name for name in names if not name.startswith(("train", "test"))])
+        with pytest.raises(DataError, match=rf"{outside} of {len(names)} images lie outside of the split folders"):
+            HuggingFaceImages(str(tmp_path))
+        assert len(HuggingFaceImages(str(tmp_path), split="all")) == len(names)
+        exclude = [name for name in ("logo.png", "docs", "extra", "car") if (tmp_path / name).exists()]
+        source = HuggingFaceImages(str(tmp_path), exclude=exclude)
+        assert source.index.sizes["train"] == len([name for name in names if name.startswith("train")])
+
+    def test_a_few_images_outside_of_the_splits_are_mentioned(self, tmp_path):
+        fill(tmp_path, *[f"train/{i}.png" for i in range(198)], "docs/a.png", "logo.png")
+        source = HuggingFaceImages(str(tmp_path))
+        assert len(source) == 198
+        assert "left out: 2 of 200 images lie outside of the split folders (docs/a.png, logo.png)" in source.summary()
+
+    def test_links_to_splits_and_classes_are_splits_and_classes(self, tmp_path):
+        fill(tmp_path, "train/a/1.png", "train/b/2.png")
+        (tmp_path / "val").symlink_to(tmp_path / "train")
+        (tmp_path / "train/c").symlink_to(tmp_path / "train/b")
+        for split in ("train", "val"):
+            assert HuggingFaceImages(str(tmp_path), split=split).class_names == ["a", "b", "c"]
+            assert HuggingFaceImages(str(tmp_path), split=split).labels.tolist() == [0, 1, 2]
+
+    def test_a_line_says_what_was_found(self, tmp_path):
+        fill(tmp_path, "train/a/1.png", "train/b/1.png", "train/b/2.png", "val/a/1.png")
+        found = f"{tmp_path}: 3 images of split 'train', other splits: validation 1; 2 classes"
+        assert HuggingFaceImages(str(tmp_path)).summary() == found
+        part = HuggingFaceImages(str(tmp_path), split="val", max_images=1).summary()
+        assert part == f"{tmp_path}: 1 image of split 'validation', other splits: train 3; 2 classes"
+        assert "2 of 3 (max_images) images" in HuggingFaceImages(str(tmp_path), max_images=2).summary()
+
+    @pytest.mark.parametrize(
+        ("names", "reason"),
+        [
+            (["a.png"], "no labels: no class folders"),
+            (["x/a.png", "x/b.png"], "no labels: one class folder"),
+            (["x/a.png", "y/b.png", "c.png"], r"no labels: 1 of 3 images do not lie in one class folder (c.png)"),
+            (["x/a.png", "y/z/b.png", "z/c.png"], r"1 of 3 images do not lie in one class folder (y/z/b.png)"),
+        ],
+    )
+    def test_the_line_says_why_there_are_no_labels(self, tmp_path, names, reason):
+        assert reason in HuggingFaceImages(str(fill(tmp_path, *names))).summary()
 
     def test_hidden_files_are_passed_over_and_links_followed_once(self, tmp_path):
         fill(tmp_path / "data", "x/1.png", "x/._1.png", ".cache/2.png", "__MACOSX/3.png", "x/notes.txt.png")
@@ -96,6 +150,16 @@ class TestFolders:
         fill(tmp_path, "föö bar.png")
         Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")).write_bytes(png(7))
         assert sorted(values(HuggingFaceImages(str(tmp_path)))) == [0, 7]
+
+    def test_class_folders_of_any_bytes(self, tmp_path):
+        fill(tmp_path, "ä/1.png")
+        folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+        Path(folder).mkdir()
+        (Path(folder) / "2.png").write_bytes(png(7))
+        source = HuggingFaceImages(str(tmp_path))
+        assert (source.class_names, source.labels.tolist()) == (["caf\\xe9", "ä"], [0, 1])
+        assert len(source.fingerprint()) == 32
+        assert source.summary().encode()
 
     def test_metadata_gives_columns(self, tmp_path):
         fill(tmp_path, "a.png", "b.png")
