@@ -2,6 +2,7 @@
 
 import ast
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def add_arguments(parser: CommandParser) -> None:
     options = parser.add_options()
     add = options.add_argument
     add("--data", metavar="PATH", help="images, as HuggingFaceImages of a recipe takes them; a run's own without it")
+    add("--label-column", metavar="NAME", help="column of labels in a table of --data; found by its name without it")
     add("--train-split", metavar="NAME", default="train", help="split to learn from (train)")
     add("--test-split", metavar="NAME", default="test", help="split to measure on (test)")
     add("--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)")
@@ -59,7 +61,7 @@ def run(args: Namespace) -> int:
     evaluator = _make_evaluator(args.evaluator, args.overrides, args.declared)
     if args.output is not None:
         _check_output(args.output)
-    rows = [row for model in _models(args.model) for row in _measure(evaluator, model, args)]
+    rows = [row for i, model in enumerate(_models(args.model)) for row in _measure(evaluator, model, args, i == 0)]
     _show(rows)
     if args.output is not None:
         from sslkit.run_folder.results import append_results
@@ -161,7 +163,15 @@ def _models(spec: str) -> list[str]:
     return [f"{spec}:{variant}" for variant in RawPixels.VARIANTS] if spec == "raw-pixels" else [spec]
 
 
-def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[str, Any]]:
+def _measure(evaluator: "Evaluator", model: str, args: Namespace, say: bool) -> list[dict[str, Any]]:
+    """Return the rows of one model.
+
+    Args:
+        evaluator: what to measure.
+        model: as on the command line.
+        args: of the command.
+        say: whether to print which images were found.
+    """
     from dataclasses import replace
 
     from sslkit.backbones.loading import load_model
@@ -181,11 +191,14 @@ def _measure(evaluator: "Evaluator", model: str, args: Namespace) -> list[dict[s
     # Before the images are indexed, which takes long for a large data set.
     check_size("--size", loaded.backbone, preprocessing.size, preprocessing.channels)
     train, test = _images(model, args, preprocessing.channels)
+    for found in filter(None, [source.summary() for source in (train, test) if say]):
+        print(found, file=sys.stderr)
     workers = default_workers(test) if args.workers is None else args.workers
     data = evaluation_data(train, test, preprocessing, args.batch_size, device, workers, args.limit)
     rows = evaluate(loaded.backbone.to(device), [evaluator], data, network=loaded.network)
     if not rows:
-        raise SSLKitError(f"{evaluator.command} needs labels: {test.name} or {train.name} has none")
+        without = [source.summary() or source.name for source in (train, test) if source.labels is None]
+        raise SSLKitError(f"{evaluator.command} needs labels; without them: {'. '.join(without or [test.name])}")
     return rows
 
 
@@ -195,7 +208,8 @@ def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, I
         from sslkit.data.hugging_face import HuggingFaceImages
 
         splits = (args.train_split, args.test_split)
-        train, test = (HuggingFaceImages(args.data, split=split, channels=channels) for split in splits)
+        arguments = {"label_column": args.label_column, "channels": channels}
+        train, test = (HuggingFaceImages(args.data, split, **arguments) for split in splits)
         check_classes(train, test)
         return train, test
     here = Path(model).expanduser()

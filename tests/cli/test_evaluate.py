@@ -123,6 +123,28 @@ def test_unlabelled_images_are_an_error_here(tmp_path, capsys):
     assert "knn needs labels" in capsys.readouterr().err
 
 
+def test_labels_in_another_column_are_found_by_name(tmp_path, capsys):
+    for split in ("train", "test"):
+        folder = tmp_path / split
+        folder.mkdir()
+        rows = []
+        for i, kind in enumerate(("dark", "bright") * 2):
+            Image.new("RGB", (8, 8), (200 * (i % 2),) * 3).save(folder / f"{i}.png")
+            rows.append(f"{i}.png,picture {i},{kind}")
+        (folder / "metadata.csv").write_text("\n".join(["file_name,caption,kind", *rows]))
+    words = ("knn", "raw-pixels", "--data", tmp_path, "--size", 8, "--k", "1")
+    assert evaluate(*words) == 2
+    said = capsys.readouterr().err
+    assert "knn needs labels; without them: " in said
+    assert "no column 'label'; label_column may be 'kind'" in said
+    assert evaluate(*words, "--label-column", "kind") == 0
+    said = capsys.readouterr().err
+    assert [line.partition(": ")[2] for line in said.splitlines()] == [
+        "4 images of split 'train', other splits: test 4; 2 classes",
+        "4 images of split 'test', other splits: train 4; 2 classes",
+    ]
+
+
 def test_help_names_evaluators_and_needs_no_torch():
     code = (
         "import sys; from sslkit.cli.main import main; main(['evaluate', '--help']); assert 'torch' not in sys.modules"
