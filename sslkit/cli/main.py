@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 2 for a mistake of the user's; 1 where a run could not go on; 130 where the user stopped it.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    _print_any_character()
     try:
         return _run(words)
     except SSLKitError as error:
@@ -61,6 +63,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = "" if error.filename is None else f"{shown(str(error.filename))}: "
         print(f"sslkit: {where}{error.strerror or error} ({DEBUG}=1 shows all)", file=sys.stderr)
         return 2
+
+
+def _print_any_character() -> None:
+    """Escape what the terminal's encoding lacks, such as umlauts under LC_ALL=C, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def program() -> CommandParser:

@@ -150,7 +150,12 @@ def _pairs(words: Sequence[str]) -> Iterator[tuple[str, Any]]:
             if not rest or rest[0].startswith("--"):
                 raise RecipeError(f"--{key} needs a value")
             text = rest.pop(0)
-        yield key, parse_yaml(text, f"--{key} {shown(text)}")
+        yield key, text if _is_undecoded(text) else parse_yaml(text, f"--{key} {shown(text)}")
+
+
+def _is_undecoded(text: str) -> bool:
+    """Return whether a word holds bytes that are no text here, as a path may, which YAML cannot hold."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def _contains(value: Any, parts: Sequence[str]) -> bool:

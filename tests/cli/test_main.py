@@ -1,5 +1,6 @@
 """The program: fast where nothing is computed, one message and exit code 2 for every mistake."""
 
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,19 @@ def test_a_traceback_comes_when_it_is_asked_for(monkeypatch, capsys):
 def test_a_path_that_the_system_refuses_is_one_message(capsys):
     assert main(["train", "quickstart", "--data", "x" * 300]) == 2
     assert capsys.readouterr().err.endswith("File name too long (SSLKIT_DEBUG=1 shows all)\n")
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "collapse-operators", "Centering"], ["plugins"], ["nonsense·"]])
+def test_a_terminal_of_few_characters_is_enough(words, monkeypatch):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    code = main(words)
+    written = b""
+    for stream in streams.values():
+        stream.flush()
+        written += stream.buffer.getvalue()
+    assert (code, b"\\xb7" in written or b"\\xa7" in written) == (2 if words == ["nonsense·"] else 0, True)
 
 
 def test_a_stopped_command_says_so(monkeypatch, capsys):

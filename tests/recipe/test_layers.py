@@ -7,6 +7,11 @@ from sslkit.recipe import load
 from sslkit.recipe.layers import merge, read_overrides
 
 
+def test_a_path_of_any_bytes_is_an_override():
+    [layer] = read_overrides(["--data", "/data/caf\udce9"])
+    assert layer.values == {"data": "/data/caf\udce9"}
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "merged"),
     [
