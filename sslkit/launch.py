@@ -18,7 +18,7 @@ from sslkit.plugins import active
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.run_folder.folder import Record, RunFolder
-from sslkit.training.setup import size_note
+from sslkit.training.setup import range_note, size_note
 from sslkit.training.trainer import Trainer
 
 
@@ -65,6 +65,8 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
         for key, source in (("data.train", built.data.train), ("data.test", built.data.test)):
             if found_images := source.summary() if source else "":
                 run.console.print(Text(f"{key}: {found_images}"), soft_wrap=True)
+        if note := range_note(built):
+            run.console.print(Text(f"warning: {note}", "yellow"), soft_wrap=True)
         if note := size_note(built):
             run.console.print(Text(note), soft_wrap=True)
         for line in start.report(built.data) if start else ():

@@ -14,13 +14,29 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode
 
-from sslkit.data.bands import NUMPY_START, TIFF_STARTS, as_bands, fit_channels, is_beyond_pillow, read_npy, read_tiff
+from sslkit.data.bands import (
+    NUMPY_START,
+    TIFF_STARTS,
+    TiffPage,
+    as_bands,
+    different_pages,
+    fit_channels,
+    read_npy,
+    read_tiff,
+    tiff_pages,
+)
 from sslkit.errors import UnreadableImage
 
 JPEG_START, PNG_START = b"\xff\xd8\xff", b"\x89PNG"
 COLOUR_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB")
 PNG_DEPTH, PNG_KIND, PNG_GREY = 24, 25, 0
 """Offsets of the bit depth and the colour type in a PNG file, and the colour type of grey images."""
+
+JPEG2000_SIZE, JPEG2000_DEPTH = b"\xff\x4f\xff\x51", 42
+"""The first markers of a JPEG 2000 stream, and the offset of the bit depth after them."""
+
+WHITE_IS_ZERO = 0
+"""A photometric interpretation of TIFF; Pillow inverts its 8-bit images alone."""
 
 READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
@@ -88,29 +104,72 @@ def _read(data: bytes, channels: int) -> Tensor:
     if data.startswith(JPEG_START):
         # A broken download is often padded with zeros, which decode as grey; without them Pillow reports truncation.
         data = data.rstrip(b"\0")
-    try:
-        picture = Image.open(io.BytesIO(data))
-    except UnidentifiedImageError:
-        if data.startswith(TIFF_STARTS):
-            return read_tiff(data, channels)
-        raise
-    with picture:
-        if picture.format == "TIFF" and is_beyond_pillow(picture):
-            return read_tiff(data, channels)
+    if data.startswith(TIFF_STARTS):
+        return _read_tiff(data, channels)
+    with Image.open(io.BytesIO(data)) as picture:
+        _check_bits(picture, data)
         if picture.format == "PNG" and data[PNG_DEPTH] > 8 and data[PNG_KIND] != PNG_GREY:
             picture.verify()  # checks the checksums
             return _deep_png(data, channels)
         return _pixels(picture, channels)
 
 
-def _pixels(picture: Image.Image, channels: int) -> Tensor:
+def _read_tiff(data: bytes, channels: int) -> Tensor:
+    pages = tiff_pages(data)
+    if any(page.is_beyond_pillow for page in pages):
+        return read_tiff(data, channels, pages[0].num_alpha)
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        return read_tiff(data, channels)
+    with picture:
+        if len(pages) == 1:
+            return _pixels(picture, channels, pages[0])
+        bands = []
+        for page in pages:
+            picture.seek(page.number)
+            bands.append(_as_stored(picture, page))
+    if len({(image.shape, image.dtype) for image in bands}) > 1:
+        raise ValueError(different_pages([tuple(image.shape) for image in bands]))
+    return torch.cat(bands)
+
+
+def _check_bits(picture: Image.Image, data: bytes) -> None:
+    """Raise an error where Pillow keeps 8 bits of deeper colours, in silence."""
+    if picture.format == "JPEG2000":
+        start = data.find(JPEG2000_SIZE)
+        bits = (data[start + JPEG2000_DEPTH] & 0x7F) + 1 if start >= 0 else 8
+    else:
+        (codec, _, _, options), *_ = getattr(picture, "tile", None) or [("", None, 0, ())]
+        bits = int(options[-1]).bit_length() if codec == "ppm" else 8  # the largest value
+    if bits > 8 and len(picture.getbands()) > 1:
+        raise ValueError(
+            f"its colours have {bits} bits, of which Pillow keeps 8; save them as 16-bit TIFF, PNG or .npy"
+        )
+
+
+def _pixels(picture: Image.Image, channels: int, page: TiffPage | None = None) -> Tensor:
     _turn_upright(picture)
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")  # Pillow warns where this is converted to RGB directly
     if picture.mode in COLOUR_MODES and channels in (1, 3):
         mode = "RGB" if channels == 3 else "L"
-        picture = picture if picture.mode == mode else picture.convert(mode)
-    return as_bands(np.asarray(picture), len(picture.getbands()))
+        if picture.mode == "LAB":
+            picture = picture.convert("RGB")  # Pillow converts it to nothing else
+        picture = picture if picture.mode == mode or (page and page.is_signed) else picture.convert(mode)
+    return _as_stored(picture, page)
+
+
+def _as_stored(picture: Image.Image, page: TiffPage | None) -> Tensor:
+    """Return the bands of a picture, with what Pillow does not take from the tags of a TIFF file."""
+    pixels = np.asarray(picture)
+    if page and page.is_signed and page.bits in (8, 16):
+        pixels = pixels.view(np.int8) if page.bits == 8 else pixels.astype(np.int16)
+    elif page and page.bits == 32 and not page.is_signed and pixels.dtype == np.int32:
+        pixels = pixels.view(np.uint32)
+    elif page and page.photometric == WHITE_IS_ZERO and picture.mode.startswith("I;16"):
+        pixels = (1 << page.bits) - 1 - pixels
+    return as_bands(pixels, len(picture.getbands()))
 
 
 def _turn_upright(picture: Image.Image) -> None:

@@ -1,18 +1,25 @@
 """What a run derives from its recipe before it starts: device, clock, cadence, preprocessing."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 
 from sslkit.clock import Clock
 from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, UnreadableImage
 from sslkit.method.branch import Branch
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
 from sslkit.training.intervals import Intervals
 from sslkit.types import Preprocessing
 from sslkit.views.evaluation import EvaluationView
+
+LOOKED_AT = 8
+"""Training images whose range of values is looked at."""
+
+DARK = 0.3
+"""Share of the range below which the brightest pixel of these images is a mistake rather than a dark scene."""
 
 
 def start_process(built: BuiltRecipe) -> tuple[torch.device, str, AccelerateExecutor]:
@@ -76,6 +83,32 @@ def size_note(built: BuiltRecipe) -> str:
     return (
         f"note: networks are evaluated and exported at {size} px (evaluation.view_size), but train on views of "
         f"{trained} px; --evaluation.view_size null --evaluation.resize null takes the views' size"
+    )
+
+
+def range_note(built: BuiltRecipe) -> str:
+    """Return a line for the user where training images use little of the range that black and white are read as.
+
+    A few images decide: 12-bit values in files of 16 bits would be nearly black, and floats above 1 all white.
+    """
+    source = built.data.train
+    if built.data.value_range is not None:
+        return ""
+    images = []
+    for index in sorted({i * len(source) // LOOKED_AT for i in range(LOOKED_AT)}):
+        with suppress(UnreadableImage):
+            images.append(source.read(index).image)
+    ranges = {image.dtype: 65535.0 if image.dtype == torch.uint16 else 1.0 for image in images}
+    if not images or torch.uint8 in ranges:
+        return ""
+    low, high = (min(float(image.double().min()) for image in images), max(float(i.double().max()) for i in images))
+    white = max(ranges.values())
+    if low >= 0 and white * DARK <= high <= white:
+        return ""
+    proposed = f"[0, {2 ** int(high).bit_length() - 1}]" if torch.uint16 in ranges else f"[{low:.4g}, {high:.4g}]"
+    return (
+        f"data.train: pixels of {len(images)} images are from {low:.4g} to {high:.4g}, but 0 is read as black and "
+        f"{white:.0f} as white; --data.value_range '{proposed}' reads them as the whole range"
     )
 
 

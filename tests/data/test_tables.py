@@ -1,5 +1,7 @@
 """Images of tables: parquet, arrow and saved datasets."""
 
+import os
+
 import datasets
 import pytest
 import torch
@@ -76,10 +78,50 @@ class TestTables:
         assert HuggingFaceImages(str(tmp_path / "t")).labels.tolist() == [2, 0, 1]
         assert HuggingFaceImages(str(tmp_path / "t"), split="test").labels.tolist() == [1, 2]
 
-    @pytest.mark.parametrize("labels", [[-1, -1], [0, None]])
-    def test_missing_labels_are_no_labels(self, tmp_path, labels):
-        table(0, 2, label=labels).save_to_disk(tmp_path / "t")
-        assert HuggingFaceImages(str(tmp_path / "t")).labels is None
+    @pytest.mark.parametrize(
+        ("labels", "missing"),
+        [([-1, -1, 2], 2), ([0, None, 2], 1), (["a", None, None], 2)],
+        ids=["-1", "none", "words"],
+    )
+    def test_missing_labels_are_no_labels_and_said(self, tmp_path, labels, missing):
+        table(0, 3, label=labels).save_to_disk(tmp_path / "t")
+        source = HuggingFaceImages(str(tmp_path / "t"))
+        assert source.labels is None
+        assert f"no labels: {missing} of 3 rows have none in the column 'label'" in source.summary()
+
+    @pytest.mark.parametrize(
+        ("columns", "reason"),
+        [
+            ({"kind": ["a", "b"] * 3, "id": range(6), "group": [0, 1, 1] * 2}, "label_column may be 'kind' or 'group'"),
+            ({"id": range(6)}, "no column of labels among 'image', 'id'"),
+            ({"label": [0.0, 1.0] * 3}, "the column 'label' is float64; labels are whole numbers or words"),
+        ],
+    )
+    def test_columns_that_may_hold_labels_are_named(self, tmp_path, columns, reason):
+        table(0, 6, **columns).save_to_disk(tmp_path / "t")
+        assert reason in HuggingFaceImages(str(tmp_path / "t")).summary()
+
+    def test_files_are_read_below_the_folder_of_the_table_alone(self, tmp_path):
+        import pyarrow
+        import pyarrow.parquet
+
+        (tmp_path / "t/x").mkdir(parents=True)
+        for name in ("secret.png", "t/inside.png", "t/x/deep.png"):
+            (tmp_path / name).write_bytes(png(9))
+        os.mkfifo(tmp_path / "t/pipe.png")
+        (tmp_path / "t/zero.png").symlink_to("/dev/zero")
+        inside = ["inside.png", str(tmp_path / "t/x/deep.png")]
+        outside = ["../secret.png", str(tmp_path / "secret.png"), "/etc/passwd", "x/../../secret.png"]
+        rows = [{"bytes": None, "path": path} for path in [*inside, *outside, "pipe.png", "zero.png"]]
+        pyarrow.parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "t/t.parquet")
+        source = HuggingFaceImages(str(tmp_path / "t/t.parquet"))
+        assert [int(source.read(i).image[0, 0, 0]) for i in range(2)] == [9, 9]
+        for i in range(2, 6):
+            with pytest.raises(UnreadableImage, match=rf"lies outside of {tmp_path}/t, from where alone"):
+                source.read(i)
+        for i in (6, 7):
+            with pytest.raises(UnreadableImage, match="no regular file"):
+                source.read(i)
 
     def test_columns_are_named(self, tmp_path):
         table(0, 2, label=[0.5, 1.5], kind=[3, 4]).save_to_disk(tmp_path / "t")

@@ -3,11 +3,12 @@
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from sslkit.errors import RecipeError
+from sslkit.errors import RecipeError, UnreadableImage
 from sslkit.recipe import load
 from sslkit.training.intervals import Intervals
-from sslkit.training.setup import intervals_of, preprocessing_of, size_note, start_clock
+from sslkit.training.setup import intervals_of, preprocessing_of, range_note, size_note, start_clock
 
 
 def built(*overrides):
@@ -55,3 +56,46 @@ def test_another_size_than_the_views_is_reported():
     assert size_note(built()) == size_note(built("--evaluation.view_size", "32")) == ""
     note = size_note(built("--evaluation.view_size", "24"))
     assert note.startswith("note: networks are evaluated and exported at 24 px (evaluation.view_size), but train on")
+
+
+class Pixels:
+    """Images of these values, the first of which cannot be read."""
+
+    def __init__(self, dtype, *values):
+        self.image = torch.tensor(values, dtype=torch.float32).reshape(1, 1, -1).to(dtype)
+
+    def __len__(self):
+        return 20
+
+    def read(self, index):
+        if not index:
+            raise UnreadableImage("a", "broken")
+        return SimpleNamespace(image=self.image)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "said"),
+    [
+        (
+            torch.uint16,
+            (0, 4000),
+            "from 0 to 4000, but 0 is read as black and 65535 as white; --data.value_range '[0, 4095]'",
+        ),
+        (torch.uint16, (900, 16383), "--data.value_range '[0, 16383]'"),
+        (
+            torch.float32,
+            (0, 255),
+            "from 0 to 255, but 0 is read as black and 1 as white; --data.value_range '[0, 255]'",
+        ),
+        (torch.float32, (-30, 3000), "--data.value_range '[-30, 3000]'"),
+        (torch.uint16, (0, 60000), ""),
+        (torch.uint8, (0, 9), ""),
+        (torch.float32, (0, 1), ""),
+    ],
+)
+def test_values_far_from_the_range_that_they_are_read_as_point_to_the_key(dtype, values, said):
+    data = SimpleNamespace(train=Pixels(dtype, *values), value_range=None)
+    note = range_note(SimpleNamespace(data=data))
+    assert (said in note, bool(note)) == (True, bool(said))
+    data.value_range = [0, 1]
+    assert range_note(SimpleNamespace(data=data)) == ""
