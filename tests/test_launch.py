@@ -84,7 +84,7 @@ def test_what_was_found_and_left_out_is_said_first(trained, tmp_path):
     fill(tmp_path / "images", *[f"{'ab'[i % 2]}/{i}.png" for i in range(8)])
     (tmp_path / "images/backup.tar").write_bytes(b"")
     said = trained("--data", str(tmp_path / "images"))
-    found = f"data.train: {tmp_path}/images: 8 images of split 'train'; 2 classes; left out: tables: backup.tar"
+    found = f"data.train: {tmp_path}/images: 8 images of split 'train'; 2 classes; not read: backup.tar"
     assert said.splitlines()[0] == found
 
 

@@ -1,6 +1,8 @@
 """Read arrays of any number of bands: .npy, and the bands and pages of TIFF files."""
 
 import io
+import struct
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,8 +15,19 @@ from torch import Tensor
 NUMPY_START = b"\x93NUMPY"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-NEW_SUBFILE_TYPE, BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, EXTRA_SAMPLES, SAMPLE_FORMAT = (
+(
+    NEW_SUBFILE_TYPE,
+    IMAGE_WIDTH,
+    IMAGE_HEIGHT,
+    BITS_PER_SAMPLE,
+    PHOTOMETRIC,
+    SAMPLES_PER_PIXEL,
+    EXTRA_SAMPLES,
+    SAMPLE_FORMAT,
+) = (
     254,
+    256,
+    257,
     258,
     262,
     277,
@@ -54,6 +67,7 @@ class TiffPage(NamedTuple):
 
     Args:
         number: of the page in the file, from 0.
+        size: width and height.
         bits: of a sample.
         samples: of a pixel.
         photometric: 0 where 0 is white, 1 grey, 2 RGB, 3 palette, 5 CMYK, 6 YCbCr, 8 CIELAB.
@@ -63,6 +77,7 @@ class TiffPage(NamedTuple):
     """
 
     number: int
+    size: tuple[int, int]
     bits: int
     samples: int
     photometric: int
@@ -83,8 +98,19 @@ def tiff_pages(data: bytes) -> list[TiffPage]:
     The tags are read by themselves, since Pillow prints a line for each file that it cannot decode.
 
     Raises:
-        SyntaxError: the file is damaged.
+        ValueError: the tags are damaged.
     """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # on single tags, such as those of EXIF
+            pages = _tagged_pages(data)
+    except (SyntaxError, struct.error, LookupError, TypeError) as error:
+        raise ValueError("its TIFF tags are damaged or cut off") from error
+    if not pages:
+        raise ValueError("its TIFF tags are damaged or cut off")
+    return [page for page in pages if not page.is_copy] or pages[:1]
+
+
+def _tagged_pages(data: bytes) -> list[TiffPage]:
     file, seen = io.BytesIO(data), set[int]()
     pages: list[TiffPage] = []
     tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:4] in (b"+\0", b"\0+") else 8])
@@ -93,13 +119,14 @@ def tiff_pages(data: bytes) -> list[TiffPage]:
         file.seek(tags.next)
         tags.load(file)
         pages.append(_page(tags, len(pages)))
-    return [page for page in pages if not page.is_copy] or pages[:1]
+    return pages
 
 
 def _page(tags: Any, number: int) -> TiffPage:
     kind, extra = tags.get(NEW_SUBFILE_TYPE, 0), np.atleast_1d(tags.get(EXTRA_SAMPLES, ()))
     return TiffPage(
         number,
+        (tags[IMAGE_WIDTH], tags[IMAGE_HEIGHT]),
         int(max(np.atleast_1d(tags.get(BITS_PER_SAMPLE, 1)))),
         tags.get(SAMPLES_PER_PIXEL, 1),
         tags.get(PHOTOMETRIC, 1),

@@ -6,11 +6,13 @@ with a segmentation fault, and they are deprecated.
 
 import io
 import struct
+import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 from torchvision.io import ImageReadMode
 
@@ -38,10 +40,15 @@ JPEG2000_SIZE, JPEG2000_DEPTH = b"\xff\x4f\xff\x51", 42
 WHITE_IS_ZERO = 0
 """A photometric interpretation of TIFF; Pillow inverts its 8-bit images alone."""
 
+MAX_PIXELS = 178_956_970
+"""Pixels of an image above which Pillow suspects an attack."""
+
+LIFTING = threading.Lock()
+
 READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
 
-def decode(data: bytes, name: str, channels: int = 3) -> Tensor:
+def decode(data: bytes, name: str, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return an image file as (channels, H, W) in its own dtype: uint8, uint16 (16-bit files) or float32.
 
     Colour is converted to grey and grey to colour; alpha is dropped, as Pillow's ``convert("RGB")`` does; EXIF rotation
@@ -52,28 +59,30 @@ def decode(data: bytes, name: str, channels: int = 3) -> Tensor:
         data: the whole file.
         name: name of the file for error messages.
         channels: number of channels to return.
+        max_pixels: width times height of the largest image to decode; a small file may hold billions.
 
     Raises:
         UnreadableImage: the file is empty, truncated, damaged or no image, or has bands that would be dropped.
     """
     try:
-        return fit_channels(_read(data, channels), channels)
+        return fit_channels(_beyond_limits(lambda: _read(data, channels, max_pixels)), channels)
     except Exception as error:  # decoders raise nearly every kind of exception on damaged files
         raise _unreadable(name, error) from error
 
 
-def decode_mask(data: bytes, name: str) -> Tensor:
+def decode_mask(data: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return a mask file as (H, W): palette indices or grey values as they are stored.
 
     Args:
         data: the whole file.
         name: name of the file for error messages.
+        max_pixels: as for `decode`.
 
     Raises:
         UnreadableImage: the file is damaged, or its bands differ.
     """
     try:
-        bands = _stored(data)
+        bands = _beyond_limits(lambda: _stored(data, max_pixels))
     except Exception as error:  # as above
         raise _unreadable(name, error) from error
     # A grey mask saved as RGB has three equal bands.
@@ -88,15 +97,44 @@ def _unreadable(name: str, error: Exception) -> UnreadableImage:
     return UnreadableImage(name, str(error).strip().split("\n")[0] or type(error).__name__)
 
 
-def _stored(data: bytes) -> Tensor:
+def _beyond_limits(read: Callable[[], Tensor]) -> Tensor:
+    """Return what ``read`` does, where necessary without Pillow's limits to pixels and to the text in a PNG.
+
+    Pillow has them for the whole process, so that they are lifted only for a file that needs it.
+    """
+    try:
+        return read()
+    except (Image.DecompressionBombError, ValueError) as error:
+        if isinstance(error, ValueError) and "MAX_TEXT_CHUNK" not in str(error):
+            raise
+    with LIFTING:
+        limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
+        try:
+            return read()
+        finally:
+            Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = limits
+
+
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are more than data.max_pixels, {max_pixels:,}; where such images are "
+            f"meant: --data.max_pixels {width * height}"
+        )
+
+
+def _stored(data: bytes, max_pixels: int) -> Tensor:
     if data.startswith(NUMPY_START):
         return read_npy(data, 1)
     with Image.open(io.BytesIO(data)) as picture:
+        _check_size(picture.size, max_pixels)
         _turn_upright(picture)
         return as_bands(np.asarray(picture), len(picture.getbands()))
 
 
-def _read(data: bytes, channels: int) -> Tensor:
+def _read(data: bytes, channels: int, max_pixels: int) -> Tensor:
     if not data:
         raise ValueError("the file is empty")
     if data.startswith(NUMPY_START):
@@ -105,8 +143,9 @@ def _read(data: bytes, channels: int) -> Tensor:
         # A broken download is often padded with zeros, which decode as grey; without them Pillow reports truncation.
         data = data.rstrip(b"\0")
     if data.startswith(TIFF_STARTS):
-        return _read_tiff(data, channels)
+        return _read_tiff(data, channels, max_pixels)
     with Image.open(io.BytesIO(data)) as picture:
+        _check_size(picture.size, max_pixels)
         _check_bits(picture, data)
         if picture.format == "PNG" and data[PNG_DEPTH] > 8 and data[PNG_KIND] != PNG_GREY:
             picture.verify()  # checks the checksums
@@ -114,8 +153,10 @@ def _read(data: bytes, channels: int) -> Tensor:
         return _pixels(picture, channels)
 
 
-def _read_tiff(data: bytes, channels: int) -> Tensor:
+def _read_tiff(data: bytes, channels: int, max_pixels: int) -> Tensor:
     pages = tiff_pages(data)
+    for page in pages:
+        _check_size(page.size, max_pixels)
     if any(page.is_beyond_pillow for page in pages):
         return read_tiff(data, channels, pages[0].num_alpha)
     try:

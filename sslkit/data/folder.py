@@ -43,7 +43,7 @@ class FolderIndex:
         labels: (N,) int64, or None.
         class_names: the class folders of all splits, sorted, or None.
         unlabelled: why there are no labels, or empty.
-        notes: what is left out.
+        notes: on what is left out, and on folders that may be meant as splits.
         sizes: number of images of each split.
 
     Raises:

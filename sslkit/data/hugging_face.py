@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sslkit.contracts import ImageSource
-from sslkit.data.decode import decode, decode_mask
+from sslkit.data.decode import MAX_PIXELS, decode, decode_mask
 from sslkit.data.index import Columns, Wanted, open_index
 from sslkit.data.keys import fingerprint
 from sslkit.data.order import permuted
@@ -41,6 +41,7 @@ class HuggingFaceImages(ImageSource):
         config: name of the configuration, for a data set that has several.
         revision: version of a data set on the Hub.
         exclude: patterns, as of a shell, of names or relative paths of files and folders of ``path`` to leave out.
+        max_pixels: width times height of the largest image to decode; larger ones are unreadable.
 
     Attributes:
         keys: (N,) int64; for files the hash of the name relative to ``path``, for tables that of split and row. They do
@@ -64,10 +65,12 @@ class HuggingFaceImages(ImageSource):
         config: str | None = None,
         revision: str | None = None,
         exclude: Sequence[str] = (),
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.channels = channels
+        self.max_pixels = max_pixels
         columns = Columns(image_column, label_column, mask_column)
-        self.index, self.left_out = open_index(Wanted(path, split, columns, config, revision, exclude))
+        self.index, self.notes = open_index(Wanted(path, split, columns, config, revision, exclude))
         self.path = path
         self.name = f"{Path(path).name} {split}"
         self.rows = _subset(len(self.index.keys), max_images)
@@ -113,8 +116,8 @@ class HuggingFaceImages(ImageSource):
         splits = f", other splits: {', '.join(f'{k} {n:,}' for k, n in others.items())}" if others else ""
         classes = f"{len(self.class_names):,} classes" if self.class_names else "labels without class names"
         labels = f"no labels: {self.index.unlabelled}" if self.labels is None else classes
-        left_out = f"; left out: {'; '.join(self.left_out)}" if self.left_out else ""
-        return f"{self.path}: {len(self):,}{of_all} {images} of split {self.index.split!r}{splits}; {labels}{left_out}"
+        found = f"{self.path}: {len(self):,}{of_all} {images} of split {self.index.split!r}{splits}"
+        return "; ".join([found, labels, *self.notes])
 
     def fingerprint(self) -> str:
         """Return a hash of the keys, labels, class names, channels and columns, and of the bytes of 64 of the files.
@@ -142,8 +145,8 @@ class HuggingFaceImages(ImageSource):
 
     def _decode(self, index: int) -> tuple[Tensor, Tensor | None]:
         image_file, *mask_files = self._files(index)
-        image = decode(*image_file, self.channels)
-        mask = decode_mask(*mask_files[0]) if mask_files else None
+        image = decode(*image_file, self.channels, self.max_pixels)
+        mask = decode_mask(*mask_files[0], self.max_pixels) if mask_files else None
         if mask is not None and mask.shape != image.shape[1:]:
             raise UnreadableImage(image_file[1], f"image {tuple(image.shape[1:])}, but mask {tuple(mask.shape)}")
         return image, mask

@@ -74,12 +74,12 @@ def _open_folder(root: Path, wanted: Wanted) -> tuple[FolderIndex | TableIndex, 
         return _table(saved, [root], wanted), [note]
     metadata, unread = read_metadata(root, contents.metadata)
     tables = [*contents.tables, *(name for name in unread if name.endswith(TABLE_SUFFIXES))]
-    notes = [f"{name} ({reason})" for name, reason in unread.items() if name not in tables]
+    notes = [f"not read: {name} ({reason})" for name, reason in unread.items() if name not in tables]
     if tables and metadata is None and not _are_the_images(root, contents.images, tables):
         splits, note = open_folder(root, tables, wanted.config, bool(wanted.exclude))
         beside = _note_beside(root, contents.images, sum(map(len, splits.values())))
         return _table(splits, [root], wanted), [beside, note, *notes]
-    notes += [f"tables: {shown(tables)}"] if tables else []
+    notes += [f"not read: {shown(tables)}"] if tables else []
     notes += _unread(root, contents)
     if metadata is not None:
         splits, more = metadata.tables(contents.images, wanted.split == ALL, listed_only=False)
@@ -127,7 +127,7 @@ def _unread(root: Path, contents: Contents) -> list[str]:
     unread = note_left_out(contents.unread, total, root, "images have formats that are not read", remedy)
     remedy = "Mend them, or leave them out: exclude: [PATTERN, ...]."
     broken = note_left_out(contents.broken, total, root, "entries are broken links, pipes or devices", remedy)
-    hidden = f"hidden: {shown(contents.hidden)}" if contents.hidden else ""
+    hidden = f"hidden and not read: {shown(contents.hidden)}" if contents.hidden else ""
     return [unread, broken, hidden]
 
 

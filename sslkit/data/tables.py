@@ -89,11 +89,12 @@ class TableIndex:
         name = f"{self.origin} {self.place_of(row)} {column}" + (f" ({path})" if path else "")
         if data is not None or path is None:
             return data or b"", name
-        # Without following links: those are the user's, while a table may come from anywhere.
-        file = Path(os.path.normpath(self.folders[0] / path))
-        if not any(file.is_relative_to(folder) for folder in self.folders):
-            raise UnreadableImage(name, f"lies outside of {self.folders[0]}, from where alone a table's files are read")
-        return read_regular(file, name), name
+        for folder in self.folders:
+            # Without following links: those are the user's, while a table may come from anywhere.
+            relative = os.path.relpath(os.path.normpath(self.folders[0] / path), os.path.normpath(folder))
+            if Path(relative).parts[0] != os.pardir:
+                return read_regular(folder / relative, name), name
+        raise UnreadableImage(name, f"lies outside of {self.folders[0]}, from where alone a table's files are read")
 
     def _find_images(self, table: Any) -> str:
         for column, feature in table.features.items():

@@ -177,7 +177,7 @@ def note_left_out(left_out: Sequence[str], total: int, where: object, reason: st
     note = f"{len(left_out):,} of {total:,} {reason} ({shown(left_out)})"
     if len(left_out) > MOST_LEFT_OUT * total:
         raise DataError(f"{where}: {note}. {remedy}")
-    return note
+    return f"left out: {note}"
 
 
 def shown(names: Sequence[str], most: int = 3) -> str:

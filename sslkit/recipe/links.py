@@ -15,6 +15,8 @@ class Link(NamedTuple):
 LINKS = [
     Link("data.channels", "data.train.channels"),
     Link("data.channels", "data.test.channels"),
+    Link("data.max_pixels", "data.train.max_pixels"),
+    Link("data.max_pixels", "data.test.max_pixels"),
     Link("data.channels", "method.backbone.in_chans"),
     Link("data.channels", "views.channels"),
     Link("data.mean", "views.mean"),

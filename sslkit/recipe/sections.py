@@ -103,6 +103,8 @@ class Data:
         mean: subtracted from each channel of images in 0..1.
         std: divides each channel after that.
         value_range: lowest and highest value of a channel; null for those of the images' dtype.
+        max_pixels: width times height of the largest image to decode, against small files that hold billions of pixels;
+            larger ones are unreadable. Scans and slides may need more.
     """
 
     train: ImageSource
@@ -112,9 +114,10 @@ class Data:
     mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
     std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     value_range: list[float] | None = None
+    max_pixels: int = 178_956_970
 
     def __post_init__(self) -> None:
-        _at_least(1, "data", self, "num_images", "channels")
+        _at_least(1, "data", self, "num_images", "channels", "max_pixels")
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.channels:
                 raise RecipeError(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from encoded import GREY, RGB, H, W, chw, encode, npy
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from sslkit.data.decode import decode, decode_mask
 from sslkit.errors import UnreadableImage
@@ -151,3 +151,34 @@ def test_masks_keep_the_numbers_that_were_stored():
         decode_mask(encode(RGB, "PNG"), "m")
     with pytest.raises(UnreadableImage, match="m: no image format"):
         decode_mask(b"", "m")
+
+
+def test_long_text_and_profiles_do_not_cost_the_picture():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("prompt", "a" * 3_000_000, zip=True)
+    limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    for options in ({"pnginfo": text}, {"icc_profile": bytes(3_000_000)}):
+        data = encode(RGB, "PNG", **options)
+        assert torch.equal(decode(data, "x"), chw(RGB))
+        assert torch.equal(decode_mask(encode(GREY, "PNG", **options), "x"), chw(GREY)[0])
+    assert limits == (Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF"])
+def test_the_largest_image_is_the_users_to_say(kind, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # twice as many are an error of Pillow
+    data = encode(GREY, kind)
+    with pytest.raises(
+        UnreadableImage, match=r"x: 53 x 37 pixels are more than data.max_pixels, 1,960; where"
+    ) as caught:
+        decode(data, "x", 1, max_pixels=53 * 37 - 1)
+    assert str(caught.value).endswith("--data.max_pixels 1961")
+    assert torch.equal(decode(data, "x", 1, max_pixels=53 * 37), chw(GREY))
+    assert Image.MAX_IMAGE_PIXELS == 500
+
+
+def test_damaged_tags_of_tiff_are_named():
+    data = encode(RGB, "TIFF")
+    for end in (4, 8, 20):
+        with pytest.raises(UnreadableImage, match="its TIFF tags are damaged or cut off"):
+            decode(data[:end], "x")

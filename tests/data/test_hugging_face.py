@@ -8,7 +8,8 @@ import torch
 from pictures import fill, labelled, values
 
 from sslkit.data import HuggingFaceImages
-from sslkit.errors import DataError
+from sslkit.errors import DataError, UnreadableImage
+from sslkit.recipe import load
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
@@ -27,6 +28,16 @@ def test_a_missing_folder_names_those_like_it_and_no_others(tmp_path):
     assert "other" not in str(caught.value)
     with pytest.raises(DataError, match=r"no 'xyz' in [^ ]*\. A data set"):
         HuggingFaceImages(str(tmp_path / "xyz"))
+
+
+def test_the_largest_image_is_a_key_of_the_recipe(tmp_path):
+    source = HuggingFaceImages(str(fill(tmp_path, "a.png")), max_pixels=29)
+    with pytest.raises(UnreadableImage, match=r"a.png: 6 x 5 pixels are more than data.max_pixels, 29"):
+        source.read(0)
+    words = ["--data", str(tmp_path), "--data.max_pixels"]
+    with pytest.raises(DataError, match=r"6 x 5 pixels are more"):
+        load("quickstart", [*words, "29"]).build().data.train.read(0)
+    assert load("quickstart", [*words, "30"]).build().data.train.read(0).image.shape == (3, 5, 6)
 
 
 class TestHub:

@@ -27,7 +27,7 @@ def test_a_stray_file_beside_images_is_only_mentioned(tmp_path, name):
     (classes(tmp_path) / name).write_bytes(b"a,b\n1,2\n")
     source = HuggingFaceImages(str(tmp_path))
     assert (len(source), source.class_names) == (12, ["a", "b"])
-    mentioned = f"left out: tables: {name}"
+    mentioned = f"not read: {name}"
     assert (mentioned in source.summary()) == name.endswith((".parquet", ".tar", ".arrow"))
 
 

@@ -72,7 +72,7 @@ def test_a_table_of_something_else_is_not_read_and_said(tmp_path, content, reaso
     (tmp_path / "metadata.csv").write_bytes(content)
     source = HuggingFaceImages(str(tmp_path))
     assert (len(source), source.class_names) == (2, ["x", "y"])
-    assert "left out: metadata.csv (" in source.summary()
+    assert "not read: metadata.csv (" in source.summary()
     assert reason in source.summary()
 
 

@@ -114,6 +114,8 @@ class TestTables:
         outside = ["../secret.png", str(tmp_path / "secret.png"), "/etc/passwd", "x/../../secret.png"]
         rows = [{"bytes": None, "path": path} for path in [*inside, *outside, "pipe.png", "zero.png"]]
         pyarrow.parquet.write_table(pyarrow.table({"image": rows}), tmp_path / "t/t.parquet")
+        again = HuggingFaceImages(str(tmp_path / "t/../t/t.parquet"))
+        assert int(again.read(1).image[0, 0, 0]) == 9
         source = HuggingFaceImages(str(tmp_path / "t/t.parquet"))
         assert [int(source.read(i).image[0, 0, 0]) for i in range(2)] == [9, 9]
         for i in range(2, 6):
