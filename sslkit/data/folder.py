@@ -107,6 +107,8 @@ def read_splits(root: Path, files: Sequence[str], as_one: bool = False) -> tuple
     if outside and ("train" not in named.values() or _is_class(named, tops, files, len(outside))):
         notes = [f"folder {shown(sorted(named))} read as one of the others, not as a split"]
         named, outside = {}, []
+    if not as_one and len(tops) == 1:
+        notes += _splits_one_level_deeper(root, files)
     splits: dict[str, Files] = {}
     for file in sorted(files):
         *folders, _ = file.split("/")
@@ -126,6 +128,14 @@ def _is_class(named: dict[str, str], tops: set[str], files: Sequence[str], num_o
     """Return whether the only folder with the name of a split is rather one of several class folders."""
     is_small = num_outside <= MOST_LEFT_OUT * len(files)
     return len(named) == 1 and len(tops) > 2 and not is_small and all(file.count("/") == 1 for file in files)
+
+
+def _splits_one_level_deeper(root: Path, files: Sequence[str]) -> list[str]:
+    """Return a note on folders of splits inside the only top-level folder, or none."""
+    paths = {tuple(file.split("/")[:2]) for file in files if file.count("/") > 1}
+    inner = sorted({folder for _, folder in paths if folder.lower() in SPLITS})
+    top = next(iter(paths))[0] if inner and next(iter(paths))[0].lower() not in SPLITS else ""
+    return [f"{shown(inner)} in {top} read as plain folders; as splits with path: {root / top}"] if top else []
 
 
 def choose_split(splits: dict[str, Files], owner: str, split: str) -> str:

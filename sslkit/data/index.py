@@ -69,7 +69,7 @@ def _open(wanted: Wanted) -> tuple[FolderIndex | TableIndex, list[str]]:
 
 def _open_folder(root: Path, wanted: Wanted) -> tuple[FolderIndex | TableIndex, list[str]]:
     contents = walk(root, wanted.exclude)
-    if saved := open_saved(root):
+    if saved := open_saved(root, bool(contents.images)):
         note = _note_beside(root, contents.images, sum(map(len, saved.values())))
         return _table(saved, [root], wanted), [note]
     metadata, unread = read_metadata(root, contents.metadata)

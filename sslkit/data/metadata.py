@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sslkit.data.folder import Files, class_folders, read_splits
+from sslkit.data.table_files import opening
 from sslkit.data.walk import note_left_out, shown
 from sslkit.errors import DataError
 
@@ -72,12 +73,10 @@ class Metadata:
     def _table(self, frame: Any) -> Any:
         import datasets
 
-        for column in self.image_columns:
-            paths = [name and str(self.root / name) for name in frame[column]]
-            frame = frame.assign(**{column: paths})
-        table = datasets.Dataset.from_pandas(frame, preserve_index=False)
-        for column in self.image_columns:
-            table = table.cast_column(column, datasets.Image(decode=False))
+        with opening(self.root):  # a column of mixed kinds is refused
+            table = datasets.Dataset.from_pandas(frame, preserve_index=False)
+            for column in self.image_columns:
+                table = table.cast_column(column, datasets.Image(decode=False))
         return table
 
 

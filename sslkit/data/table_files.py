@@ -1,6 +1,7 @@
 """Open tables of images with the ``datasets`` library, and compare its files with those that are there."""
 
 import glob
+import json
 import os
 import re
 import tarfile
@@ -19,6 +20,9 @@ Tables = Mapping[str, Any]
 READERS = {".parquet": "parquet", ".arrow": "arrow", ".tar": "webdataset"}
 """The library's name of the reader of each kind of table."""
 
+SAVED = {"state.json": "_data_files", "dataset_dict.json": "splits"}
+"""Files that ``save_to_disk`` writes, with a key that each has."""
+
 DATA_CARDS = ("README.md", ".huggingface.yaml")
 """Files in which a folder may say what the library takes."""
 
@@ -36,21 +40,26 @@ def open_on_hub(name: str, config: str | None = None, revision: str | None = Non
     """
     import datasets
 
-    with _opening(name):
+    with opening(name):
         return _by_split(datasets.load_dataset(name, name=config, revision=revision))
 
 
-def open_saved(folder: Path) -> Tables | None:
+def open_saved(folder: Path, holds_images: bool) -> Tables | None:
     """Return {split: table} of a data set that ``save_to_disk`` wrote, or None if the folder is none.
+
+    Args:
+        folder: the folder.
+        holds_images: whether image files lie there; then a state.json of something else is passed over.
 
     Raises:
         DataError: it cannot be opened.
     """
     import datasets
 
-    if not ((folder / "state.json").exists() or (folder / "dataset_dict.json").exists()):
+    found = [folder / name for name in SAVED if (folder / name).exists()]
+    if not found or (holds_images and not any(map(_is_saved, found))):
         return None
-    with _opening(folder):
+    with opening(folder):
         return _by_split(datasets.load_from_disk(str(folder)))
 
 
@@ -63,7 +72,7 @@ def open_file(file: Path) -> Tables:
     import datasets
 
     kind = file.suffix.lower()
-    with _opening(file):
+    with opening(file):
         if kind == ".arrow":
             table = datasets.Dataset.from_file(str(file))
         else:
@@ -88,7 +97,7 @@ def open_folder(folder: Path, files: Sequence[str], config: str | None, exclude:
     """
     import datasets
 
-    with _opening(folder):
+    with opening(folder):
         taken = _taken(folder, config)
     there = {os.path.realpath(folder / file): file for file in files}
     by_name = taken is None or exclude or bool(taken - {*there})
@@ -103,7 +112,7 @@ def open_folder(folder: Path, files: Sequence[str], config: str | None, exclude:
     )
     note = note_left_out(left_out, len(files), folder, "tables belong to no split, as others do", remedy)
     reader = _reader(folder, files) if by_name else ""
-    with _opening(folder):
+    with opening(folder):
         if not by_name:
             return _by_split(datasets.load_dataset(str(folder), name=config)), note
         paths: dict[str, list[str]] = {}
@@ -143,7 +152,15 @@ def is_image(feature: Any) -> bool:
 
 
 @contextmanager
-def _opening(what: object) -> Iterator[None]:
+def opening(what: object) -> Iterator[None]:
+    """Raise the errors of the library inside the block as one of a sentence.
+
+    Args:
+        what: the data set, for the message.
+
+    Raises:
+        DataError: with the library's reason.
+    """
     try:
         yield
     except DataError:
@@ -151,6 +168,14 @@ def _opening(what: object) -> Iterator[None]:
     except Exception as error:  # the library raises nearly every kind, of the Hub, the disk and the formats
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"cannot open the data set {str(what)!r}: {reason}") from error
+
+
+def _is_saved(file: Path) -> bool:
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and SAVED[file.name] in content
 
 
 def _by_split(found: Any) -> Tables:

@@ -155,6 +155,8 @@ def read_regular(file: Path, name: str) -> bytes:
             file.stat()  # says why, if there is nothing
             raise UnreadableImage(name, "no regular file, but a folder, pipe or device")
         return file.read_bytes()
+    except MemoryError:
+        raise UnreadableImage(name, "larger than the memory") from None
     except OSError as error:
         raise UnreadableImage(name, error.strerror or str(error)) from error
 

@@ -86,6 +86,12 @@ class TestFolders:
         source = HuggingFaceImages(str(tmp_path), exclude=exclude)
         assert source.index.sizes["train"] == len([name for name in names if name.startswith("train")])
 
+    def test_splits_inside_the_only_folder_are_mentioned(self, tmp_path):
+        source = HuggingFaceImages(str(fill(tmp_path, "pets/train/a/1.png", "pets/test/a/2.png")))
+        assert len(source) == 2
+        assert f"; test, train in pets read as plain folders; as splits with path: {tmp_path}/pets" in source.summary()
+        assert "plain" not in HuggingFaceImages(str(fill(tmp_path / "x", "train/test/1.png"))).summary()
+
     def test_a_few_images_outside_of_the_splits_are_mentioned(self, tmp_path):
         fill(tmp_path, *[f"train/{i}.png" for i in range(198)], "docs/a.png", "logo.png")
         source = HuggingFaceImages(str(tmp_path))

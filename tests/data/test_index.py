@@ -103,6 +103,12 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
         HuggingFaceImages(str(tmp_path))
 
 
+@pytest.mark.parametrize(("name", "content"), [("state.json", "{}"), ("dataset_dict.json", "[1"), ("state.json", "[]")])
+def test_a_file_called_as_those_of_saved_data_sets_decides_nothing(tmp_path, name, content):
+    (classes(tmp_path) / name).write_text(content)
+    assert len(HuggingFaceImages(str(tmp_path))) == 12
+
+
 def test_suffixes_of_tables_are_read_in_capitals(tmp_path):
     labelled(0, 3).to_parquet(tmp_path / "T.PARQUET")
     assert values(HuggingFaceImages(str(tmp_path / "T.PARQUET"))) == [0, 1, 2]

@@ -1,5 +1,8 @@
 """Tables that describe the image files beside them."""
 
+import os
+from pathlib import Path
+
 import datasets
 import pytest
 from pictures import fill, values
@@ -88,6 +91,20 @@ def test_files_outside_of_the_folder_are_refused(tmp_path, name):
     fill(tmp_path, "secret.png")
     with pytest.raises(DataError, match=r"metadata.csv: '.*' lies outside of the folder"):
         HuggingFaceImages(str(tmp_path / "data"))
+
+
+def test_columns_of_mixed_kinds_are_one_message(tmp_path):
+    fill(tmp_path, "a.png", "b.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "x": 1}\n{"file_name": "b.png", "x": [2]}\n')
+    with pytest.raises(DataError, match="cannot open the data set"):
+        HuggingFaceImages(str(tmp_path))
+
+
+def test_the_folder_of_a_table_may_have_any_bytes(tmp_path):
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    described(root, ["a.png", "b.png"])
+    source = HuggingFaceImages(str(root))
+    assert (values(source), source.class_names) == ([0, 1], ["a", "b"])
 
 
 def test_names_of_digits_stay_names_and_masks_are_columns(tmp_path):
