@@ -44,6 +44,8 @@ def add_arguments(parser: CommandParser) -> None:
     add = options.add_argument
     add("--data", metavar="PATH", help="images, as HuggingFaceImages of a recipe takes them; a run's own without it")
     add("--label-column", metavar="NAME", help="column of labels in a table of --data; found by its name without it")
+    left_out = "leave out files and folders of --data by a pattern of a shell; may be given several times"
+    add("--exclude", metavar="PATTERN", action="append", default=[], help=left_out)
     add("--train-split", metavar="NAME", default="train", help="split to learn from (train)")
     add("--test-split", metavar="NAME", default="test", help="split to measure on (test)")
     add("--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)")
@@ -208,7 +210,7 @@ def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, I
         from sslkit.data.hugging_face import HuggingFaceImages
 
         splits = (args.train_split, args.test_split)
-        arguments = {"label_column": args.label_column, "channels": channels}
+        arguments = {"label_column": args.label_column, "channels": channels, "exclude": args.exclude}
         train, test = (HuggingFaceImages(args.data, split, **arguments) for split in splits)
         check_classes(train, test)
         return train, test

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -143,6 +144,15 @@ def test_labels_in_another_column_are_found_by_name(tmp_path, capsys):
         "4 images of split 'train', other splits: test 4; 2 classes",
         "4 images of split 'test', other splits: train 4; 2 classes",
     ]
+
+
+def test_images_that_are_no_part_of_the_splits_are_left_out_by_name(images, tmp_path, capsys):
+    shutil.copytree(images, tmp_path / "images")
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/logo.png")
+    words = ("knn", "raw-pixels:plain", "--data", tmp_path / "images", "--size", 8, "--k", "1")
+    assert evaluate(*words) == 2
+    assert "1 of 19 images lie outside of the split folders (logo.png)" in capsys.readouterr().err
+    assert evaluate(*words, "--exclude", "logo.png") == 0
 
 
 def test_help_names_evaluators_and_needs_no_torch():
