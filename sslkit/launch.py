@@ -1,6 +1,7 @@
 """Training of a recipe: build it, initialise its networks, and run the trainer."""
 
 import copy
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -59,6 +60,8 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     found = recommendations(recipe, builder, run_context(builder, len(built.data.train), world_size()))
     built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found))
     if run.is_main:
+        for line in _header(run):
+            run.console.print(line, highlight=False, markup=False, soft_wrap=True)
         if reason := why_alone():
             hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
             run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
@@ -76,6 +79,16 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
                 run.console.print(Text(f"warning: {recommendation}", "yellow"), soft_wrap=True)
     run.execute(resume)
     return run
+
+
+def _header(run: Trainer) -> Iterator[str]:
+    """Yield what the run is, in lines: its length, what it computes on, and where it writes."""
+    clock, images = run.clock, len(run.built.data.train)
+    yield (
+        f"{run.name} · {images:,} images, {clock.total_steps:,} steps of {run.built.optimization.batch_size} · "
+        f"{run.record.device}, {run.record.precision}"
+    )
+    yield f"Run folder: {run.run_dir}"
 
 
 def _initialise(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branch | None) -> Start | None:

@@ -67,10 +67,16 @@ def trained(tmp_path):
     return train_recipe
 
 
+def test_a_run_says_first_what_it_is_and_where_it_writes(trained, tmp_path):
+    first, second, *_ = trained("--precision", "fp32").splitlines()
+    assert first == "small · 32 images, 4 steps of 8 · cpu, fp32"
+    assert second == f"Run folder: {tmp_path / 'run'}"
+
+
 def test_warnings_are_said_once_before_the_first_step_and_proposals_are_not(trained):
     said = trained("--method.collapse.temperature", "0.08", "--method.head.num_prototypes", "10")
-    [line] = [line for line in said.splitlines() if "warning" in line]  # not wrapped
-    assert line == said.splitlines()[0]
+    [line] = [line for line in said.splitlines() if "warning: " in line]  # not wrapped
+    assert line == said.splitlines()[2]
     assert line.startswith("\x1b[33mwarning: method.collapse: the teacher's temperature starts at 0.08")
     assert line.endswith("(DINO appendix D)\x1b[0m")
     assert "images each" not in said  # 3 images a prototype is no failure

@@ -10,6 +10,7 @@ from rich.text import Text
 from sslkit.cli.arguments import plugin_words
 from sslkit.cli.parser import CommandParser, path
 from sslkit.cli.screen import Screen
+from sslkit.progress import loading
 from sslkit.recommendation import overrides
 
 if TYPE_CHECKING:
@@ -51,8 +52,9 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: Namespace) -> int:
     """Diagnose runs and draw their curves."""
-    from sslkit.health.doctor import diagnose_run
-    from sslkit.health.figure import check_path, save
+    with loading():
+        from sslkit.health.doctor import diagnose_run
+        from sslkit.health.figure import check_path, save
 
     figure = args.figure or args.runs[0] / "doctor.png"
     found = [diagnose_run(folder) for folder in args.runs]

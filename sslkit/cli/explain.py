@@ -4,6 +4,7 @@ from argparse import Namespace
 
 from sslkit.cli.arguments import add_recipe
 from sslkit.cli.parser import CommandParser, path, whole
+from sslkit.progress import loading
 
 EXAMPLES = """\
 sslkit explain dino-vit-small --processes 16
@@ -27,8 +28,9 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(args: Namespace) -> int:
     """Explain a recipe."""
-    from sslkit.cli.explanation import ExplainOptions, explain
-    from sslkit.recipe import load
+    with loading():
+        from sslkit.cli.explanation import ExplainOptions, explain
+        from sslkit.recipe.loading import load
 
     options = ExplainOptions(args.num_images, args.processes, args.apply)
     explain(load(args.recipe, args.overrides), [args.recipe, *args.overrides], options)

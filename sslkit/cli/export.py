@@ -8,6 +8,7 @@ from sslkit.cli.parser import CommandParser
 from sslkit.cli.results import NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
+from sslkit.progress import loading, working
 
 if TYPE_CHECKING:
     from sslkit.exporting.export import Exported
@@ -66,15 +67,19 @@ def add_arguments(parser: CommandParser) -> None:
 def run(args: Namespace) -> int:
     """Export a backbone."""
     _check_hub_options(args)
-    from sslkit.exporting.export import export
-    from sslkit.exporting.hub_folder import check_repository, push
+    with loading():
+        from sslkit.exporting.export import export
+        from sslkit.exporting.hub_folder import check_repository, push
 
     if args.push is not None:
         check_repository(args.push)
-    done = export(args.run, args.target, args.network, args.out, license=args.license, repository=args.push)
+    with working(f"exporting to {args.target}, loading it back and comparing the features"):
+        done = export(args.run, args.target, args.network, args.out, license=args.license, repository=args.push)
     _show(done, args.target, pushed=args.push is not None)
     if args.push is not None:
-        print(f"Pushed to: {push(done.folder, args.push, args.private)}")
+        with working(f"uploading to {args.push}"):
+            address = push(done.folder, args.push, args.private)
+        print(f"Pushed to: {address}")
     return 0
 
 

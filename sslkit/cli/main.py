@@ -9,9 +9,12 @@ import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
+from rich.console import Console
+
 from sslkit import __version__, plugins
 from sslkit.cli.parser import HELP, CommandParser, take_option
 from sslkit.errors import DEBUG, SSLKitError, UnknownName, shown
+from sslkit.progress import showing
 
 COMMANDS = {
     "train": "train a recipe",
@@ -109,6 +112,11 @@ def _add_common_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(ALLOW, metavar="MODULE", action="append", help=text)
 
 
+def _progress_console() -> Console:
+    """Return the console for what is in progress; of processes that a launcher started the first shows it."""
+    return Console(stderr=True, quiet=os.environ.get("RANK", "0") != "0")
+
+
 def _run(words: list[str]) -> int:
     files, allowed = take_option(words, PLUGIN), take_option(words, ALLOW)
     command, rest = (words[0], words[1:]) if words else ("", [])
@@ -126,7 +134,8 @@ def _run(words: list[str]) -> int:
         needs_words = any(action.nargs != "?" for action in parser.positionals()) or parser.takes_overrides
         args = parser.parse(rest if rest or not needs_words else HELP[-1:])
         if not args.help:
-            return int(module.run(args))
+            with showing(_progress_console()):
+                return int(module.run(args))
         show_help = getattr(module, "show_help", None)
         if show_help is None:
             parser.print_help()

@@ -12,6 +12,7 @@ from sslkit.cli.parser import CommandParser, path
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.plugins import active
+from sslkit.progress import loading
 from sslkit.registry import class_fields
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def run(args: Namespace) -> int:
     """Train a recipe, print it resolved, or explain what a key takes."""
     if args.key_help:
         return _key_help(args.key_help)
-    from sslkit.recipe import load
+    with loading():
+        from sslkit.recipe.loading import load
 
     recipe = load(args.recipe, args.overrides)
     if args.print_config:

@@ -93,7 +93,7 @@ def walk(root: Path, exclude: Sequence[str] = ()) -> Contents:
         DataError: a folder cannot be listed, or nothing matches a pattern.
     """
     contents, unmatched = Contents(), dict.fromkeys(exclude)
-    for name, is_folder, is_file in _entries(root, "", frozenset(), exclude, unmatched):
+    for name, is_folder, is_file in track(_entries(root, "", frozenset(), exclude, unmatched), f"indexing {root}"):
         if not is_folder:
             contents.add(name, is_file)
         elif not name.rpartition("/")[2].startswith("__MACOSX"):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sslkit.contracts import Backbone, Evaluator
+from sslkit.progress import stage
 from sslkit.types import EvaluationData
 
 logger = logging.getLogger("sslkit.evaluation")
@@ -39,6 +40,8 @@ def evaluate(
         if evaluator.needs_labels and unlabelled:
             logger.warning("%s skipped: no labels in %s", evaluator.command, " and ".join(unlabelled))
             continue
+        with stage(f"{evaluator.command} of {network}"):
+            metrics = dict(evaluator.run(backbone, data))
         rows.append(
             {
                 "step": step,
@@ -46,7 +49,7 @@ def evaluate(
                 "evaluator": evaluator.command,
                 "protocol": evaluator.protocol,
                 "dataset": dataset or data.test.name,
-                "metrics": dict(evaluator.run(backbone, data)),
+                "metrics": metrics,
             }
         )
     return rows

@@ -14,6 +14,7 @@ from sslkit.data.order import permuted
 from sslkit.data.substitution import naming
 from sslkit.data.workers import Workers
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
+from sslkit.progress import track
 from sslkit.types import EvaluationData, LabelledImages, Preprocessing
 from sslkit.views.evaluation import EvaluationView
 
@@ -100,7 +101,7 @@ def labelled(
         pin_memory=device.type == "cuda",
         **workers.options,
     )
-    passes = _Passes(source.name, loader, workers, device)
+    passes = _Passes(source.name, loader, workers, device, len(indices))
     return LabelledImages(source.name, passes, len(indices), None if labels is None else len(labels.unique()))
 
 
@@ -143,15 +144,19 @@ class _Passes:
         loader: yields images, labels and errors of a batch.
         workers: its processes.
         device: where the batches go.
+        total: number of images.
     """
 
-    def __init__(self, name: str, loader: "DataLoader[Any]", workers: Workers, device: torch.device) -> None:
-        self.name, self.loader, self.workers, self.device, self.reported = name, loader, workers, device, False
+    def __init__(
+        self, name: str, loader: "DataLoader[Any]", workers: Workers, device: torch.device, total: int
+    ) -> None:
+        self.name, self.loader, self.workers, self.device, self.total = name, loader, workers, device, total
+        self.reported = False
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor | None]]:
         left_out: list[str] = []
         found = 0
-        for images, labels, errors in self.workers.load(self.loader):
+        for images, labels, errors in track(self.workers.load(self.loader), self.name, self.total, _size):
             for error in errors:
                 if not isinstance(error, UnreadableImage):
                     raise error
@@ -169,6 +174,12 @@ class _Passes:
             self.reported = True
             shown = "; ".join(left_out[:5]) + ("; ..." if len(left_out) > 5 else "")
             logger.warning("%s: %d unreadable images left out: %s", self.name, len(left_out), shown)
+
+
+def _size(batch: tuple[Tensor | None, Tensor | None, list[SSLKitError]]) -> int:
+    """Return the number of images of a batch, unreadable ones among them."""
+    images, _, errors = batch
+    return len(errors) + (0 if images is None else len(images))
 
 
 def _collate(

@@ -3,17 +3,14 @@
 import math
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from sslkit.clock import Clock
+from sslkit.progress import SECONDS_BETWEEN_LINES, WorkDisplay
 
-SECONDS_BETWEEN_LINES = 10.0
-"""Where there is no terminal."""
+MOST_METRICS = 2
+"""Metrics of a row of results that fit into a line."""
 
 
 class ProgressDisplay:
@@ -22,40 +19,26 @@ class ProgressDisplay:
     Args:
         clock: the run's length.
         first_step: where it starts.
-        console: where to write.
+        display: where to show it.
     """
 
-    def __init__(self, clock: Clock, first_step: int, console: Console) -> None:
-        self.clock = clock
-        self.console = console
-        self.first_step = first_step
-        self.start = time.monotonic()
+    def __init__(self, clock: Clock, first_step: int, display: WorkDisplay) -> None:
+        self.display = display
         self.last_line = -math.inf
-        self.progress = Progress(
-            TextColumn("[bold]epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24 if console.width >= 96 else 8),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[numbers]}", style="cyan"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task = self.progress.add_task("", total=clock.total_steps, completed=first_step, epoch="", numbers="")
+        self._shown = display.work("", clock.total_steps, first_step)
 
     def __enter__(self) -> "ProgressDisplay":
-        self.progress.start()
+        self.work = self._shown.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.console.is_terminal:  # elsewhere rich before 14.3 would end with an empty line
-            self.progress.stop()
+        self._shown.__exit__(kind, error, trace)
 
     def step(self, clock: Clock) -> None:
         """Advance to the end of this step."""
-        self.progress.update(self.task, completed=clock.step + 1, epoch=_epoch(clock))
+        self.work.show(name=f"epoch {_epoch(clock)}", completed=clock.step + 1)
 
     def show(self, clock: Clock, row: Mapping[str, float]) -> None:
         """Show a row of metrics."""
@@ -63,26 +46,25 @@ class ProgressDisplay:
             f"loss {row['loss']:.3f} · {row['images_per_second']:,.0f} images/s · "
             f"data wait {row['data_wait_fraction']:.0%}"
         )
-        self.progress.update(self.task, numbers=numbers)
-        if not self.console.is_terminal:
+        self.work.show(numbers=numbers)
+        if not self.display.is_live:
             self._print_line(clock, numbers)
 
     def _print_line(self, clock: Clock, numbers: str) -> None:
         done, now = clock.step + 1, time.monotonic()
         if now - self.last_line >= SECONDS_BETWEEN_LINES or done == clock.total_steps:
             self.last_line = now
-            left = (now - self.start) / max(1, done - self.first_step) * (clock.total_steps - done)
             where = f"epoch {_epoch(clock)} · step {done}/{clock.total_steps}"
-            self.say(f"{where} · {numbers} · {timedelta(seconds=round(left))} left")
+            self.say(f"{where} · {numbers} · {self.work.left(done)} left")
 
     def say_result(self, clock: Clock, row: Mapping[str, Any]) -> None:
         """Print a row of results."""
-        numbers = " · ".join(f"{name} {value:.1f}" for name, value in list(row["metrics"].items())[:4])
+        numbers = " · ".join(f"{name} {value:.1f}" for name, value in list(row["metrics"].items())[:MOST_METRICS])
         self.say(f"epoch {clock.step / clock.steps_per_epoch:g} · {row['network']} · {numbers}")
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.display.say(text)
 
 
 def _epoch(clock: Clock) -> str:

@@ -19,6 +19,7 @@ from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
 from sslkit.method.step import StepOutput, train_step
 from sslkit.optimizers.parameter_groups import set_rates
+from sslkit.progress import showing
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recipe.validation import check_memory, validate
@@ -155,13 +156,14 @@ class Trainer:
             RunError: too many steps in a row moved nothing, or the end cannot be saved.
         """
         self.console.quiet = self.console.quiet or not self.is_main
-        with self.folder.held(self.record, resume) if self.is_main else nullcontext(), closing(self.trackers):
+        held = self.folder.held(self.record, resume) if self.is_main else nullcontext()
+        with held, closing(self.trackers), showing(self.console) as shown:
             self._start(resume)
             self._fire("on_run_start")
             if self.clock.step == 0:
                 self._evaluate_start()
             # Created after the resume: the time left is counted from here.
-            self.display = ProgressDisplay(self.clock, self.clock.step, self.console)
+            self.display = ProgressDisplay(self.clock, self.clock.step, shown)
             with self.display, self.interruption.by_signals():
                 self._train()
                 self._finish()
