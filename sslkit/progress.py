@@ -123,6 +123,12 @@ def showing(console: Console) -> Iterator[WorkDisplay]:
         _display.reset(token)
 
 
+def say(text: str) -> None:
+    """Print a line that stays on the display in use."""
+    if (display := _display.get()) is not None:
+        display.say(text)
+
+
 @contextmanager
 def stage(name: str) -> Iterator[None]:
     """Put ``name`` before the names of the work inside the block."""

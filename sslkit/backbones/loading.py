@@ -100,6 +100,15 @@ def load_backbone(folder: Path) -> Backbone:
     return loaded
 
 
+def untrained_like(backbone: Backbone) -> Backbone | None:
+    """Return a network of the same architecture with weights drawn with seed 0; None where there is no such thing."""
+    if not isinstance(backbone, TimmBackbone):
+        return None
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return backbone.untrained().eval()
+
+
 def _find(path: Path, network: str) -> tuple[Path, str]:
     """Return the folder of the weights, and the name of the network."""
     if (path / "config.json").is_file():

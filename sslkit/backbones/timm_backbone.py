@@ -251,6 +251,10 @@ class TimmBackbone(Backbone):
         backbone.model.to(dtype).load_state_dict(weights)
         return backbone
 
+    def untrained(self) -> "TimmBackbone":
+        """Return a backbone of the same architecture with newly drawn weights."""
+        return type(self)(**self._portable_arguments())
+
     @property
     def _num_prefix_tokens(self) -> int:
         return getattr(self.model, "num_prefix_tokens", None) or 0

@@ -2,21 +2,30 @@
 
 import ast
 import os
-import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
+
+from rich.console import Console
 
 from sslkit.cli.parser import CommandParser, path, whole
 from sslkit.cli.results import NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
+from sslkit.progress import loading, say
 from sslkit.registry import Entry, source_of
 
 if TYPE_CHECKING:
+    import torch
+
+    from sslkit.backbones.loading import LoadedModel
     from sslkit.contracts import Evaluator, ImageSource
+    from sslkit.evaluation.baselines import EvaluationCost
+    from sslkit.types import EvaluationData
+
+Row = dict[str, Any]
 
 MODELS = {
     "FOLDER": "a run, or an exported folder",
@@ -55,16 +64,19 @@ def add_arguments(parser: CommandParser) -> None:
     add("--limit", metavar="N", type=whole(1), help="use N images of each split, evenly spread")
     add("--workers", metavar="N", type=whole(0), help="processes that read images; chosen by the machine without it")
     add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, mps (auto)")
+    add("--baselines", metavar="NAMES", help="raw-pixels,untrained or none; those that take seconds without it")
     add("--output", metavar="FILE", type=path, help="a results.json to which the rows are added")
 
 
 def run(args: Namespace) -> int:
-    """Evaluate a model."""
+    """Evaluate a model, and what it is compared with."""
     evaluator = _make_evaluator(args.evaluator, args.overrides, args.declared)
     if args.output is not None:
         _check_output(args.output)
-    rows = [row for i, model in enumerate(_models(args.model)) for row in _measure(evaluator, model, args, i == 0)]
-    _show(rows)
+    from sslkit.cli.results import show_results
+
+    known, rows, num_classes = _measure(evaluator, args)
+    show_results([*known, *rows], num_classes, Console(highlight=False))
     if args.output is not None:
         from sslkit.run_folder.results import append_results
 
@@ -159,32 +171,50 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, int | float) else value
 
 
-def _models(spec: str) -> list[str]:
+def _measure(evaluator: "Evaluator", args: Namespace) -> tuple[list[Row], list[Row], int | None]:
+    """Return baselines that a run has measured already, new rows, and the number of classes."""
+    with loading():
+        from sslkit.backbones.loading import load_model
+        from sslkit.device import choose_device
+        from sslkit.evaluation.baselines import baselines_of
+        from sslkit.evaluation.evaluate import evaluate
+
+    device = choose_device(args.device, "--device")
+    models = [load_model(model, args.network) for model in _variants(args.model)]
+    compared = baselines_of(models[0])
+    names = None if args.baselines is None else _baseline_names(args.baselines, args.model, compared)
+    data, cost, without = _data(args, models[0], device)
+
+    def rows_of(model: "LoadedModel") -> list[Row]:
+        return evaluate(model.backbone.to(device), [evaluator], data, network=model.network)
+
+    rows = [row for model in models for row in rows_of(model)]
+    if not rows:
+        raise SSLKitError(f"{evaluator.command} needs labels; without them: {'. '.join(without or [data.test.name])}")
+    known = _recorded(rows[0], args)
+    if names is None:
+        names = [] if known else _cheap(compared, cost)
+    baselines = [row for name in names for model in compared[name] for row in rows_of(model)]
+    return known, [*baselines, *rows], data.test.num_classes
+
+
+def _variants(spec: str) -> list[str]:
     from sslkit.backbones.raw_pixels import RawPixels
 
     return [f"{spec}:{variant}" for variant in RawPixels.VARIANTS] if spec == "raw-pixels" else [spec]
 
 
-def _measure(evaluator: "Evaluator", model: str, args: Namespace, say: bool) -> list[dict[str, Any]]:
-    """Return the rows of one model.
-
-    Args:
-        evaluator: what to measure.
-        model: as on the command line.
-        args: of the command.
-        say: whether to print which images were found.
-    """
+def _data(
+    args: Namespace, loaded: "LoadedModel", device: "torch.device"
+) -> "tuple[EvaluationData, EvaluationCost, list[str]]":
+    """Return the images as the options ask for them, what an evaluation costs, and summaries of those without labels."""
     from dataclasses import replace
 
-    from sslkit.backbones.loading import load_model
     from sslkit.backbones.trial import check_size
-    from sslkit.device import choose_device
-    from sslkit.evaluation.evaluate import evaluate
+    from sslkit.evaluation.baselines import EvaluationCost
     from sslkit.evaluation.images import evaluation_data
     from sslkit.training.loader import default_workers
 
-    device = choose_device(args.device, "--device")
-    loaded = load_model(model, args.network)
     preprocessing = loaded.preprocessing
     if args.size is not None:
         preprocessing = replace(preprocessing, size=args.size, resize=round(args.size * 8 / 7))
@@ -192,16 +222,53 @@ def _measure(evaluator: "Evaluator", model: str, args: Namespace, say: bool) -> 
         preprocessing = replace(preprocessing, resize=args.resize)
     # Before the images are indexed, which takes long for a large data set.
     check_size("--size", loaded.backbone, preprocessing.size, preprocessing.channels)
-    train, test = _images(model, args, preprocessing.channels)
-    for found in filter(None, [source.summary() for source in (train, test) if say]):
-        print(found, file=sys.stderr)
+    train, test = _images(args.model, args, preprocessing.channels)
+    for found in filter(None, [source.summary() for source in (train, test)]):
+        say(found)
+    without = [source.summary() or source.name for source in (train, test) if source.labels is None]
     workers = default_workers(test) if args.workers is None else args.workers
     data = evaluation_data(train, test, preprocessing, args.batch_size, device, workers, args.limit)
-    rows = evaluate(loaded.backbone.to(device), [evaluator], data, network=loaded.network)
-    if not rows:
-        without = [source.summary() or source.name for source in (train, test) if source.labels is None]
-        raise SSLKitError(f"{evaluator.command} needs labels; without them: {'. '.join(without or [test.name])}")
-    return rows
+    return data, EvaluationCost(data.train.num_images, data.test.num_images, preprocessing, device, workers), without
+
+
+def _recorded(row: Row, args: Namespace) -> list[Row]:
+    """Return the baselines that a run has measured in the same way: its own images, unless others are named."""
+    from sslkit.evaluation.baselines import BASELINES
+    from sslkit.run_folder.results import read_results
+
+    changed = any(getattr(args, name) is not None for name in ("data", "size", "resize", "limit", "baselines"))
+    here = Path(args.model).expanduser()
+    if changed or not here.is_dir():
+        return []
+    folder = here if (here / "results.json").is_file() else here.parent
+    same = ("evaluator", "protocol", "dataset")
+    return [
+        dict(found)
+        for found in read_results(folder / "results.json")
+        if found.get("network", "").startswith(BASELINES)
+        and all(found.get(name) == row[name] for name in same)
+        and {*row["metrics"]} <= {*found["metrics"]}
+    ]
+
+
+def _cheap(compared: "Mapping[str, Sequence[LoadedModel]]", cost: "EvaluationCost") -> list[str]:
+    """Return the baselines that take seconds; a line says which ones are left out."""
+    from sslkit.evaluation.baselines import cheap, left_out
+
+    costs = cost.baselines({name: models[0].backbone for name, models in compared.items()})
+    names = cheap(costs)
+    if note := left_out(costs, names, f"--baselines {','.join(compared)}"):
+        say(note)
+    return names
+
+
+def _baseline_names(text: str, model: str, known: Iterable[str]) -> list[str]:
+    """Read ``raw-pixels,untrained``, the list of a recipe too, or ``none``."""
+    names = [name.strip() for name in text.strip("[] ").split(",") if name.strip() not in ("", "none")]
+    for name in names:
+        if name not in known:
+            raise UnknownName("baseline", name, [*known, "none"], f"--baselines, of {model}")
+    return names
 
 
 def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, ImageSource]":
@@ -224,12 +291,3 @@ def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, I
     if data.test is None:
         raise SSLKitError(f"{recipe} has no data.test: add --data PATH")
     return data.train, data.test
-
-
-def _show(rows: Sequence[dict[str, Any]]) -> None:
-    screen = Screen()
-    screen.heading(rows[0]["evaluator"], f"{rows[0]['protocol']} · {rows[0]['dataset']}")
-    names = list(rows[0]["metrics"])
-    header = ["", *(row["network"] for row in rows)]
-    lines = [[name, *(f"{row['metrics'][name]:.2f}" for row in rows)] for name in names]
-    screen.columns([header, *lines], styles=["cyan"] + [""] * len(rows))

@@ -35,7 +35,12 @@ def show_results(results: Sequence[Mapping[str, Any]], num_classes: int | None, 
 
 
 def _with_best_variant(last: Mapping[str, Mapping[str, float]]) -> dict[str, Mapping[str, float]]:
-    """Return the rows with the variants of one baseline made one row: the best of them, metric by metric."""
+    """Return the rows with the variants of one baseline made one row: the best of them, metric by metric.
+
+    Where there is nothing but variants, each stays.
+    """
+    if all(name.startswith(SEVERAL) for name in last):
+        return dict(last)
     variants = [numbers for name, numbers in last.items() if name.startswith(SEVERAL)]
     shown: dict[str, Mapping[str, float]] = {}
     if variants:

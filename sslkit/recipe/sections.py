@@ -259,7 +259,8 @@ class Evaluation:
         every: time between two evaluations; null evaluates at the end only.
         evaluators: what to measure.
         networks: the networks whose backbone is evaluated: teacher, student, or both.
-        baselines: models that are evaluated too, at the end, e.g. raw-pixels, untrained.
+        baselines: what is evaluated too, before the first step: raw-pixels, untrained; null for those that take little
+            time beside the run.
         resize: the short side that images are resized to first, in pixels; null for view_size over crop_pct.
         view_size: the side of the centre crop, in pixels; null for the size of the global views.
         batch_size: images per forward pass.
@@ -270,7 +271,7 @@ class Evaluation:
     every: str | None = None
     evaluators: list[Evaluator] = field(default_factory=list)
     networks: list[Network] = field(default_factory=lambda: list(get_args(Network)))
-    baselines: list[str] = field(default_factory=list)
+    baselines: list[str] | None = None
     resize: int | None = None
     view_size: int | None = None
     batch_size: int = 64

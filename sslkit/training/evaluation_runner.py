@@ -1,19 +1,21 @@
 """What a run measures of its networks, and of what needs no training."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.contracts import Backbone
 from sslkit.distributed import rank
 from sslkit.errors import NotFinite, UnknownName
+from sslkit.evaluation.baselines import BASELINES, RAW_PIXELS, UNTRAINED, EvaluationCost, cheap, left_out, raw_pixels
 from sslkit.evaluation.evaluate import evaluate
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluation.shared_backbone import shared
+from sslkit.progress import say
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import INIT_FROM, append_results
 from sslkit.training.signals import Interruption
@@ -21,8 +23,7 @@ from sslkit.types import Preprocessing
 
 logger = logging.getLogger("sslkit.training")
 
-BASELINES = ("raw-pixels", "untrained")
-"""What a recipe can have measured beside its networks."""
+BASELINES_OPTION = "--evaluation.baselines '[raw-pixels, untrained]'"
 
 
 class EvaluationRunner:
@@ -51,7 +52,7 @@ class EvaluationRunner:
         interruption: Interruption,
         num_workers: int = 0,
     ) -> None:
-        for name in section.baselines:
+        for name in section.baselines or ():
             if name not in BASELINES:
                 raise UnknownName("baseline", name, BASELINES, where="evaluation.baselines")
         self.section, self.data, self.preprocessing, self.device, self.path = section, data, preprocessing, device, path
@@ -118,22 +119,40 @@ class EvaluationRunner:
             append_results(self.path, self.waiting)
             self.waiting = []
 
-    def measure_start(self, backbone: Backbone, untrained: Backbone | None = None) -> None:
+    def measure_start(self, backbone: Backbone, untrained: Backbone | None = None, views: float = math.inf) -> None:
         """Measure what a run starts with.
 
         Args:
             backbone: of the networks, before the first step.
             untrained: the same before it took its first weights from elsewhere; None where it did not.
+            views: the length of the run: views that pass through its networks, counted as views of the evaluation's
+                size.
         """
-        self.measure_baselines(backbone if untrained is None else untrained.to(self.device))
+        start = backbone if untrained is None else untrained.to(self.device)
+        for name in self._baselines(start, views):
+            if name == UNTRAINED:
+                self.measure(start, name, step=0)
+            else:
+                for variant, pixels in raw_pixels(self.preprocessing.channels).items():
+                    self.measure(pixels, variant, step=0)
         if untrained is not None:
             self.measure(backbone, INIT_FROM, step=0)
 
-    def measure_baselines(self, untrained: Backbone) -> None:
-        """Measure what needs no training, given the networks' backbone before its first step."""
-        for name in self.section.baselines:
-            if name == "untrained":
-                self.measure(untrained, name, step=0)
-            else:
-                for variant in RawPixels.VARIANTS:
-                    self.measure(RawPixels(variant, self.preprocessing.channels), f"{name} ({variant})", step=0)
+    def _baselines(self, untrained: Backbone, views: float) -> Sequence[str]:
+        """Return the baselines that the recipe names, or else the cheap ones; a line says which are left out."""
+        if self.section.baselines is not None:
+            return self.section.baselines
+        train, test = self.data.train, self.data.test
+        if test is None or not any(self._has_labels() or not each.needs_labels for each in self.evaluators):
+            return ()
+        cost = EvaluationCost(len(train), len(test), self.preprocessing, self.device, self.num_workers)
+        pixels, *_ = raw_pixels(self.preprocessing.channels).values()
+        costs = cost.baselines({RAW_PIXELS: pixels, UNTRAINED: untrained})
+        chosen = cheap(costs, cost.training(untrained, views))
+        if note := left_out(costs, chosen, BASELINES_OPTION):
+            say(note)
+        return chosen
+
+    def _has_labels(self) -> bool:
+        train, test = self.data.train, self.data.test
+        return train.labels is not None and test is not None and test.labels is not None

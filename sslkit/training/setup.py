@@ -54,9 +54,16 @@ def start_clock(built: BuiltRecipe) -> Clock:
     if plan.batch_size > images:
         raise RecipeError(
             f"optimization.batch_size: {plan.batch_size} is more than the {images} images of "
-            f"{built.data.train.name}; take at most that many"
+            f"{built.data.train.name}; take at most that many, or have the recipe fitted to them, its schedules too:\n"
+            "  sslkit explain RECIPE --data FOLDER --apply FILE.yaml"
         )
     return plan.clock(images)
+
+
+def views_seen(built: BuiltRecipe, clock: Clock, size: int) -> float:
+    """Return how many views of ``size`` px have as many pixels as all views of a run."""
+    pixels = sum(side**2 for side in built.views.sizes)
+    return clock.total_steps * built.optimization.batch_size * pixels / size**2
 
 
 def preprocessing_of(built: BuiltRecipe) -> Preprocessing:

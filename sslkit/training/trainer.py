@@ -34,7 +34,14 @@ from sslkit.training.loader import Batch, StepBatches, default_workers, load_bat
 from sslkit.training.metrics_row import step_row
 from sslkit.training.progress import ProgressDisplay
 from sslkit.training.resume_policy import ResumePolicy
-from sslkit.training.setup import compile_backbones, intervals_of, preprocessing_of, start_clock, start_process
+from sslkit.training.setup import (
+    compile_backbones,
+    intervals_of,
+    preprocessing_of,
+    start_clock,
+    start_process,
+    views_seen,
+)
 from sslkit.training.signals import Interruption
 from sslkit.training.skip_policy import SkipPolicy
 from sslkit.training.stopwatch import Stopwatch
@@ -183,7 +190,8 @@ class Trainer:
         )
 
     def _evaluate_start(self) -> None:
-        self.evaluation_runner.measure_start(self.student.backbone, self.untrained)
+        views = views_seen(self.built, self.clock, self.preprocessing.size)
+        self.evaluation_runner.measure_start(self.student.backbone, self.untrained, views)
         self.trackers.evaluated(self.results)
         # It takes memory and is of no more use.
         self.untrained = None

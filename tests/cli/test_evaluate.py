@@ -34,7 +34,10 @@ def test_numbers_and_protocol_are_printed_and_stored(images, tmp_path, capsys):
         assert evaluate("knn", "raw-pixels:plain", "--data", images, *small, "--k", "1,3", "--output", output) == 0
     shown = capsys.readouterr().out
     assert "knn-v1: cosine, exp(sim/0.07)" in shown
-    assert "100.00" in shown
+    assert [line.split() for line in shown.splitlines() if "top1" in line] == [
+        ["knn/top1@1", "50.0", "100.0"],
+        ["knn/top1@3", "50.0", "100.0"],
+    ] * 2
     first, second = json.loads(output.read_text())
     assert first == second
     assert first["metrics"] == {"knn/top1@1": 100, "knn/top1@3": 100}
@@ -56,6 +59,53 @@ def test_a_saved_backbone(images, tmp_path, capsys):
     assert "knn/top1@1" in capsys.readouterr().out
 
 
+def test_a_network_stands_beside_chance_pixels_and_itself_untrained(images, tmp_path, capsys):
+    TimmBackbone("test_vit").save(tmp_path / "mine")
+    words = ("knn", tmp_path / "mine", "--data", images, "--size", 32, "--limit", 4, "--k", "1")
+    assert evaluate(*words, "--output", tmp_path / "results.json") == 0
+    header, row = (line.split() for line in capsys.readouterr().out.splitlines() if "chance" in line or "top1" in line)
+    assert header == ["chance", "raw", "pixels*", "untrained", "mine"]
+    assert row[:2] == ["knn/top1@1", "50.0"]
+    assert len(row) == 5
+    assert [row["network"] for row in json.loads((tmp_path / "results.json").read_text())] == [
+        *(f"raw-pixels ({variant})" for variant in ("plain", "centered", "gray-centered")), "untrained", "mine",
+    ]  # fmt: skip
+    for baselines, names in (("none", ["mine"]), ("[untrained]", ["untrained", "mine"])):
+        assert evaluate(*words, "--baselines", baselines) == 0
+        assert ["chance", *names] in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_dear_baselines_are_left_out_in_a_line(images, monkeypatch, capsys):
+    monkeypatch.setattr("sslkit.evaluation.baselines.CHEAP_SECONDS", 0)
+    assert evaluate("knn", "untrained:test_vit", "--data", images, "--size", 32, "--k", 1) == 0
+    shown = capsys.readouterr()
+    assert shown.err.endswith(
+        "note: not measured: raw-pixels (about 1 s). To compare with them: --baselines raw-pixels\n"
+    )
+    assert "raw pixels" not in shown.out
+
+
+def test_the_baselines_of_a_run_are_not_measured_again(images, tmp_path, capsys):
+    TimmBackbone("test_vit").save(tmp_path / "run" / "teacher")
+    (tmp_path / "run" / "recipe.yaml").write_text(
+        f"data: {{train: {{HuggingFaceImages: {{path: {images}}}}}, test: {{HuggingFaceImages: {{split: test}}}}}}\n"
+    )
+    row = {"step": 0, "network": "untrained", "evaluator": "knn", "dataset": f"{images.name} test"}
+    row |= {"protocol": "knn-v1: cosine, exp(sim/0.07), eval-mode features without augmentation"}
+    rows = [row | {"metrics": {"knn/top1@1": 12.3}}, row | {"network": "teacher", "metrics": {"knn/top1@1": 45.6}}]
+    (tmp_path / "run" / "results.json").write_text(json.dumps(rows))
+    for place in (tmp_path / "run", tmp_path / "run" / "teacher"):
+        assert evaluate("knn", place, "--k", "1", "--batch-size", 4) == 0
+        header, numbers = [
+            line.split() for line in capsys.readouterr().out.splitlines() if "chance" in line or "top1" in line
+        ]
+        assert header == ["chance", "untrained", "teacher"]
+        assert numbers[2] == "12.3"
+        assert numbers[3] != "45.6"
+    assert evaluate("knn", tmp_path / "run", "--k", "2") == 0
+    assert "12.3" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -71,6 +121,10 @@ def test_a_saved_backbone(images, tmp_path, capsys):
         (
             ["knn", "raw-pixels", "--data", "{images}", "--device", "tpu"],
             "sslkit: --device: 'tpu' is not available here",
+        ),
+        (
+            ["knn", "untrained:test_vit", "--data", "{images}", "--baselines", "raw-pixel"],
+            "--baselines, of untrained:test_vit: unknown baseline 'raw-pixel'. Did you mean 'raw-pixels'?",
         ),
         (["knn", "raw-pixel", "--data", "{images}"], "raw-pixel does not exist"),
         (["knn", "raw-pixels", "--data", "{images}/test/dark"], "no split 'test'"),

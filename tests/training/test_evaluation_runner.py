@@ -3,13 +3,16 @@
 import errno
 import logging
 import os
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 
 from sslkit.contracts import Evaluator
 from sslkit.data import Textures
 from sslkit.errors import NotFinite, UnknownName
+from sslkit.progress import showing
 from sslkit.recipe.sections import Data, Evaluation
 from sslkit.run_folder.results import read_results
 from sslkit.training import evaluation_runner as module
@@ -72,6 +75,32 @@ def test_baselines_are_measured_before_the_first_step(runner, tiny):
     ]
     with pytest.raises(UnknownName, match=r"evaluation\.baselines: unknown baseline 'raw'"):
         runner(baselines=["raw"])
+
+
+def test_cheap_baselines_are_measured_without_being_named(runner, tiny):
+    run = runner()
+    run.measure_start(tiny.Backbone().float())
+    assert [row["network"] for row in read_results(run.path)][2:] == ["raw-pixels (gray-centered)", "untrained"]
+
+
+def test_baselines_that_take_long_beside_the_run_are_left_out_in_a_line(runner, tiny):
+    run, console = runner(), Console(file=StringIO())
+    with showing(console):
+        run.measure_start(tiny.Backbone().float(), views=1)
+    assert not run.path.exists()
+    assert console.file.getvalue() == (
+        "note: not measured: raw-pixels (about 1 s) and untrained (about 1 s). "
+        "To compare with them: --evaluation.baselines '[raw-pixels, untrained]'\n"
+    )
+
+
+@pytest.mark.parametrize("options", [{"evaluators": []}, {"test": False}, {"baselines": []}])
+def test_without_anything_to_measure_or_to_compare_nothing_is_said(runner, tiny, options):
+    run, console = runner(**options), Console(file=StringIO())
+    with showing(console):
+        run.measure_start(tiny.Backbone().float(), views=1)
+    assert console.file.getvalue() == ""
+    assert not run.path.exists()
 
 
 def test_weights_from_elsewhere_are_a_row_of_their_own(runner, tiny):

@@ -8,7 +8,7 @@ import torch
 from sslkit.errors import RecipeError, UnreadableImage
 from sslkit.recipe import load
 from sslkit.training.intervals import Intervals
-from sslkit.training.setup import intervals_of, preprocessing_of, range_note, size_note, start_clock
+from sslkit.training.setup import intervals_of, preprocessing_of, range_note, size_note, start_clock, views_seen
 
 
 def built(*overrides):
@@ -22,8 +22,18 @@ def test_the_clock_is_the_recipes_over_its_images():
 
 
 def test_more_images_in_a_batch_than_there_are_is_refused():
-    with pytest.raises(RecipeError, match=r"optimization\.batch_size: 41 is more than the 40 images of .*textures"):
+    with pytest.raises(
+        RecipeError, match=r"optimization\.batch_size: 41 is more than the 40 images of .*textures"
+    ) as found:
         start_clock(built("--optimization.batch_size", "41"))
+    # What solves it, batch, learning rate and teacher momentum together.
+    assert "sslkit explain RECIPE --data FOLDER --apply FILE.yaml" in str(found.value)
+
+
+def test_the_views_of_a_run_are_counted_by_their_pixels():
+    parts = built("--optimization.epochs", "3", "--views.num_local_views", "4", "--views.local_size", "16")
+    assert views_seen(parts, start_clock(parts), 32) == 15 * 8 * (2 + 4 / 4)
+    assert views_seen(parts, start_clock(parts), 64) == 15 * 8 * (2 + 4 / 4) / 4
 
 
 def test_intervals_are_those_of_the_recipe():
