@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sslkit.contracts import Callback, TrainingRun
+from sslkit.types import ImageFeatures
 
 NUM_ROWS, NUM_COLUMNS = 6, 9
 """Rows and columns of each grid of images; the first column of the neighbours holds the queries."""
@@ -23,8 +24,12 @@ BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#8
 class SummaryPicture(Callback):
     """Draws ``summary.png`` into the run folder at the end.
 
-    Sample images and their views; queries of the test images with their nearest training images by the teacher's
-    features; loss and target entropy over time; the evaluations side by side.
+    Sample images and their views; test images with their nearest training images by the teacher's features; loss and
+    target entropy over time; the evaluations side by side.
+
+    The test images that are shown stand for all: sorted by how many of their neighbours are of their class, most
+    first, they are divided into as many equal parts as there are rows, and the middle one of each part is shown.
+    Without labels their own order is divided. Without test images they are training images.
 
     Args:
         metric: the metric of results.json to compare networks by.
@@ -75,28 +80,51 @@ def _draw_views(figure: SubFigure, run: TrainingRun) -> None:
 
 def _draw_neighbours(figure: SubFigure, run: TrainingRun) -> None:
     bank, queries = run.visualization.image_features("train", 5000), run.visualization.image_features("test", 5000)
-    if bank is None or queries is None:
+    if bank is None:
         return
-    figure.suptitle("Test images, and the training images nearest to them", fontsize=12)
-    chosen = _spread(queries.labels, len(queries.images))
-    # Cosine, as k-NN measures it.
-    similarity = F.normalize(queries.features[chosen], dim=-1) @ F.normalize(bank.features, dim=-1).T
-    nearest = similarity.topk(min(NUM_COLUMNS - 1, similarity.shape[1])).indices
+    nearest = _nearest(bank, queries)
+    kind, queries = ("Test", queries) if queries is not None else ("Training", bank)
+    right = _right(bank, queries, nearest)
+    order = ", most right neighbours first" if right is not None else ""
+    figure.suptitle(f"{kind} images, and the training images nearest to them{order}", fontsize=12)
+    chosen = _middle_of_parts(right, len(queries.images))
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
-    for query, found, line in zip(chosen.tolist(), nearest.tolist(), axes):
+    for query, line in zip(chosen, axes):
         _show(line[0], run.visualization.as_picture(queries.images[query]))
-        for index, axis in zip(found, line[1:]):
+        for position, (index, axis) in enumerate(zip(nearest[query].tolist(), line[1:])):
             _show(axis, run.visualization.as_picture(bank.images[index]))
-            if bank.labels is not None and queries.labels is not None:
-                _frame(axis, GREEN if bank.labels[index] == queries.labels[query] else RED)
+            if right is not None:
+                _frame(axis, GREEN if right[query, position] else RED)
     axes[0][0].set_title("query", fontsize=10)
 
 
-def _spread(labels: Tensor | None, num_images: int) -> Tensor:
-    """Return positions of images of as many classes as possible."""
-    if labels is None:
-        return torch.arange(min(NUM_ROWS, num_images))
-    return torch.tensor([int((labels == label).nonzero()[0]) for label in labels.unique()[:NUM_ROWS]])
+def _nearest(bank: ImageFeatures, queries: ImageFeatures | None) -> Tensor:
+    """Return the bank's nearest images to each query, (N, k) by index; without queries those of the bank itself."""
+    # Cosine, as k-NN measures it.
+    known = F.normalize(bank.features, dim=-1)
+    asked = known if queries is None else F.normalize(queries.features, dim=-1)
+    found = []
+    for rows in torch.arange(len(asked)).split(1024):
+        similarity = asked[rows] @ known.T
+        if queries is None:
+            # Each training image is nearest to itself, which shows nothing.
+            similarity[torch.arange(len(rows)), rows] = -math.inf
+        found.append(similarity.topk(min(NUM_COLUMNS - 1, len(known) - (queries is None))).indices)
+    return torch.cat(found)
+
+
+def _right(bank: ImageFeatures, queries: ImageFeatures, nearest: Tensor) -> Tensor | None:
+    """Return which neighbours (N, k) are of their query's class; None without labels."""
+    if bank.labels is None or queries.labels is None:
+        return None
+    return bank.labels[nearest] == queries.labels[:, None]
+
+
+def _middle_of_parts(right: Tensor | None, num_images: int) -> list[int]:
+    """Return the middle image of each of `NUM_ROWS` equal parts of the images, sorted by right neighbours if known."""
+    order = torch.arange(num_images) if right is None else right.sum(1).argsort(descending=True, stable=True)
+    rows = min(NUM_ROWS, num_images)
+    return [int(order[(2 * row + 1) * num_images // (2 * rows)]) for row in range(rows)]
 
 
 def _draw_curve(axis: Axes, rows: Sequence[Mapping[str, float]], name: str, color: str) -> None:

@@ -101,18 +101,47 @@ def test_views_fill_a_grid_a_column_an_image(run, made, num_rows, num_columns):
     assert axes[0].get_ylabel() == "view 0"
 
 
+def rows_of(axes, columns=NUM_COLUMNS):
+    return [axes[i : i + columns] for i in range(0, len(axes), columns)]
+
+
+def colors_of(line):
+    return [matplotlib.colors.to_hex(axis.spines["left"].get_edgecolor()) for axis in line[1:]]
+
+
 def test_neighbours_are_the_nearest_and_framed_by_their_class(run):
     run.visualization.image_features = lambda part, limit: (
         image_features(8, 4) if part == "train" else image_features(4, 4)
     )
     _, axes, _ = panels(draw(run, METRIC))
-    lines = [axes[i : i + 9] for i in range(0, len(axes), 9)]
+    lines = rows_of(axes)
     assert len(lines) == 4
-    for line in lines:
-        # Two of the eight training images are of the query's class, and nearest.
-        colors = [axis.spines["left"].get_edgecolor() for axis in line[1:]]
-        expected = [matplotlib.colors.to_rgba(color) for color in [GREEN] * 2 + [RED] * 6]
-        assert colors == expected
+    # Two of the eight training images are of the query's class, and nearest.
+    assert all(colors_of(line) == [GREEN] * 2 + [RED] * 6 for line in lines)
+
+
+def test_rows_are_drawn_evenly_from_best_to_worst(run):
+    """Of 60 test images 40 have right neighbours alone, 10 half of them, 10 none: so have the rows."""
+    bank = ImageFeatures(torch.rand(48, 3, 8, 8), torch.eye(3).repeat_interleave(16, 0), torch.zeros(48).long())
+    bank.labels[20:32], bank.labels[32:] = 1, 1  # 4 of the 16 images of the second direction are of class 0
+    bank.labels[16:20] = 0
+    directions = torch.tensor([2] * 10 + [0] * 40 + [1] * 10)
+    queries = ImageFeatures(torch.rand(60, 3, 8, 8), torch.eye(3)[directions], torch.zeros(60).long())
+    run.visualization.image_features = lambda part, limit: bank if part == "train" else queries
+    lines = rows_of(panels(draw(run, METRIC))[1])
+    greens = [colors_of(line).count(GREEN) for line in lines]
+    assert len(greens) == NUM_ROWS
+    assert greens == sorted(greens, reverse=True)
+    assert greens[:4] == [8] * 4
+    assert greens[5] == 0
+
+
+def test_rows_of_unlabelled_images_are_spread_over_their_order(run):
+    queries, bank = image_features(60), image_features(20)
+    run.visualization.image_features = lambda part, limit: bank if part == "train" else queries
+    lines = rows_of(panels(draw(run, METRIC))[1])
+    for line, index in zip(lines, (5, 15, 25, 35, 45, 55), strict=True):
+        torch.testing.assert_close(torch.tensor(line[0].images[0].get_array()), queries.images[index].permute(1, 2, 0))
 
 
 def test_few_training_images_make_a_narrow_grid(run):
@@ -127,9 +156,15 @@ def test_unlabelled_neighbours_have_no_frame(run):
     assert not any(axis.spines["left"].get_visible() for axis in axes)
 
 
-def test_without_test_images_there_are_no_neighbours(run):
-    run.visualization.image_features = lambda part, limit: image_features(30) if part == "train" else None
-    assert panels(draw(run, METRIC))[1] == []
+def test_without_test_images_training_images_are_shown_with_their_neighbours(run):
+    bank = image_features(12, 3)
+    run.visualization.image_features = lambda part, limit: bank if part == "train" else None
+    figure = draw(run, METRIC)
+    assert figure.subfigs[0].subfigs[1].get_suptitle().startswith("Training images")
+    for line in rows_of(panels(figure)[1]):
+        query, *found = [torch.tensor(axis.images[0].get_array()) for axis in line]
+        assert not any(torch.equal(image, query) for image in found)
+        assert colors_of(line) == [GREEN] * 3 + [RED] * 5
 
 
 def test_curves_are_the_rows(run):
