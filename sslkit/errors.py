@@ -4,6 +4,7 @@ import difflib
 import reprlib
 import traceback
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 DEBUG = "SSLKIT_DEBUG"
@@ -89,6 +90,12 @@ class NotFinite(DataError):
 
 class NotSupported(SSLKitError):
     """An operation that a component does not offer, such as the attention of a convolutional network."""
+
+
+def install_command(*packages: str) -> str:
+    """Return the command that installs packages into this environment; one that uv made has no pip of its own."""
+    installer = "pip" if find_spec("pip") else "uv pip"
+    return f"{installer} install {' '.join(packages)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from sslkit.errors import (
     UnknownName,
     UnreadableImage,
     did_you_mean,
+    install_command,
     reason_of,
 )
 
@@ -27,6 +28,12 @@ def test_did_you_mean(name, guess):
     text = did_you_mean(name, ["EMA", "SinkhornKnopp", "Copy"])
     assert text.endswith(" Choices: Copy, EMA, SinkhornKnopp.")
     assert (f"Did you mean {guess!r}?" in text) if guess else ("Did you mean" not in text)
+
+
+@pytest.mark.parametrize(("found", "command"), [(object(), "pip install a b"), (None, "uv pip install a b")])
+def test_packages_are_installed_by_what_the_environment_has(found, command, monkeypatch):
+    monkeypatch.setattr("sslkit.errors.find_spec", lambda name: found)
+    assert install_command("a", "b") == command
 
 
 def test_nothing_to_choose_from():

@@ -85,8 +85,8 @@ def _draw_neighbours(figure: SubFigure, run: TrainingRun) -> None:
     nearest = _nearest(bank, queries)
     kind, queries = ("Test", queries) if queries is not None else ("Training", bank)
     right = _right(bank, queries, nearest)
-    order = ", most right neighbours first" if right is not None else ""
-    figure.suptitle(f"{kind} images, and the training images nearest to them{order}", fontsize=12)
+    order = ", from best to worst," if right is not None else ""
+    figure.suptitle(f"{kind} images{order} and the training images nearest to them", fontsize=12)
     chosen = _middle_of_parts(right, len(queries.images))
     axes = figure.subplots(len(chosen), nearest.shape[1] + 1, squeeze=False)
     for query, line in zip(chosen, axes):
@@ -155,7 +155,9 @@ def _draw_results(axis: Axes, results: Sequence[Mapping[str, Any]], metric: str)
     axis.set_title(f"{metric}, last step")
     last = {row["network"]: row["metrics"][metric] for row in results if metric in row["metrics"]}
     if not last:
-        axis.text(0.5, 0.5, "no labelled evaluation", ha="center", color=GRAY, transform=axis.transAxes)
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "not evaluated: labelled test images are needed", ha="center", color=GRAY,
+                  transform=axis.transAxes)  # fmt: skip
         return
     names = list(last)[::-1]
     colors = [GREEN if name in ("teacher", "student") else GRAY for name in names]

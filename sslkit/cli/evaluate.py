@@ -207,7 +207,7 @@ def _variants(spec: str) -> list[str]:
 def _data(
     args: Namespace, loaded: "LoadedModel", device: "torch.device"
 ) -> "tuple[EvaluationData, EvaluationCost, list[str]]":
-    """Return the images as the options ask for them, what an evaluation costs, and summaries of those without labels."""
+    """Return the images as the options ask for them, what an evaluation costs, and summaries of unlabelled ones."""
     from dataclasses import replace
 
     from sslkit.backbones.trial import check_size

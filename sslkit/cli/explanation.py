@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from sslkit import __version__
 from sslkit.cli.arguments import plugin_words
 from sslkit.cli.parser import take_option
 from sslkit.cli.screen import Screen
@@ -17,6 +18,7 @@ from sslkit.explain.proposals import changed, check_new_file, propose, write_ove
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.explain.schedules import MOMENTS, component_descriptions, duration_rows, schedule_rows
 from sslkit.explain.summary import cost_rows, network_rows, time_rows
+from sslkit.plugins import OWN
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, as_component
@@ -63,7 +65,7 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
         raise SSLKitError("--apply: what to propose depends on the number of images; add --num-images N")
     file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
     screen.heading(recipe.name, file)
-    screen.columns(component_rows(recipe))
+    screen.columns(((key, _with_origin(call, origin)) for key, call, origin in component_rows(recipe)))
     screen.gap()
     context = run_context(builder, num_images, options.processes) if num_images is not None else None
     descriptions = component_descriptions(builder, context) if context is not None else {}
@@ -76,6 +78,16 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
         screen.columns([header, *schedule_rows(builder, context.clock, descriptions)], styles=("cyan", "", "", ""))
         _show_durations(screen, duration_rows(recipe, context.clock))
         _advise(screen, recipe, builder, words, context, options.apply)
+
+
+def _with_origin(call: Text, origin: str) -> Text:
+    """Return a component's call and, below it, where it comes from, unless that is sslkit alone.
+
+    Not beside it: a path in a narrow column would be cut.
+    """
+    if origin == f"{OWN} {__version__}":
+        return call
+    return Text.assemble(call, "\n", (origin.replace("\n", " "), "dim"))
 
 
 def _advise(

@@ -12,6 +12,8 @@ import torch
 from PIL import TiffImagePlugin
 from torch import Tensor
 
+from sslkit.errors import install_command
+
 NUMPY_START = b"\x93NUMPY"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -151,7 +153,8 @@ def read_tiff(data: bytes, channels: int, num_alpha: int = 0) -> Tensor:
         import tifffile
     except ImportError:
         raise ValueError(
-            "this TIFF file has more bands or bits than Pillow reads; `pip install tifffile` reads them all"
+            "this TIFF file has more bands or bits than Pillow reads; tifffile reads them all: "
+            + install_command("tifffile")
         ) from None
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         pages = file.series[0]
@@ -162,7 +165,9 @@ def read_tiff(data: bytes, channels: int, num_alpha: int = 0) -> Tensor:
         except ValueError as error:
             if "imagecodecs" in str(error):
                 kind = getattr(pages.keyframe.compression, "name", "")
-                raise ValueError(f"its compression, {kind}, needs another package: pip install imagecodecs") from None
+                raise ValueError(
+                    f"its compression, {kind}, needs another package: {install_command('imagecodecs')}"
+                ) from None
             raise
     sides = [pages.axes.index(axis) for axis in "YX"]
     array = np.moveaxis(array, sides, (-2, -1))

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from sslkit.errors import DataError, UnreadableImage
+from sslkit.progress import track
 
 IMAGE_SUFFIXES = tuple(
     ".jpg .jpeg .jfif .png .webp .gif .bmp .tif .tiff .ppm .pgm .pbm .jp2 .avif .npy".split()  # noqa: SIM905

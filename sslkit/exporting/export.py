@@ -13,6 +13,7 @@ from sslkit.errors import SSLKitError, UnknownName
 from sslkit.exporting import hub_folder, onnx_folder, timm_folder
 from sslkit.exporting.agreement import TOLERANCE, features_of, largest_difference, trial_images
 from sslkit.exporting.source import Source, read_source
+from sslkit.progress import working
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def export(
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        TARGETS[to].write(source, temporary)
+        with working(f"exporting to {to}"):
+            TARGETS[to].write(source, temporary)
         text = json.dumps(asdict(source.preprocessing), indent=1) + "\n"
         (temporary / "data.json").write_text(text, encoding="utf-8")
-        difference = largest_difference(TARGETS[to].read(temporary), batches, expected)
+        with working("loading it back and comparing the features"):
+            difference = largest_difference(TARGETS[to].read(temporary), batches, expected)
         _check_agreement(to, difference)
         temporary.replace(folder)
     except (OSError, SafetensorError) as error:

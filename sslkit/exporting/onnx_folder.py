@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sslkit.contracts import Backbone
-from sslkit.errors import NotSupported
+from sslkit.errors import NotSupported, install_command
 from sslkit.exporting.source import Source
 
 OPSET = 20
@@ -74,7 +74,7 @@ def check_packages() -> None:
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise NotSupported(f"--to onnx needs {', '.join(missing)}: pip install 'sslkit[onnx]'")
+        raise NotSupported(f"--to onnx needs {', '.join(missing)}: {install_command(*missing)}")
 
 
 class _Features(nn.Module):

@@ -12,12 +12,11 @@ import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
 from accelerate.utils import LoggerType
 
-from sslkit.errors import RecipeError, UnknownName
+from sslkit.errors import RecipeError, UnknownName, install_command
 
 logger = logging.getLogger("sslkit.training")
 
 KEY = "runtime.trackers"
-IN_EXTRA = ("tensorboard", "wandb", "mlflow")
 PROJECT = ("project", "project_name", "experiment_name")
 """Names of the argument that accelerate passes to trackers by position."""
 
@@ -124,10 +123,9 @@ def check(name: str) -> None:
         raise UnknownName("tracker", name, LOGGER_TYPE_TO_CLASS, where=KEY)
     installed = sorted(str(each) for each in get_available_trackers())
     if name in [each.value for each in LoggerType] and name not in installed:
-        package = "'sslkit[trackers]'" if name in IN_EXTRA else name
         raise RecipeError(
             f"{KEY}: {name} is not installed here; choices that are: {', '.join(installed) or 'none'}. Run\n"
-            f"  pip install {package}"
+            f"  {install_command(name)}"
         )
 
 

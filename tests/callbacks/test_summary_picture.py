@@ -196,5 +196,5 @@ def test_the_last_figure_of_each_network_is_a_bar(run):
 def test_a_run_without_rows_and_figures_has_a_picture_too(run):
     run.metrics, run.results = [], []
     charts = panels(draw(run, METRIC))[2]
-    assert [text.get_text() for text in charts[2].texts] == ["no labelled evaluation"]
+    assert [text.get_text() for text in charts[2].texts] == ["not evaluated: labelled test images are needed"]
     SummaryPicture().on_run_end(run)
