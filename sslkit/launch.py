@@ -1,7 +1,7 @@
 """Training of a recipe: build it, initialise its networks, and run the trainer."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -16,8 +16,10 @@ from sslkit.health.collapse_monitor import CollapseMonitor
 from sslkit.health.start_regression import StartRegression
 from sslkit.method.branch import Branch
 from sslkit.plugins import active
+from sslkit.progress import working
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe
+from sslkit.recommendation import Recommendation
 from sslkit.run_folder.folder import Record, RunFolder
 from sslkit.training.setup import range_note, size_note
 from sslkit.training.trainer import Trainer
@@ -35,7 +37,18 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     Raises:
         SSLKitError: the recipe, the data or the folder cannot be used; nothing is lost or half-written.
     """
-    folder = run_dir or fresh_folder(Path("runs") / recipe.name)
+    with working("preparing the run", plain=False):
+        run, start, found = _prepare(recipe, run_dir or fresh_folder(Path("runs") / recipe.name), resume, console)
+    if run.is_main:
+        _say(run, start, found)
+    run.execute(resume)
+    return run
+
+
+def _prepare(
+    recipe: Recipe, folder: Path, resume: bool, console: Console | None
+) -> tuple[Trainer, Start | None, Sequence[Recommendation]]:
+    """Return the trainer, what its networks start from, and the recommendations on the recipe."""
     # Before the networks are built and the images are indexed, which takes long for a large data set.
     RunFolder(folder).check_free(resume)
     builder = recipe.builder()
@@ -59,26 +72,29 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
     # After the trainer has joined the process group, which gives the number of processes.
     found = recommendations(recipe, builder, run_context(builder, len(built.data.train), world_size()))
     built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found))
-    if run.is_main:
-        for line in _header(run):
-            run.console.print(line, highlight=False, markup=False, soft_wrap=True)
-        if reason := why_alone():
-            hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
-            run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
-        for key, source in (("data.train", built.data.train), ("data.test", built.data.test)):
-            if found_images := source.summary() if source else "":
-                run.console.print(Text(f"{key}: {found_images}"), soft_wrap=True)
-        if note := range_note(built):
-            run.console.print(Text(f"warning: {note}", "yellow"), soft_wrap=True)
-        if note := size_note(built):
-            run.console.print(Text(note), soft_wrap=True)
-        for line in start.report(built.data) if start else ():
-            run.console.print(Text(line), soft_wrap=True)
-        for recommendation in found:
-            if recommendation.is_warning:
-                run.console.print(Text(f"warning: {recommendation}", "yellow"), soft_wrap=True)
-    run.execute(resume)
-    return run
+    return run, start, found
+
+
+def _say(run: Trainer, start: Start | None, found: Sequence[Recommendation]) -> None:
+    """Print what the run is, which images it found and what it starts from, and warnings."""
+    data = run.built.data
+    for line in _header(run):
+        run.console.print(Text(line), soft_wrap=True)
+    if reason := why_alone():
+        hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
+        run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
+    for key, source in (("data.train", data.train), ("data.test", data.test)):
+        if summary := source.summary() if source else "":
+            run.console.print(Text(f"{key}: {summary}"), soft_wrap=True)
+    if note := range_note(run.built):
+        run.console.print(Text(f"warning: {note}", "yellow"), soft_wrap=True)
+    if note := size_note(run.built):
+        run.console.print(Text(note), soft_wrap=True)
+    for line in start.report(data) if start else ():
+        run.console.print(Text(line), soft_wrap=True)
+    for recommendation in found:
+        if recommendation.is_warning:
+            run.console.print(Text(f"warning: {recommendation}", "yellow"), soft_wrap=True)
 
 
 def _header(run: Trainer) -> Iterator[str]:

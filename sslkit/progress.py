@@ -140,13 +140,18 @@ def stage(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def working(name: str) -> Iterator[None]:
-    """Show work whose length is not known; a plain line says so at once."""
+def working(name: str, *, plain: bool = True) -> Iterator[None]:
+    """Show work whose length is not known.
+
+    Args:
+        name: what is done.
+        plain: whether a line says so at once where there is no terminal.
+    """
     display = _display.get()
     if display is None:
         yield
         return
-    if not display.is_live:
+    if plain and not display.is_live:
         display.say(f"{name} ...")
     with display.work(name):
         yield

@@ -60,6 +60,8 @@ def test_indivisible_work_is_named_at_once():
     shown = console()
     with showing(shown), working("exporting to onnx"):
         assert shown.file.getvalue() == "exporting to onnx ...\n"
+        with working("short", plain=False):
+            assert "short" not in shown.file.getvalue()
 
 
 def test_a_terminal_has_a_live_line_while_there_is_work(seconds):

@@ -12,7 +12,7 @@ from sslkit.cli.parser import CommandParser, path
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.plugins import active
-from sslkit.progress import loading
+from sslkit.progress import loading, working
 from sslkit.registry import class_fields
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def run(args: Namespace) -> int:
         return 0
     if args.resume and args.run_dir is None:
         raise SSLKitError("--resume needs --run-dir DIR: the folder of the run to go on with, or to start")
-    from sslkit.launch import train
+    with working("preparing the run", plain=False):
+        from sslkit.launch import train
 
     return _report(train(recipe, args.run_dir, args.resume))
 
