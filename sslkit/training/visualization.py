@@ -9,6 +9,7 @@ from torch import Tensor
 from sslkit.contracts import Backbone
 from sslkit.evaluation.images import evaluation_data
 from sslkit.evaluators.features import frozen
+from sslkit.progress import stage
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.types import ImageFeatures, Preprocessing, Views
 
@@ -48,7 +49,7 @@ class VisualizationData:
         batch_size = self.built.evaluation.batch_size
         data = evaluation_data(train, test, self.preprocessing, batch_size, self.device, limit=limit)
         seen = []
-        with frozen(self.backbone):
+        with frozen(self.backbone), stage("features for pictures"):
             for images, labels in getattr(data, part).batches():
                 seen.append((images.cpu(), self.backbone(images).cls.float().cpu(), labels))
         images, features, labels = zip(*seen, strict=True)
