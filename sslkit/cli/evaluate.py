@@ -14,7 +14,7 @@ from sslkit.cli.results import NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
-from sslkit.progress import loading, say
+from sslkit.progress import loading, say, working
 from sslkit.registry import Entry, source_of
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def _measure(evaluator: "Evaluator", args: Namespace) -> tuple[list[Row], list[R
         from sslkit.evaluation.evaluate import evaluate
 
     device = choose_device(args.device, "--device")
-    models = [load_model(model, args.network) for model in _variants(args.model)]
+    with working(f"reading {args.model}", plain=False):
+        models = [load_model(model, args.network) for model in _variants(args.model)]
     compared = baselines_of(models[0])
     names = None if args.baselines is None else _baseline_names(args.baselines, args.model, compared)
     data, cost, without = _data(args, models[0], device)

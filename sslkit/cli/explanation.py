@@ -19,6 +19,7 @@ from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.explain.schedules import MOMENTS, component_descriptions, duration_rows, schedule_rows
 from sslkit.explain.summary import cost_rows, network_rows, time_rows
 from sslkit.plugins import OWN
+from sslkit.progress import working
 from sslkit.recipe import Recipe
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, as_component
@@ -59,8 +60,9 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
     if options.num_images is not None:
         recipe = changed(recipe, {"data.num_images": options.num_images})
     screen, builder = Screen(), recipe.builder()
-    _check(builder, options)
-    num_images, counted = _num_images(builder, options)
+    with working("building the networks", plain=False):
+        _check(builder, options)
+        num_images, counted = _num_images(builder, options)
     if num_images is None and options.apply is not None:
         raise SSLKitError("--apply: what to propose depends on the number of images; add --num-images N")
     file = next(layer.origin for layer in reversed(recipe.layers) if layer.origin != COMMAND_LINE)
@@ -70,8 +72,10 @@ def explain(recipe: Recipe, words: Sequence[str], options: ExplainOptions) -> No
     context = run_context(builder, num_images, options.processes) if num_images is not None else None
     descriptions = component_descriptions(builder, context) if context is not None else {}
     constant = ((name.capitalize(), phrases[0]) for name, phrases in descriptions.items() if len({*phrases}) == 1)
-    time, costs = time_rows(builder, num_images, counted, options.processes), cost_rows(builder, options.processes)
-    screen.columns([*network_rows(builder), *time, *constant, *costs], styles=("bold", ""))
+    with working("taking a step without content", plain=False):
+        sizes = [*network_rows(builder), *time_rows(builder, num_images, counted, options.processes)]
+        costs = [*cost_rows(builder, options.processes)]
+    screen.columns([*sizes, *constant, *costs], styles=("bold", ""))
     if context is not None:
         screen.gap()
         header = Text("over the run", "bold"), *(Text(word, "dim") for word in MOMENTS)

@@ -10,6 +10,7 @@ from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS, Kind
 from sslkit.plugins import OWN, active
+from sslkit.progress import loading
 from sslkit.recipe.files import builtin_recipes
 from sslkit.registry import Entry, Registry, kind_of
 
@@ -41,7 +42,8 @@ def run(args: Namespace) -> int:
     if args.name and args.kind in RECIPES:
         raise SSLKitError(f"sslkit list explains components; what a recipe does: sslkit explain {args.name}")
     if args.name:
-        from sslkit.cli.describe import describe
+        with loading():
+            from sslkit.cli.describe import describe
 
         describe(screen, kind_of(args.kind), args.name, registry)
     elif args.kind in RECIPES:

@@ -94,8 +94,9 @@ def _report(done: "Trainer") -> int:
 
 
 def _key_help(words: Sequence[str]) -> int:
-    from sslkit.cli.describe import describe, describe_key
-    from sslkit.recipe.keys import kind_at
+    with loading():
+        from sslkit.cli.describe import describe, describe_key
+        from sslkit.recipe.keys import kind_at
 
     key, registry = words[0].removeprefix("--").removesuffix(".help"), active().registry
     if len(words) > 1:
