@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 sslkit doctor RUN_FOLDER
-sslkit doctor runs/both runs/no-centering runs/no-sharpening --figure figure-7.png"""
+sslkit doctor runs/both runs/no-centering --figure figure-7.png"""
 
 MOMENTS = 8
 """Rows that are shown of a run."""

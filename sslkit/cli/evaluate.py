@@ -37,7 +37,7 @@ MODELS = {
 
 EXAMPLES = """\
 sslkit evaluate knn RUN_FOLDER --network student
-sslkit evaluate knn timm:vit_small_patch16_224.dino --data ~/imagenette --k 10,20
+sslkit evaluate knn timm:vit_small_patch16_224.dino --data ~/birds --k 10,20
 sslkit evaluate knn raw-pixels --data ~/images --size 32 --output results.json"""
 
 
@@ -61,7 +61,7 @@ def add_arguments(parser: CommandParser) -> None:
     add("--size", metavar="PX", type=whole(1), help="side that the backbone sees; the model's own without it")
     add("--resize", metavar="PX", type=whole(1), help="shorter side before the central crop; 8/7 of --size if given")
     add("--batch-size", metavar="N", type=whole(1), default=256, help="images at once (256)")
-    add("--limit", metavar="N", type=whole(1), help="use N images of each split, evenly spread")
+    add("--limit", metavar="N", type=whole(1), help="use N images of each split, drawn at random, always the same ones")
     add("--workers", metavar="N", type=whole(0), help="processes that read images; chosen by the machine without it")
     add("--device", metavar="NAME", default="auto", help="auto, cpu, cuda, mps (auto)")
     add("--baselines", metavar="NAMES", help="raw-pixels,untrained or none; those that take seconds without it")

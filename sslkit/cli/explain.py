@@ -8,7 +8,8 @@ from sslkit.progress import loading
 
 EXAMPLES = """\
 sslkit explain dino-vit-small --processes 16
-sslkit explain dino-vit-small --data ~/photos --optimization.batch_size 128 --apply photos.yaml"""
+sslkit explain dino-vit-small --data ~/photos --optimization.batch_size 128
+sslkit explain dino-vit-small --data ~/photos --apply photos.yaml"""
 
 
 def add_arguments(parser: CommandParser) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from rich.console import Console
+from rich.text import Text
 
 from sslkit import __version__, plugins
 from sslkit.cli.parser import HELP, CommandParser, take_option
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SSLKitError as error:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        print(f"sslkit: {error}", file=sys.stderr)
+        _print_error(f"sslkit: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         print("sslkit: stopped", file=sys.stderr)
@@ -110,6 +111,13 @@ def _add_common_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(PLUGIN, metavar="FILE", action="append", help=text)
     text = "let recipes name classes of this installed module by dotted path, for one command"
     group.add_argument(ALLOW, metavar="MODULE", action="append", help=text)
+
+
+def _print_error(message: str) -> None:
+    """Print to standard error: wrapped at words in a terminal, except for indented lines, which are to be copied."""
+    console = Console(stderr=True, highlight=False)
+    for line in message.splitlines():
+        console.print(Text(line), soft_wrap=not console.is_terminal or line.startswith("  "))
 
 
 def _progress_console() -> Console:

@@ -35,7 +35,8 @@ SECTIONS = {
 }
 
 EXAMPLES = """\
-sslkit train quickstart --method.teacher PreviousEpoch --optimization.epochs 20
+sslkit train quickstart --optimization.epochs 20 --runtime.threads 1
+sslkit train quickstart --method.teacher PreviousEpoch
 sslkit train quickstart --method.teacher.momentum 0.99
 sslkit train quickstart --method.collapse '{SinkhornKnopp: {num_iters: 5}}'
 sslkit train --method.collapse.help Centering"""

@@ -39,6 +39,25 @@ def test_help_names_every_command(capsys):
     assert capsys.readouterr().out.endswith(f"sslkit {sslkit.__version__}\n")
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_into_80_columns(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*filter(None, [command]), "--help"]) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_an_error_is_wrapped_at_words_in_a_terminal_and_nowhere_else(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "30")
+    assert main(["trian"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert main(["trian"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rstrip() for line in lines[:2]] == ["sslkit: unknown command", "'trian'. Did you mean 'train'?"]
+    program._print_error("copy:\n  " + "word " * 20)
+    assert capsys.readouterr().err.splitlines() == ["copy:", "  " + "word " * 20]
+
+
 @pytest.mark.parametrize("command", ["train", "evaluate", "explain"])
 def test_a_command_alone_shows_its_help(command, capsys):
     assert main([command, "--help"]) == 0
