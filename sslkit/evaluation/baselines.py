@@ -20,6 +20,8 @@ CHEAP_SECONDS = 30.0
 """The largest estimate at which a baseline is measured without being asked for."""
 CHEAP_SHARE = 0.05
 """The largest share of a run, in the same way."""
+ALWAYS_CHEAP_SECONDS = 2.0
+"""The estimate up to which the share does not matter: nobody waits for it, not even in a trial of a few steps."""
 
 FLOPS_PER_SECOND = {"cpu": 5e10, "cuda": 1e13}
 """Float32 operations of two CPU cores, and of a GPU; of other devices 1e12."""
@@ -116,7 +118,8 @@ def cheap(costs: Mapping[str, float], run: float = math.inf) -> list[str]:
         costs: seconds of each baseline.
         run: seconds of the run that they belong to.
     """
-    return [name for name, seconds in costs.items() if seconds <= min(CHEAP_SECONDS, CHEAP_SHARE * run)]
+    most = min(CHEAP_SECONDS, max(ALWAYS_CHEAP_SECONDS, CHEAP_SHARE * run))
+    return [name for name, seconds in costs.items() if seconds <= most]
 
 
 def left_out(costs: Mapping[str, float], measured: list[str], option: str) -> str:

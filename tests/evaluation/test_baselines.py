@@ -8,7 +8,14 @@ from sslkit.backbones.loading import LoadedModel
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.contracts import Backbone
-from sslkit.evaluation.baselines import CHEAP_SECONDS, EvaluationCost, baselines_of, cheap, left_out
+from sslkit.evaluation.baselines import (
+    ALWAYS_CHEAP_SECONDS,
+    CHEAP_SECONDS,
+    EvaluationCost,
+    baselines_of,
+    cheap,
+    left_out,
+)
 from sslkit.types import Features, Preprocessing
 
 
@@ -95,6 +102,8 @@ def test_cheap_is_a_few_seconds_and_a_small_share_of_the_run():
     assert cheap(costs) == ["raw-pixels"]
     assert cheap(costs, run=19.9 * CHEAP_SECONDS) == []
     assert cheap(costs, run=20.1 * CHEAP_SECONDS) == ["raw-pixels"]
+    # A trial of a few steps.
+    assert cheap({"raw-pixels": ALWAYS_CHEAP_SECONDS, "untrained": ALWAYS_CHEAP_SECONDS + 0.1}, run=1) == ["raw-pixels"]
 
 
 def test_what_is_left_out_says_its_cost_and_how_to_ask():
