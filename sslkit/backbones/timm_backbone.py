@@ -20,6 +20,7 @@ from sslkit.backbones.timm_models import (
     check_model_args,
     create_timm_model,
     images_for_timm,
+    leave_out_num_classes,
     set_fused_attention,
     use_small_image_stem,
 )
@@ -219,6 +220,7 @@ class TimmBackbone(Backbone):
             )
         except ValueError as error:
             raise NotSupported(f"timm cannot write {self.name!r}: {error}") from error
+        leave_out_num_classes(folder / "config.json")
 
     def save_for_timm(self, folder: Path, preprocessing: Preprocessing) -> None:
         """Write the files of `save`, if timm can read them.

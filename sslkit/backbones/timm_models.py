@@ -1,9 +1,11 @@
 """Create timm models for several resolutions and small images, with readable errors."""
 
 import difflib
+import json
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -124,6 +126,16 @@ def images_for_timm(preprocessing: Preprocessing) -> dict[str, Any]:
         "crop_pct": crop_pct,
         "crop_mode": "center",
     }
+
+
+def leave_out_num_classes(file: Path) -> None:
+    """Remove num_classes from the model_args of a config.json that timm wrote; timm reads the entry outside of them.
+
+    transformers' ``AutoModel`` passes the number of classes itself, and would pass it twice.
+    """
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config.get("model_args", {}).pop("num_classes", None)
+    file.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
 def set_fused_attention(model: nn.Module, fused: bool) -> None:

@@ -1,10 +1,12 @@
 """The Hub folder: a card that is true and whose code runs, and an upload that keeps what people wrote."""
 
+import json
 import re
 
 import pytest
 import timm
 import torch
+from exports import CASES, far, images_of
 from hub import Hub, card_of
 from huggingface_hub.errors import LocalTokenNotFoundError
 
@@ -38,6 +40,27 @@ def test_the_cards_code_gives_the_features_and_the_hub_name_loads(make_run, monk
     loaded = load_model("hf-hub:me/birds", channels=5)
     torch.testing.assert_close(loaded.backbone(normalised).cls, expected, atol=1e-5, rtol=1e-4)
     assert (loaded.preprocessing.size, loaded.preprocessing.mean) == (32, tuple(STATISTICS.mean))
+
+
+@pytest.mark.parametrize(("arguments", "preprocessing"), CASES.values(), ids=CASES)
+def test_transformers_loads_the_runs_backbone(arguments, preprocessing, make_run):
+    transformers = pytest.importorskip("transformers")
+    run = make_run(preprocessing, teacher=TimmBackbone(**arguments))
+    folder = export(run, "hf").folder
+    model, seen = transformers.AutoModel.from_pretrained(folder).eval(), images_of(preprocessing)
+    with torch.no_grad():
+        found, expected = model(seen).pooler_output, load_model(str(run)).backbone(seen).cls
+    assert far(found, expected) < 5e-6  # its attention may be fused where the run's was not
+    prepared = transformers.AutoImageProcessor.from_pretrained(folder).data_config
+    assert (tuple(prepared["mean"]), tuple(prepared["std"])) == (tuple(preprocessing.mean), tuple(preprocessing.std))
+    assert prepared["input_size"][-1] == preprocessing.size
+
+
+def test_the_number_of_classes_is_no_argument_of_the_model(make_run):
+    # transformers passes num_classes itself, and fails on a second one.
+    config = json.loads((export(make_run(), "hf").folder / "config.json").read_text())
+    assert "num_classes" not in config["model_args"]
+    assert config["num_classes"] == 0
 
 
 def hub(folder, repository, filename):
