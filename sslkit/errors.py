@@ -133,5 +133,11 @@ def reason_of(error: BaseException) -> str:
     return first if named else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
+def message_of(error: BaseException, limit: int = 300) -> str:
+    """Return what an error of a library says, in one line of at most about ``limit`` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[:limit].rsplit(' ', 1)[0]} ..."
+
+
 def _unpickled(kind: type[SSLKitError], args: tuple[Any, ...]) -> SSLKitError:
     return kind.__new__(kind, *args)

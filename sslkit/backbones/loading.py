@@ -1,13 +1,15 @@
 """Load a frozen backbone from a run, a folder, timm, the Hub, or raw pixels."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
+from sslkit.backbones.foreign import read_checkpoint
+from sslkit.backbones.matching import compare, take
 from sslkit.backbones.preprocessing import (
     default_preprocessing,
     read_preprocessing,
@@ -15,15 +17,17 @@ from sslkit.backbones.preprocessing import (
     timm_statistics,
 )
 from sslkit.backbones.raw_pixels import RawPixels
+from sslkit.backbones.recognition import recognise
 from sslkit.backbones.timm_backbone import TimmBackbone
+from sslkit.backbones.weight_mismatch import some
 from sslkit.contracts import Backbone
-from sslkit.errors import SSLKitError, UnknownName
+from sslkit.errors import SSLKitError, UnknownName, message_of
 from sslkit.plugins import active
 from sslkit.types import Preprocessing
 
 FORMS = (
-    "MODEL is a run folder, an exported folder, timm:NAME (pretrained), untrained:NAME, hf-hub:OWNER/NAME, "
-    "or raw-pixels[:plain|centered|gray-centered]"
+    "MODEL is a run folder, an exported folder, a .pth or .safetensors file, timm:NAME (pretrained), untrained:NAME, "
+    "hf-hub:OWNER/NAME, or raw-pixels[:plain|centered|gray-centered]"
 )
 
 
@@ -42,7 +46,9 @@ class LoadedModel:
     network: str
 
 
-def load_model(spec: str, network: str = "teacher", channels: int = 3) -> LoadedModel:
+def load_model(
+    spec: str, network: str | None = None, channels: int = 3, architecture: str | None = None
+) -> LoadedModel:
     """Load a backbone by the MODEL of the command line.
 
     A run or an export records the preprocessing of its images in data.json. For models of timm and the Hub, mean, std
@@ -50,32 +56,38 @@ def load_model(spec: str, network: str = "teacher", channels: int = 3) -> Loaded
     224. What is not recorded is as for ImageNet. Untrained weights are drawn with seed 0.
 
     Args:
-        spec: a run folder, an exported folder, ``timm:NAME``, ``untrained:NAME``, ``hf-hub:OWNER/NAME``,
-            ``raw-pixels`` or ``raw-pixels:VARIANT``.
-        network: teacher or student, of a run.
+        spec: a run folder, an exported folder, a file of weights, ``timm:NAME``, ``untrained:NAME``,
+            ``hf-hub:OWNER/NAME``, ``raw-pixels`` or ``raw-pixels:VARIANT``.
+        network: teacher or student, of a run or a file; None is the teacher of a run, and of a file the one that its
+            method evaluates.
         channels: number of channels of the images; used only for ``raw-pixels``, ``timm``, ``untrained`` and
             ``hf-hub``.
+        architecture: timm name of the network in a file; None recognises plain ViTs and ResNets by their weights.
 
     Raises:
         SSLKitError: there is no such model, or it cannot be read.
     """
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return _load_file(path, network, architecture)
+    if architecture is not None:
+        raise SSLKitError(f"--backbone names the network of a file of weights, and {spec} is no file")
     source, _, name = spec.partition(":")
     if source == "raw-pixels":
         variant: Any = name or "plain"
         return _ready(RawPixels(variant, channels), default_preprocessing(channels), f"raw-pixels ({variant})")
     if source == "untrained":
-        # Neither the caller's random state changes, nor do the weights depend on it.
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            untrained = TimmBackbone(name, channels)
+        untrained = _untrained({"name": name, "in_chans": channels})
         size = {"input_size": untrained.model.pretrained_cfg["input_size"]}
         return _ready(untrained, timm_statistics(size, channels), spec)
     if source in ("timm", "hf-hub"):
         pretrained = TimmBackbone(name if source == "timm" else spec, channels, pretrained=True)
         return _ready(pretrained, timm_statistics(pretrained.model.pretrained_cfg, channels), spec)
-    folder, called = _find(Path(spec).expanduser(), network)
+    folder, called = _find(path, network or "teacher")
     backbone = load_backbone(folder)
-    return _ready(backbone, read_preprocessing(folder) or recorded_statistics(folder, backbone.in_chans), called)
+    return _ready(
+        backbone, read_preprocessing(folder, folder.parent) or recorded_statistics(folder, backbone.in_chans), called
+    )
 
 
 def load_backbone(folder: Path) -> Backbone:
@@ -86,17 +98,23 @@ def load_backbone(folder: Path) -> Backbone:
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict) or not isinstance(config.get("sslkit", {}), dict):
+            raise SSLKitError(
+                f"{folder / 'config.json'} is not that of a backbone: it holds no mapping where one belongs"
+            )
         if "onnx" in config:
             raise SSLKitError(f"{folder} holds a network for ONNX Runtime; take the run, or export it with --to timm")
-        name = config.get("sslkit", {}).get("backbone", TimmBackbone.__name__)
+        name = str(config.get("sslkit", {}).get("backbone", TimmBackbone.__name__))
         known = active().registry.names("backbones")
         # Only registered names: a downloaded folder must not choose what is imported.
         if name not in known:
             raise UnknownName("backbone", name, known, where=str(folder / "config.json"))
         found: Any = active().registry.get("backbones", name)
         loaded: Backbone = found.load(folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise SSLKitError(f"{folder}: cannot load this backbone: {error}") from error
+    except SSLKitError:
+        raise
+    except Exception as error:  # a damaged folder raises nearly every kind of exception in timm and torch
+        raise SSLKitError(f"{folder}: cannot load this backbone: {message_of(error)}") from error
     return loaded
 
 
@@ -107,6 +125,36 @@ def untrained_like(backbone: Backbone) -> Backbone | None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return backbone.untrained().eval()
+
+
+def _load_file(path: Path, network: str | None, architecture: str | None) -> LoadedModel:
+    """Load a file of weights, whose network is recognised or named; only heads and classifiers may be left over."""
+    weights = read_checkpoint(path, network)
+    backbone = _untrained({"name": architecture} if architecture else recognise(weights))
+    found, wrong = compare(backbone, weights)
+    if not found.taken or any(wrong.values()):
+        differing = "; ".join(f"{what}: {some(names)}" for what, names in wrong.items() if names)
+        named = f"the weights of {architecture}" if architecture else "those of a plain ViT or ResNet that timm has"
+        raise SSLKitError(
+            f"{weights.source}: its weights are not {named} ({differing}). Name its network: --backbone NAME, a timm "
+            "model such as vit_small_patch16_224"
+        )
+    take(backbone, found)
+    default = timm_statistics({"input_size": _input_size(backbone)}, backbone.in_chans)
+    return _ready(backbone, read_preprocessing(path.parent) or default, weights.network)
+
+
+def _input_size(backbone: TimmBackbone) -> Sequence[int]:
+    """Return the size of the images that a network was made for: that of a ViT's stored positions, or timm's."""
+    embed = getattr(backbone.model, "patch_embed", None)
+    return getattr(embed, "img_size", None) or backbone.model.pretrained_cfg["input_size"]
+
+
+def _untrained(arguments: Mapping[str, Any]) -> TimmBackbone:
+    """Return a backbone drawn with seed 0, whatever the caller's random state, which stays as it is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TimmBackbone(**arguments)
 
 
 def _find(path: Path, network: str) -> tuple[Path, str]:

@@ -11,6 +11,7 @@ from timm.layers import PatchEmbed
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
+from sslkit.backbones.matching import check_dtypes
 from sslkit.backbones.preprocessing import default_preprocessing
 from sslkit.backbones.resampling import resample
 from sslkit.backbones.scaled_positions import use_scaled_positions
@@ -248,6 +249,7 @@ class TimmBackbone(Backbone):
             return cls(f"local-dir:{folder}", config.get("model_args", {}).get("in_chans", in_chans), pretrained=True)
         backbone = cls(**config["sslkit"]["arguments"])
         weights = load_file(Path(folder) / "model.safetensors")
+        check_dtypes(weights, backbone.named_weights(), f"{folder}/model.safetensors")
         # Models in half precision are saved as such, but created in float32.
         dtype = next((tensor.dtype for tensor in weights.values() if tensor.is_floating_point()), torch.float32)
         backbone.model.to(dtype).load_state_dict(weights)
@@ -256,6 +258,13 @@ class TimmBackbone(Backbone):
     def untrained(self) -> "TimmBackbone":
         """Return a backbone of the same architecture with newly drawn weights."""
         return type(self)(**self._portable_arguments())
+
+    @property
+    def num_heads(self) -> int | None:
+        """Attention heads of a ViT's blocks; None for other networks."""
+        blocks = getattr(self.model, "blocks", None)
+        attention = getattr(blocks[0], "attn", None) if isinstance(blocks, nn.Sequential | nn.ModuleList) else None
+        return getattr(attention, "num_heads", None)
 
     @property
     def _num_prefix_tokens(self) -> int:

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sslkit.backbones.foreign import Weights
-from sslkit.backbones.start import Match, fingerprint, match, read_weights, take
+from sslkit.backbones.matching import Match, match, take
+from sslkit.backbones.start import fingerprint, read_weights
 from sslkit.backbones.weight_mismatch import groups, listed
 from sslkit.checkpoint.files import TENSORS
 from sslkit.contracts import Backbone, Head, Predictor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 from rich.console import Console
 
 from sslkit.cli.parser import CommandParser, path, whole
-from sslkit.cli.results import NETWORKS
+from sslkit.cli.results import BACKBONE_HELP, NETWORK_HELP, NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
 from sslkit.plugins import active
@@ -29,6 +29,7 @@ Row = dict[str, Any]
 
 MODELS = {
     "FOLDER": "a run, or an exported folder",
+    "FILE": "weights, .pth or .safetensors: DINO, MoCo, SwAV, VICReg, timm, torchvision",
     "timm:NAME": "a pretrained timm model",
     "hf-hub:OWNER/NAME": "a timm model of the Hugging Face Hub",
     "untrained:NAME": "a timm model as it is drawn",
@@ -38,6 +39,7 @@ MODELS = {
 EXAMPLES = """\
 sslkit evaluate knn RUN_FOLDER --network student
 sslkit evaluate knn timm:vit_small_patch16_224.dino --data ~/birds --k 10,20
+sslkit evaluate knn dino_deitsmall16_pretrain.pth --data ~/birds
 sslkit evaluate knn raw-pixels --data ~/images --size 32 --output results.json"""
 
 
@@ -57,7 +59,8 @@ def add_arguments(parser: CommandParser) -> None:
     add("--exclude", metavar="PATTERN", action="append", default=[], help=left_out)
     add("--train-split", metavar="NAME", default="train", help="split to learn from (train)")
     add("--test-split", metavar="NAME", default="test", help="split to measure on (test)")
-    add("--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)")
+    add("--network", metavar="NAME", choices=NETWORKS, help=NETWORK_HELP)
+    add("--backbone", metavar="NAME", help=BACKBONE_HELP)
     add("--size", metavar="PX", type=whole(1), help="side that the backbone sees; the model's own without it")
     add("--resize", metavar="PX", type=whole(1), help="shorter side before the central crop; 8/7 of --size if given")
     add("--batch-size", metavar="N", type=whole(1), default=256, help="images at once (256)")
@@ -181,7 +184,7 @@ def _measure(evaluator: "Evaluator", args: Namespace) -> tuple[list[Row], list[R
 
     device = choose_device(args.device, "--device")
     with working(f"reading {args.model}", plain=False):
-        models = [load_model(model, args.network) for model in _variants(args.model)]
+        models = [load_model(model, args.network, architecture=args.backbone) for model in _variants(args.model)]
     compared = baselines_of(models[0])
     names = None if args.baselines is None else _baseline_names(args.baselines, args.model, compared)
     data, cost, without = _data(args, models[0], device)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sslkit.cli.parser import CommandParser
-from sslkit.cli.results import NETWORKS
+from sslkit.cli.results import BACKBONE_HELP, NETWORK_HELP, NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError
 from sslkit.progress import loading, working
@@ -35,7 +35,7 @@ def add_arguments(parser: CommandParser) -> None:
     """Declare what the command takes."""
     purpose = "a run's backbone for other programs; RUN is a run folder, or holds a backbone"
     parser.describe("one RUN, a run folder", purpose, EXAMPLES)
-    parser.add_argument("run", metavar="RUN", help="a run folder, or one that holds a backbone")
+    parser.add_argument("run", metavar="RUN", help="a run folder, one that holds a backbone, or a FILE of weights")
     parser.add_table("Targets", "", lambda: TARGETS.items())
     options = parser.add_options()
     options.add_argument(
@@ -46,9 +46,8 @@ def add_arguments(parser: CommandParser) -> None:
         default="timm",
         help=f"{', '.join(TARGETS)} (timm)",
     )
-    options.add_argument(
-        "--network", metavar="NAME", choices=NETWORKS, default="teacher", help="teacher or student of a run (teacher)"
-    )
+    options.add_argument("--network", metavar="NAME", choices=NETWORKS, help=NETWORK_HELP)
+    options.add_argument("--backbone", metavar="NAME", help=BACKBONE_HELP)
     options.add_argument("--out", metavar="FOLDER", help="new or empty; RUN-NETWORK-TARGET beside the run without it")
     hub = parser.add_options("With --to hf")
     hub.add_argument(
@@ -73,7 +72,8 @@ def run(args: Namespace) -> int:
 
     if args.push is not None:
         check_repository(args.push)
-    done = export(args.run, args.target, args.network, args.out, license=args.license, repository=args.push)
+    hub = {"license": args.license, "repository": args.push}
+    done = export(args.run, args.target, args.network, args.out, architecture=args.backbone, **hub)
     _show(done, args.target, pushed=args.push is not None)
     if args.push is not None:
         with working(f"uploading to {args.push}"):

@@ -54,9 +54,10 @@ class Exported:
 def export(
     run: str | Path,
     to: str = "timm",
-    network: str = "teacher",
+    network: str | None = None,
     out: str | Path | None = None,
     *,
+    architecture: str | None = None,
     license: str | None = None,
     repository: str | None = None,
 ) -> Exported:
@@ -65,10 +66,12 @@ def export(
     The folder is created completely or not at all. Its data.json describes how images are preprocessed.
 
     Args:
-        run: a run folder, or a folder with a saved backbone.
+        run: a run folder, a folder with a saved backbone, or a file of weights.
         to: ``timm``, ``hf`` (timm's folder with a model card, for the Hugging Face Hub) or ``onnx``.
-        network: teacher or student of a run.
+        network: teacher or student of a run or a file; None is the teacher of a run, and of a file the one that its
+            method evaluates.
         out: the new folder; None for ``<run>-<network>-<to>`` beside the run.
+        architecture: timm name of the network in a file of weights; None recognises plain ViTs and ResNets.
         license: of the weights, for the model card.
         repository: on the Hub, OWNER/NAME, for the model card.
 
@@ -78,7 +81,7 @@ def export(
     """
     if to not in TARGETS:
         raise UnknownName("target", to, TARGETS, where="--to")
-    source = read_source(Path(run), network, license=license, repository=repository)
+    source = read_source(Path(run), network, architecture, license=license, repository=repository)
     folder = Path(out).expanduser().resolve() if out else source.folder.with_name(f"{source.name}-{to}")
     _check_free(folder)
     # Before anything is written: the features of a diverged run are refused here.

@@ -30,8 +30,9 @@ def _front(source: Source) -> str:
 
 def _opening(source: Source) -> str:
     title = (source.repository or source.name).rpartition("/")[2]
+    place = f"the file {source.folder.name}" if source.folder.is_file() else "a run of sslkit"
     return (
-        f"# {title}\n\nA backbone without classifier, trained without labels: the {source.network} of a run of sslkit. "
+        f"# {title}\n\nA backbone without classifier, trained without labels: the {source.network} of {place}. "
         f"{source.backbone.embed_dim} features an image."
     )
 

@@ -14,7 +14,7 @@ class Source:
     """A backbone to export.
 
     Args:
-        folder: the run folder, or the folder of a backbone without a run.
+        folder: the run folder, the folder of a backbone without a run, or a file of weights.
         network: "teacher" or "student", or the name of the folder of a backbone without a run.
         backbone: in eval mode and float32, on the CPU.
         preprocessing: how its images are prepared.
@@ -32,27 +32,36 @@ class Source:
     @property
     def name(self) -> str:
         """Name of the run and the network, without repetition."""
-        return self.folder.name if self.folder.name == self.network else f"{self.folder.name}-{self.network}"
+        # Of a file without its ending, as a ".pth" within the name of a folder would read like one.
+        name = self.folder.name.partition(".")[0] if self.folder.is_file() else self.folder.name
+        return name if name == self.network else f"{name}-{self.network}"
 
 
 def read_source(
-    folder: Path, network: str = "teacher", *, license: str | None = None, repository: str | None = None
+    folder: Path,
+    network: str | None = None,
+    architecture: str | None = None,
+    *,
+    license: str | None = None,
+    repository: str | None = None,
 ) -> Source:
     """Load a backbone to export.
 
     Args:
-        folder: a run folder, or a folder with a saved backbone.
-        network: teacher or student of a run.
+        folder: a run folder, a folder with a saved backbone, or a file of weights.
+        network: teacher or student of a run or a file; None as for `load_model`.
+        architecture: timm name of the network in a file, as for `load_model`.
         license: as for `Source`.
         repository: as for `Source`.
 
     Raises:
-        SSLKitError: the folder holds neither a run nor a backbone.
+        SSLKitError: there is neither a run nor a backbone.
     """
     # An absolute path, so that `load_model` cannot take the name of a folder for another kind of model (raw-pixels).
     place = Path(folder).expanduser().resolve()
-    if not place.is_dir():
-        raise SSLKitError(f"{folder} does not exist. RUN is a run folder, or one that holds a backbone.")
-    model = load_model(str(place), network)
-    run = next((path for path in (place, place.parent) if (path / "recipe.yaml").is_file()), place)
+    if not place.exists():
+        raise SSLKitError(f"{folder} does not exist. RUN is a run folder, or holds a backbone.")
+    model = load_model(str(place), network, architecture=architecture)
+    places = (place, place.parent) if place.is_dir() else ()
+    run = next((path for path in places if (path / "recipe.yaml").is_file()), place)
     return Source(run, model.network, model.backbone, model.preprocessing, license, repository)

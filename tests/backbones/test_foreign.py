@@ -45,6 +45,9 @@ SWAV = {
     "module.projection_head.0.weight": torch.ones(2),
     "module.prototypes.weight": torch.ones(5, 2),
 }
+VICREG = {"model": {**under("module.backbone.", FIRST), "module.projector.0.weight": torch.ones(2)}, "epoch": 1}
+SOLO = {"state_dict": {**VICREG["model"], **under("momentum_backbone.", SECOND)}}
+SIMSIAM = {"state_dict": {**under("module.encoder.", FIRST), "module.predictor.0.weight": torch.ones(2)}}
 SWAV_NAMES = {name.removeprefix("module."): tensor for name, tensor in SWAV.items()}
 BESIDE_DINO = {"teacher.head": 2, "student.head": 1, "optimizer.state": 2, "dino_loss.center": 1}
 BESIDE_MOCO = {"queue": 1, "queue_ptr": 1}
@@ -61,6 +64,9 @@ BESIDE_MOCO = {"queue": 1, "queue_ptr": 1}
         (MOCO_V3, "teacher", SECOND, "teacher", {"base_encoder": 2}),
         (SWAV, None, SWAV_NAMES, "student", {}),
         ({"state_dict": SWAV}, "student", SWAV_NAMES, "student", {}),
+        (VICREG, None, FIRST, "student", {"projector": 1}),
+        (SOLO, "teacher", SECOND, "teacher", {"projector": 1, "backbone": 2}),
+        (SIMSIAM, None, FIRST, "student", {"predictor": 1}),
         (FIRST, None, FIRST, "backbone", {}),
         ({"model": FIRST, "optimizer": MOMENTS, "epoch": 3}, None, FIRST, "backbone", {}),
     ],
@@ -72,10 +78,12 @@ def test_layouts_are_recognised_by_their_names(checkpoint, network, expected, so
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights.tensors.items())
     assert weights.source.startswith(f"the {source} of {tmp_path}")
     assert weights.beside == beside
+    assert (weights.network, weights.heads) == (source, {})
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "layout"), [(DINO, "DINO"), (MOCO, "MoCo"), (MOCO_V3, "MoCo-v3"), (SWAV, "SwAV"), (FIRST, "plain")]
+    ("checkpoint", "layout"),
+    [(DINO, "DINO"), (MOCO, "MoCo"), (MOCO_V3, "MoCo-v3"), (SWAV, "SwAV"), (FIRST, "plain"), (VICREG, "VICReg")],
 )
 def test_the_layout_is_named(checkpoint, layout, tmp_path):
     torch.save(checkpoint, tmp_path / "weights.pth.tar", _use_new_zipfile_serialization=False)
@@ -150,3 +158,77 @@ def test_a_file_without_names_holds_no_weights(checkpoint, tmp_path):
     torch.save(checkpoint, tmp_path / "empty.pth")
     with pytest.raises(SSLKitError, match=r"empty\.pth holds no named weights"):
         read_checkpoint(tmp_path / "empty.pth")
+
+
+CENTER = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
+DINO_HEAD = {
+    **{f"head.mlp.{i}.{kind}": torch.randn(2) for i in (0, 2, 4) for kind in ("weight", "bias")},
+    "head.last_layer.weight_g": torch.randn(4, 1),
+    "head.last_layer.weight_v": torch.randn(4, 2),
+}
+OURS = {
+    **{f"head.projector.{i}.{kind}": f"head.mlp.{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")},
+    "head.prototypes.weight_g": "head.last_layer.weight_g",
+    "head.prototypes.weight_v": "head.last_layer.weight_v",
+}
+
+
+@pytest.mark.parametrize("network", ["teacher", "student"])
+def test_the_head_and_the_center_of_dino(network, tmp_path):
+    other = {name: tensor + 1 for name, tensor in DINO_HEAD.items()}
+    checkpoint = {
+        "teacher": {**under("backbone.", FIRST), **DINO_HEAD},
+        "student": under("module.", {**under("backbone.", SECOND), **other}),
+        "dino_loss": {"center": CENTER},
+    }
+    torch.save(checkpoint, tmp_path / "dino.pth")
+    found = read_checkpoint(tmp_path / "dino.pth", network, heads=True)
+    theirs = DINO_HEAD if network == "teacher" else other
+    assert torch.equal(found.heads["collapse.center"], CENTER[0])
+    assert found.heads.keys() - {"collapse.center"} == OURS.keys()
+    assert all(torch.equal(found.heads[ours], theirs[name]) for ours, name in OURS.items())
+    unused = {"teacher", "student"} - {network}
+    assert found.beside == {f"{name}.{part}": n for name in unused for part, n in (("backbone", 2), ("head", 8))}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["teacher.head.mlp.weight", "teacher.head.mlp.bias"], ["projector.0.weight", "projector.0.bias"]),
+        (
+            [f"teacher.head.last_layer.parametrizations.weight.original{i}" for i in (0, 1)],
+            ["prototypes.weight_g", "prototypes.weight_v"],
+        ),
+        (["encoder_q.fc.0.weight", "encoder_q.fc.2.bias"], ["projector.0.weight", "projector.2.bias"]),
+        (["encoder_q.fc.weight"], ["projector.0.weight"]),
+        (["projection_head.1.running_mean", "prototypes.weight"], ["projector.1.running_mean", "prototypes.weight"]),
+    ],
+)
+def test_the_names_of_heads(names, expected, tmp_path):
+    prefix = {"teacher": "teacher.backbone.", "encoder_q": "encoder_q."}.get(names[0].partition(".")[0], "")
+    tensors = {name: torch.full((1,), float(i)) for i, name in enumerate(names)}
+    torch.save({**under(prefix, FIRST), **tensors}, tmp_path / "weights.pth")
+    found = read_checkpoint(tmp_path / "weights.pth", heads=True)
+    assert [*found.heads] == [f"head.{name}" for name in expected]
+    assert [*map(float, found.heads.values())] == [*range(len(names))]
+    assert found.tensors.keys() == FIRST.keys()
+
+
+@pytest.mark.parametrize("kept", [{"num_heads": 12}, argparse.Namespace(num_heads=12)])
+def test_a_recorded_number_of_attention_heads(kept, tmp_path):
+    torch.save({"model": FIRST, "args": kept}, tmp_path / "weights.pth")
+    assert read_checkpoint(tmp_path / "weights.pth").num_heads == 12
+
+
+@pytest.mark.parametrize(("width", "num_heads"), [(384, 12), (768, None)])
+def test_the_vit_s_of_moco_v3_has_twelve_heads(width, num_heads, tmp_path):
+    torch.save({"state_dict": {"module.base_encoder.cls_token": torch.ones(1, 1, width)}}, tmp_path / "moco.pth")
+    assert read_checkpoint(tmp_path / "moco.pth").num_heads == num_heads
+
+
+def test_mappings_inside_themselves_are_one_message(tmp_path):
+    inside = dict(FIRST)
+    inside["again"] = inside
+    torch.save(inside, tmp_path / "circle.pth")
+    with pytest.raises(SSLKitError, match=r"circle\.pth holds a mapping that is inside itself"):
+        read_checkpoint(tmp_path / "circle.pth")

@@ -5,11 +5,12 @@ import json
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file, save_file
 
 from sslkit.backbones.loading import load_model
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.errors import SSLKitError, UnknownName
-from sslkit.types import Preprocessing
+from sslkit.types import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 
 @pytest.fixture
@@ -97,6 +98,88 @@ def test_a_folder_does_not_choose_what_is_imported(name, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"sslkit": {"backbone": name}}))
     with pytest.raises(UnknownName, match=r"config\.json: unknown backbone.*Choices: .*TimmBackbone"):
         load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "",
+        "[]",
+        "3",
+        "[" * 9000,
+        '{"sslkit": []}',
+        '{"sslkit": {}}',
+        '{"sslkit": {"backbone": ["x"]}}',
+        '{"sslkit": {"arguments": 3}}',
+        '{"sslkit": {"arguments": {"name": 5}}}',
+        '{"architecture": 5}',
+        '{"model_args": 5}',
+        '{"architecture": "test_vit", "pretrained_cfg": [1]}',
+    ],
+)
+def test_a_config_that_is_none_is_one_message(config, tmp_path):
+    TimmBackbone("test_vit", model_args={"depth": 1}).save(tmp_path)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(SSLKitError) as raised:
+        load_model(str(tmp_path))
+    assert str(tmp_path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_a_folder_of_quantised_weights_is_refused(dtype, tmp_path):
+    TimmBackbone("test_vit", model_args={"depth": 1}).save(tmp_path)
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(SSLKitError, match=rf"model\.safetensors holds weights of dtype {str(dtype)[6:]}"):
+        load_model(str(tmp_path))
+
+
+VIT = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 192, "num_heads": 3}
+
+
+def saved_by_dino(folder, **others):
+    networks = [timm.create_model("vit_tiny_patch16_224", num_classes=0, **VIT).eval() for _ in range(2)]
+    teacher, student = ({f"backbone.{name}": t for name, t in vit.state_dict().items()} for vit in networks)
+    torch.save({"teacher": teacher, "student": student, **others}, folder / "dino.pth")
+    return dict(zip(("teacher", "student"), networks, strict=True))
+
+
+@pytest.mark.parametrize("network", [None, "teacher", "student"])
+def test_a_file_of_weights(network, tmp_path):
+    theirs = saved_by_dino(tmp_path)
+    state = torch.get_rng_state()
+    model = load_model(str(tmp_path / "dino.pth"), network)
+    assert torch.equal(torch.get_rng_state(), state)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model.backbone(images).cls, theirs[network or "teacher"](images))
+    assert model.network == (network or "teacher")
+    assert model.preprocessing == Preprocessing(3, IMAGENET_MEAN, IMAGENET_STD, None, 32, 37)
+    assert not model.backbone.training
+    data = Preprocessing(3, [0.1] * 3, [0.2] * 3, None, 16, 16)
+    (tmp_path / "data.json").write_text(json.dumps(vars(data)))
+    assert load_model(str(tmp_path / "dino.pth")).preprocessing == data
+
+
+def test_the_network_of_a_file_can_be_named(tmp_path):
+    theirs = timm.create_model("test_convnext", num_classes=0).eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    model, images = load_model(str(tmp_path / "weights.pth"), architecture="test_convnext"), torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(model.backbone(images).cls, theirs(images))
+    for name in ("test_vit", "test_resnet"):
+        with pytest.raises(SSLKitError, match=f"its weights are not the weights of {name} .*--backbone NAME"):
+            load_model(str(tmp_path / "weights.pth"), architecture=name)
+    with pytest.raises(SSLKitError, match="--backbone names the network of a file of weights, and untrained:test_vit"):
+        load_model("untrained:test_vit", architecture="test_vit")
+
+
+def test_a_file_with_more_than_a_plain_network_has_to_be_named(tmp_path):
+    state = timm.create_model("vit_tiny_patch16_224", num_classes=0, init_values=1e-5, **VIT).state_dict()
+    torch.save(state, tmp_path / "scaled.pth")
+    with pytest.raises(SSLKitError, match=r"not those of a plain ViT or ResNet .*in it alone: blocks\.0\.ls1\.gamma"):
+        load_model(str(tmp_path / "scaled.pth"))
 
 
 def test_damaged_folders_are_named(tmp_path):

@@ -47,10 +47,35 @@ def test_raw_pixels_have_the_default(tmp_path):
     assert load_model(str(tmp_path)).preprocessing == Preprocessing(2, (0.5, 0.5), (0.25, 0.25))
 
 
-@pytest.mark.parametrize("damage", [{"mean": 5}, {"input_size": ["big"]}])
+@pytest.mark.parametrize(
+    "damage", [{"mean": 5}, {"input_size": ["big"]}, {"input_size": []}, {"mean": "abc", "std": "abc"}, [1]]
+)
 def test_a_damaged_record_is_named(damage, tmp_path):
     TimmBackbone("test_vit").save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"pretrained_cfg": damage}))
     with pytest.raises(SSLKitError, match=r"config\.json: "):
+        load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("channels", 0),
+        ("channels", "3"),
+        ("size", 0),
+        ("resize", 3.5),
+        ("mean", [0.1, 0.2]),
+        ("mean", ["a", "b", "c"]),
+        ("mean", "abc"),
+        ("std", [0.1, 0.2, 0]),
+        ("std", [0.1, 0.2, float("nan")]),
+        ("value_range", [9, 0]),
+        ("value_range", [0]),
+    ],
+)
+def test_values_that_no_images_have_are_named(key, value, tmp_path):
+    TimmBackbone("test_vit", model_args={"depth": 1}).save(tmp_path)
+    (tmp_path / "data.json").write_text(json.dumps({**vars(OWN), key: value}))
+    with pytest.raises(SSLKitError, match=rf"data\.json: {key} is "):
         load_model(str(tmp_path))

@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import timm
 import torch
+import torchvision
+from bad_weights import KINDS, SPRUNG, make
 from PIL import Image
 
 from sslkit.backbones.timm_backbone import TimmBackbone
@@ -168,6 +171,53 @@ def test_a_runs_own_images_need_no_other_component_of_its_recipe(images, tmp_pat
     )
     assert evaluate("knn", tmp_path / "run" / "teacher", "--size", 32, "--k", "1") == 0
     assert "knn/top1@1" in capsys.readouterr().out
+
+
+def resnet18():
+    return {name: tensor for name, tensor in torchvision.models.resnet18().state_dict().items() if "fc" not in name}
+
+
+def under(prefix, tensors):
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+FILES = {
+    "torchvision": lambda: torchvision.models.resnet18().state_dict(),
+    "MoCo": lambda: {"state_dict": under("module.encoder_q.", resnet18()), "arch": "resnet18"},
+    "SwAV": lambda: {**under("module.", resnet18()), "module.prototypes.weight": torch.ones(2, 2)},
+    "VICReg": lambda: {"model": {**under("module.backbone.", resnet18()), "module.projector.0.weight": torch.ones(2)}},
+    "DINO": lambda: {"teacher": under("backbone.", timm.create_model("vit_tiny_patch16_224").state_dict())},
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_of_weights(kind, images, tmp_path, capsys):
+    torch.save(FILES[kind](), tmp_path / "weights.pth")
+    assert evaluate("knn", tmp_path / "weights.pth", "--data", images, "--size", 32, "--limit", 4, "--k", "1") == 0
+    network = {"torchvision": "backbone", "DINO": "teacher"}.get(kind, "student")
+    assert network in capsys.readouterr().out
+
+
+def test_a_file_whose_network_is_named(images, tmp_path, capsys):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "weights.pth")
+    words = ["knn", tmp_path / "weights.pth", "--data", images, "--size", 32, "--limit", 4, "--k", "1"]
+    assert evaluate(*words) == 2
+    assert "--backbone NAME" in capsys.readouterr().err
+    assert evaluate(*words, "--backbone", "test_vit") == 0
+    assert evaluate(*words, "--network", "student") == 2
+    assert "unknown network 'student'. Choices: backbone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_file_is_one_message(kind, images, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file, said = make(kind, tmp_path)
+    assert evaluate("knn", file, "--data", images) == 2
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert said in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / SPRUNG).exists()
 
 
 def test_unlabelled_images_are_an_error_here(tmp_path, capsys):

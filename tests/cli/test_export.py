@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from bad_weights import KINDS, make
 
 from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.cli.main import main
@@ -99,6 +100,18 @@ def test_mistakes_are_one_message(words, message, run, pushed, capsys):
     assert error.count("\n") == 1
     assert [path.name for path in run.parent.iterdir()] == ["run"]
     assert pushed == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bad_file_is_one_message(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file, said = make(kind, tmp_path)
+    assert export(file) == 2
+    error = capsys.readouterr().err
+    assert str(file) in error
+    assert said in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_alone_it_shows_its_help(capsys):
