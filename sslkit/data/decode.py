@@ -51,6 +51,8 @@ READ_MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 def decode(data: bytes, name: str, channels: int = 3, max_pixels: int = MAX_PIXELS) -> Tensor:
     """Return an image file as (channels, H, W) in its own dtype: uint8, uint16 (16-bit files) or float32.
 
+    Colours that Pillow decodes keep its layout in memory, channels last.
+
     Colour is converted to grey and grey to colour; alpha is dropped, as Pillow's ``convert("RGB")`` does; EXIF rotation
     is applied; of an animation the first frame is read. Any other number of channels must be that of the file: .npy
     arrays (see `sslkit.data.bands.read_npy`) and, with the package ``tifffile``, TIFF of many bands or pages.
@@ -198,6 +200,9 @@ def _pixels(picture: Image.Image, channels: int, page: TiffPage | None = None) -
         if picture.mode == "LAB":
             picture = picture.convert("RGB")  # Pillow converts it to nothing else
         picture = picture if picture.mode == mode or (page and page.is_signed) else picture.convert(mode)
+    if picture.mode == "RGB" and not (page and page.is_signed):
+        # Pillow's own layout, channels last, which torchvision resizes faster, to the same bits, than channels first.
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
     return _as_stored(picture, page)
 
 

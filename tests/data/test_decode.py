@@ -53,7 +53,7 @@ def test_every_kind_of_picture_comes_out_in_colour_and_in_grey(kind):
     data, expected, tolerance = PICTURES[kind]
     image = decode(data, kind, channels=3)
     assert image.dtype == torch.uint8
-    assert image.is_contiguous()
+    assert image.permute(1, 2, 0).is_contiguous()  # Pillow's layout, which resizes faster
     assert (image.int() - chw(expected).int()).abs().max() <= tolerance
     grey = decode(data, kind, channels=1)
     assert grey.shape == (1, *image.shape[1:])
@@ -182,3 +182,12 @@ def test_damaged_tags_of_tiff_are_named():
     for end in (4, 8, 20):
         with pytest.raises(UnreadableImage, match="its TIFF tags are damaged or cut off"):
             decode(data[:end], "x")
+
+
+def test_colours_keep_the_layout_of_pillow():
+    data = encode(RGB, "PNG")
+    image = decode(data, "a.png")
+    assert torch.equal(image, chw(RGB))
+    assert image.permute(1, 2, 0).is_contiguous()
+    image.fill_(0)  # a copy: Pillow's array is read-only
+    assert torch.equal(decode(data, "a.png"), chw(RGB))

@@ -43,3 +43,10 @@ def test_refusals():
         EvaluationView(channels=4)
     with pytest.raises(DataError, match="1 channels"):
         EvaluationView()(torch.zeros(1, 300, 300))
+
+
+def test_channels_last_gives_the_same_batch():
+    last = torch.randint(0, 256, (300, 411, 3), dtype=torch.uint8).permute(2, 0, 1)
+    views = [torch.stack([EvaluationView()(image)] * 2) for image in (last, last.contiguous())]
+    assert torch.equal(*views)
+    assert views[0].stride() == views[1].stride()

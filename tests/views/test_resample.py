@@ -75,3 +75,18 @@ def test_fit_square():
     )
     assert torch.equal(fit_square(picture, 40, 32), expected)
     assert torch.equal(fit_square(picture, 50, 50), functional.center_crop(picture, [50, 50]))
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_channels_last_gives_the_same_bits(interpolation):
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        height, width = generator.integers(2, 90, 2).tolist()
+        last = torch.from_numpy(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).permute(2, 0, 1)
+        first = last.contiguous()
+        box = [height // 4, width // 5, height - height // 4, width - width // 5]
+        for size in (2, 17, 32, 96):
+            crops = [crop_picture(each, box, True, size, interpolation) for each in (last, first)]
+            assert torch.equal(*crops)
+            assert torch.stack(crops[:1]).stride() == torch.stack(crops[1:]).stride()
+            assert torch.equal(*(fit_square(each, size + 3, size) for each in (last, first)))
