@@ -130,7 +130,8 @@ def _initialise(recipe: Recipe, built: BuiltRecipe, folder: Path, teacher: Branc
     # The weights come from the checkpoint; without the fingerprint the recipe would have another identity.
     if resumes:
         return None
-    start.give(built.method.backbone, built.method.head, built.method.predictor)
+    method = built.method
+    start.give(method.backbone, method.head, method.predictor, method.collapse)
     if teacher is not None:
         start.give(teacher.backbone, teacher.head)
     return start

@@ -74,9 +74,7 @@ def compare(
     check_dtypes(weights.tensors, own, weights.source)
     theirs = {name: backbone.resampled(name, weight) for name, weight in weights.tensors.items() if name in own}
     taken = {name: weight for name, weight in theirs.items() if weight.shape == own[name].shape}
-    # In float32, since torch has no such test for numbers of 8 bits.
-    if broken := [name for name in taken if not weights.tensors[name].float().isfinite().all()]:
-        raise SSLKitError(f"{weights.source} holds numbers that are not finite: {some(broken)}")
+    check_finite({name: weights.tensors[name] for name in taken}, weights.source)
     missing = [name for name in own if name not in theirs and not name.endswith(COUNTER)]
     misshapen = [name for name in theirs if name not in taken]
     unused = [name for name in weights.tensors if name not in own]
@@ -110,6 +108,21 @@ def check_dtypes(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], sourc
             f"{source} holds weights of {kinds[odd[0]]}, not of floating-point numbers: {some(odd)}. Of a quantised "
             "network, take the file from before it was quantised"
         )
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights with numbers that are not finite.
+
+    Args:
+        tensors: the weights.
+        source: what they are, for the message.
+
+    Raises:
+        SSLKitError: naming the weights.
+    """
+    # In float32, since torch has no such test for numbers of 8 bits.
+    if broken := [name for name, weight in tensors.items() if not weight.float().isfinite().all()]:
+        raise SSLKitError(f"{source} holds numbers that are not finite: {some(broken)}")
 
 
 @torch.no_grad()

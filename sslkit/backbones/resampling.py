@@ -42,10 +42,21 @@ def resample(model: nn.Module, name: str, weight: Tensor) -> Tensor:
 def _resample_positions(model: nn.Module, weight: Tensor, grid: tuple[int, int], num_tokens: int) -> Tensor:
     """Resize (1, tokens, F) to ``grid``; a grid that was not square stays, since its sides are not stored."""
     prefix = num_tokens - math.prod(grid)
-    old = weight.shape[1] - prefix
-    side = math.isqrt(max(old, 0))
-    if old < 1 or side**2 != old:
+    stored = square_grid(weight, prefix)
+    if stored is None:
         return weight
     if isinstance(model, ScaledPositions):
-        return resample_by_scale(weight, (side, side), grid, prefix)
+        return resample_by_scale(weight, stored, grid, prefix)
     return resample_abs_pos_embed(weight, list(grid), num_prefix_tokens=prefix)
+
+
+def square_grid(positions: Tensor, prefix: int) -> tuple[int, int] | None:
+    """Return rows and columns of the patches of position embeddings; None if their number is no square.
+
+    Args:
+        positions: (1, prefix + patches, F).
+        prefix: number of class and register tokens among them.
+    """
+    patches = positions.shape[1] - prefix
+    side = math.isqrt(max(patches, 0))
+    return (side, side) if patches > 0 and side**2 == patches else None

@@ -20,19 +20,20 @@ FORMS = (
 )
 
 
-def read_weights(place: str, network: str | None = None) -> Weights:
+def read_weights(place: str, network: str | None = None, heads: bool = False) -> Weights:
     """Read weights by the name of a model, a run or a file.
 
     Args:
         place: one of ``FORMS``.
         network: teacher or student of a run or a checkpoint; None is the one that the method evaluates.
+        heads: whether the head and the center in a file are read too.
 
     Raises:
         SSLKitError: there are no such weights, or they cannot be read.
     """
     path, scheme = Path(place).expanduser(), place.partition(":")[0]
     if path.is_file():
-        return read_checkpoint(path, network)
+        return read_checkpoint(path, network, heads)
     if scheme not in ("timm", "hf-hub") and not path.is_dir():
         raise SSLKitError(f"there are no weights {place}: give {FORMS}")
     is_run = (path / "recipe.yaml").is_file()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sslkit.backbones.matching import check_dtypes
 from sslkit.backbones.preprocessing import default_preprocessing
-from sslkit.backbones.resampling import resample
+from sslkit.backbones.resampling import resample, square_grid
 from sslkit.backbones.scaled_positions import use_scaled_positions
 from sslkit.backbones.timm_models import (
     ARCHITECTURE,
@@ -184,12 +184,19 @@ class TimmBackbone(Backbone):
         """Return a weight, by timm's name, in the shape of this model; see `sslkit.backbones.resampling.resample`."""
         return resample(self.model, name, weight)
 
-    def resamples(self, size: int) -> bool:
-        """Return whether position embeddings are resampled for images of ``size`` x ``size`` px."""
+    def grid_of(self, size: int) -> tuple[int, int] | None:
+        """Return rows and columns of patches of images of ``size`` x ``size`` px; None without position embeddings."""
         embed = getattr(self.model, "patch_embed", None)
         if not isinstance(embed, PatchEmbed) or getattr(self.model, "pos_embed", None) is None:
-            return False
-        return embed.dynamic_feat_size((size, size)) != embed.grid_size
+            return None
+        rows, columns = embed.dynamic_feat_size((size, size))
+        return int(rows), int(columns)
+
+    def grid_stored(self, positions: Tensor) -> tuple[int, int] | None:
+        """Return rows and columns of the patches of position embeddings; None if they are not those of a square."""
+        own = self.model.patch_embed.grid_size
+        prefix = self.model.pos_embed.shape[1] - own[0] * own[1]
+        return own if positions.shape == self.model.pos_embed.shape else square_grid(positions, prefix)
 
     def save(self, folder: Path, preprocessing: Preprocessing | None = None) -> None:
         """Write model.safetensors and a config.json that leaves out what timm records of its own pretrained weights.

@@ -1,19 +1,17 @@
 """Initialisation of the networks of a run with weights of another run or a file."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from sslkit.backbones.foreign import Weights
 from sslkit.backbones.matching import Match, match, take
 from sslkit.backbones.start import fingerprint, read_weights
 from sslkit.backbones.weight_mismatch import groups, listed
-from sslkit.checkpoint.files import TENSORS
-from sslkit.contracts import Backbone, Head, Predictor
+from sslkit.checkpoint.heads import below, read_heads
+from sslkit.contracts import Backbone, CollapseOperator, Head, Predictor
 from sslkit.errors import RecipeError, SSLKitError
 from sslkit.recipe.sections import Data, InitFrom, Method
 
@@ -28,8 +26,8 @@ class Start:
     Args:
         weights: as read.
         found: the weights that the backbone takes, in its names and shapes.
-        heads: state of head and predictor, with the prefixes ``head.`` and ``predictor.``; empty to initialise both
-            randomly.
+        heads: state of head and predictor, and of a file's center, with the prefixes ``head.``, ``predictor.`` and
+            ``collapse.``; empty to initialise head and predictor randomly.
         note: a message on position embeddings that the backbone resamples by another rule than the source; may be
             empty.
     """
@@ -45,12 +43,18 @@ class Start:
         heads = {f"heads.{name}": tensor for name, tensor in self.heads.items()}
         return fingerprint({**self.weights.tensors, **heads}, [*self.found.taken, *heads])
 
-    def give(self, backbone: Backbone, head: Head, predictor: Predictor | None = None) -> None:
+    def give(
+        self,
+        backbone: Backbone,
+        head: Head,
+        predictor: Predictor | None = None,
+        collapse: CollapseOperator | None = None,
+    ) -> None:
         """Load the weights into networks of the same shapes as those they were matched with."""
         take(backbone, self.found)
-        for part, module in (("head", head), ("predictor", predictor)):
-            if module is not None and self.heads:
-                module.load_state_dict(_below(part, self.heads))
+        for part, module in (("head", head), ("predictor", predictor), ("collapse", collapse)):
+            if module is not None and (state := below(part, self.heads)):
+                module.load_state_dict(state)
 
     def report(self, data: Data) -> Iterator[str]:
         """Yield lines on the weights that are taken, randomly initialised and not used, for the log.
@@ -81,8 +85,11 @@ class HasPositions(Protocol):
 
     positions: str
 
-    def resamples(self, size: int) -> bool:
-        """Whether position embeddings are resampled for images of ``size`` x ``size`` px."""
+    def grid_of(self, size: int) -> tuple[int, int] | None:
+        """Return rows and columns of patches of images of ``size`` x ``size`` px; None without position embeddings."""
+
+    def grid_stored(self, positions: Tensor) -> tuple[int, int] | None:
+        """Return rows and columns of the patches of position embeddings; None if they are not those of a square."""
 
 
 def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -> Start:
@@ -97,12 +104,14 @@ def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -
         RecipeError: the weights cannot be read or do not fit; the message names the key and the choices.
     """
     try:
-        weights = read_weights(section.weights, section.network)
+        weights = read_weights(section.weights, section.network, section.heads)
         found = match(method.backbone, weights, section.partial)
-        heads = _read_heads(section, method) if section.heads else {}
+        heads = read_heads(section, weights, method) if section.heads else {}
+        if left := groups(name for name in weights.heads if name not in heads):
+            weights = replace(weights, beside={**weights.beside, **left})
         # Without position embeddings of its own, the source has no rule to compare.
-        rule = weights.positions if "pos_embed" in found.taken else None
-        start = Start(weights, found, heads, _note_on_positions(rule, method.backbone, sizes))
+        stored = weights.tensors["pos_embed"] if "pos_embed" in found.taken else None
+        start = Start(weights, found, heads, _note_on_positions(weights.positions, stored, method.backbone, sizes))
     except SSLKitError as error:
         raise RecipeError(f"method.init_from: {error}") from error
     if section.fingerprint not in (None, start.fingerprint):
@@ -113,54 +122,23 @@ def read_start(section: InitFrom, method: Method, sizes: Collection[int] = ()) -
     return start
 
 
-def _note_on_positions(rule: str | None, backbone: Backbone, sizes: Collection[int]) -> str:
-    """Return a message with the view sizes whose positions are not resampled by ``rule``, and the override, or ""."""
-    if rule is None or not isinstance(backbone, HasPositions) or backbone.positions == rule:
-        return ""
-    resampled = [str(size) for size in sorted(set(sizes)) if backbone.resamples(size)]
-    rules = f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
-    return f"views of {', '.join(resampled)} px: positions are resampled {rules}" if resampled else ""
+def _note_on_positions(rule: str | None, stored: Tensor | None, backbone: Backbone, sizes: Collection[int]) -> str:
+    """Return a message with the view sizes whose positions are not resampled by ``rule``, and the override, or "".
 
-
-def _read_heads(section: InitFrom, method: Method) -> dict[str, Tensor]:
-    """Return the state of head and predictor from the newest checkpoint of a run.
-
-    Raises:
-        SSLKitError: there is no checkpoint, it is damaged, or its head or predictor has other names or shapes.
+    Args:
+        rule: by which the positions of the source were resampled in training; None if that is unknown.
+        stored: the positions of the source; None without any.
+        backbone: resamples them from their grid to that of each view, at once or by way of its own grid.
+        sizes: of the views, in pixels.
     """
-    run = Path(section.weights).expanduser()
-    newest = max(run.glob("checkpoints/step-*"), default=None)
-    if newest is None:
-        raise SSLKitError(
-            f"heads: {run} is no run with a checkpoint, and only checkpoints hold heads. To start them afresh:\n"
-            "  --method.init_from.heads false"
-        )
-    try:
-        with safe_open(newest / TENSORS, "pt") as file:
-            names = [*file.keys()]
-            read = {name: file.get_tensor(name) for name in names if ".head." in name or ".predictor." in name}
-    except (OSError, SafetensorError) as error:
-        raise SSLKitError(f"heads: {newest} is damaged ({error})") from error
-    # The predictor is in the student only, and a teacher that is the student is saved under its name.
-    theirs = {**_below("model.student", read), **_below(f"model.{section.network or 'teacher'}", read)}
-    expected = {**_state("head", method.head), **_state("predictor", method.predictor)}
-    heads = {name: theirs[name] for name in expected if name in theirs}
-    differing = [name for name in expected if name not in heads or heads[name].shape != expected[name].shape]
-    extra = sorted(name for name in _below("head", theirs) if f"head.{name}" not in expected)
-    if differing or extra:
-        raise SSLKitError(
-            f"heads: method.head and method.predictor are not those of {run}: {', '.join([*differing, *extra][:4])}. "
-            "Take that run's, or start them afresh:\n  --method.init_from.heads false"
-        )
-    return heads
-
-
-def _below(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): t for name, t in tensors.items() if name.startswith(f"{part}.")}
-
-
-def _state(part: str, module: nn.Module | None) -> dict[str, Tensor]:
-    return {} if module is None else {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+    if rule is None or stored is None or not isinstance(backbone, HasPositions) or backbone.positions == rule:
+        return ""
+    grid = backbone.grid_stored(stored)
+    resampled = [str(size) for size in sorted(set(sizes)) if backbone.grid_of(size) not in (None, grid)]
+    if not resampled or grid is None:
+        return ""
+    rules = f"as {WHOSE[backbone.positions]} does; as {WHOSE[rule]} does with --method.backbone.positions {rule}"
+    return f"views of {', '.join(resampled)} px: positions of {_sides(grid)} patches are resampled {rules}"
 
 
 def _sides(shape: tuple[int, ...]) -> str:

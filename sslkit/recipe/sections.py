@@ -40,7 +40,8 @@ class InitFrom:
         network: teacher or student, if the source has both; null for the one that its method is evaluated by.
         partial: prefixes of names, e.g. [blocks.11], of weights that may be missing, unused or of another shape; those
             of the backbone are then initialised randomly.
-        heads: whether projector, prototypes and predictor start from the same run too, instead of randomly.
+        heads: whether projector, prototypes and predictor start from the same run too, instead of randomly; of a file
+            of DINO, MoCo or SwAV the head, and the center.
         fingerprint: hash of the weights; others are refused. The recipe.yaml of a run has it.
     """
 

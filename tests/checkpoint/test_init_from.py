@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 import yaml
+from bad_weights import make
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
@@ -153,7 +154,7 @@ def test_it_says_what_it_took(place, tmp_path):
         ("backbone.pth", "timm", 16, "timm does; as DINO's own code does with --method.backbone.positions dino"),
         ("dino", "timm", 16, "timm does; as DINO's own code does with --method.backbone.positions dino"),
         ("timm", "dino", 16, "DINO's own code does; as timm does with --method.backbone.positions timm"),
-        ("full.pth", "timm", 32, None),
+        ("full.pth", "timm", 48, None),
         ("full.pth", "dino", 16, None),
         ("dino", "dino", 16, None),
         ("timm", "timm", 16, None),
@@ -180,11 +181,15 @@ def test_it_says_by_which_rule_positions_are_resampled_if_not_by_the_weights_own
     else:
         made.positions = kind
         made.save(weights)
-    views = f"{{MultiCrop: {{global_size: 32, canvas_size: 32, num_local_views: 2, local_size: {local}}}}}"
+    # The file's grid is that of 48 px, the backbone's own that of 32 px.
+    size = max(32, local)
+    views = f"{{MultiCrop: {{global_size: {size}, canvas_size: {size}, num_local_views: 2, local_size: {local}}}}}"
     words = ["--method.backbone.positions", ours, "--views", views, "--method.init_from", str(weights)]
     words += ["--method.init_from.partial", "[pos_embed]"]
     lines = [line for line in start(place, *words, recipe=recipe).said.splitlines() if "views of" in line]
-    assert lines == ([] if said is None else [f"  views of 16 px: positions are resampled as {said}"])
+    assert lines == (
+        [] if said is None else [f"  views of 16, 32 px: positions of 6 x 6 patches are resampled as {said}"]
+    )
 
 
 def rows(run):
@@ -273,6 +278,93 @@ def test_a_predictor_continues_too(place):
     assert differ(run.model.student.predictor, fresh.model.student.predictor)
     with pytest.raises(RecipeError, match=r"method\.head and method\.predictor are not those of .*first: predictor\."):
         start(place, "--method.init_from", f"{{weights: {place / 'first'}, heads: true}}", *byol)
+
+
+def official(path, backbone, head, num_prototypes=16, **changes):
+    """Write a checkpoint as DINO's own code does, head and center of the shapes of the tiny recipe."""
+    names = {"projector": "mlp", "prototypes": "last_layer"}
+    state = {}
+    for network, prefix in (("teacher", ""), ("student", "module.")):
+        theirs = {name: torch.randn_like(tensor) for name, tensor in head.state_dict().items()} | changes
+        state[network] = {f"{prefix}backbone.{name}": tensor for name, tensor in backbone.items()}
+        for name, tensor in theirs.items():
+            part, _, rest = name.partition(".")
+            state[network][f"{prefix}head.{names[part]}.{rest}"] = tensor
+    state |= {"epoch": 3, "args": argparse.Namespace(arch="resnet18"), "optimizer": {"state": {}, "param_groups": []}}
+    torch.save({**state, "dino_loss": {"center": torch.randn(1, num_prototypes)}}, path)
+    return state
+
+
+@pytest.mark.parametrize("network", [None, "student"])
+def test_the_head_and_the_center_of_an_official_checkpoint(place, network, tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    theirs = official(file, weights(place), start(place).model.student.head)
+    words = ["--method.init_from", f"{{weights: {file}, heads: true, network: {network or 'null'}}}"]
+    run = start(place, *words)
+    prefix = "module.head." if network == "student" else "head."
+    expected = {n.removeprefix(prefix): t for n, t in theirs[network or "teacher"].items() if n.startswith(prefix)}
+    for branch in (run.model.student, run.model.teacher):
+        state = branch.head.state_dict()
+        assert len(state) == len(expected)
+        for name, tensor in expected.items():
+            ours = name.replace("mlp.", "projector.").replace("last_layer.", "prototypes.")
+            assert torch.equal(state[ours], tensor)
+    center = torch.load(file, weights_only=False)["dino_loss"]["center"]
+    assert torch.equal(run.model.collapse.center, center[0])
+    assert f"  head ({len(expected)}), collapse (1) taken too" in run.said
+    assert "dino_loss" not in run.said
+    fresh = start(place, "--method.init_from", str(file))
+    assert fresh.model.collapse.center.eq(0).all()
+    assert "dino_loss.center (1)" in fresh.said
+    assert run.record.identity != fresh.record.identity
+
+
+def test_a_center_that_the_method_has_not_is_left(place, tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    official(file, weights(place), start(place).model.student.head)
+    words = ["--method.init_from", f"{{weights: {file}, heads: true}}", "--method.collapse", "SinkhornKnopp"]
+    run = start(place, *words)
+    assert " taken too" in run.said
+    assert "not used: student.backbone" in run.said
+    assert "collapse (1)" in next(line for line in run.said.splitlines() if "not used" in line)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"projector.0.bias": torch.ones(3)}, r"are not those of .*checkpoint\.pth: head\.projector\.0\.bias"),
+        ({"projector.9.bias": torch.ones(3)}, r"are not those of .*checkpoint\.pth: head\.projector\.9\.bias"),
+        ({"projector.0.bias": torch.full((8,), torch.nan)}, r"not finite: head\.projector\.0\.bias"),
+        ({"projector.0.bias": torch.ones(8, dtype=torch.int8)}, r"dtype int8, .*: head\.projector\.0\.bias"),
+    ],
+)
+def test_heads_of_a_file_that_do_not_fit_are_refused(place, changes, said, tmp_path):
+    file = tmp_path / "checkpoint.pth"
+    official(file, weights(place), start(place).model.student.head, **changes)
+    with pytest.raises(RecipeError, match=rf"method\.init_from: heads: .*{said}"):
+        start(place, "--method.init_from", f"{{weights: {file}, heads: true}}")
+
+
+def test_a_file_without_a_head_is_refused(place, tmp_path):
+    save_file(weights(place), tmp_path / "plain.safetensors")
+    with pytest.raises(RecipeError, match="has no head whose names are known; files of DINO, MoCo and SwAV have"):
+        start(place, "--method.init_from", f"{{weights: {tmp_path / 'plain.safetensors'}, heads: true}}")
+
+
+@pytest.mark.parametrize("kind", ["code", "cyclic", "int8", "nan", "truncated", "overlap"])
+def test_a_bad_file_is_one_message(place, kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file, said = make(kind, tmp_path)
+    vit = "{TimmBackbone: {name: vit_tiny_patch16_224, model_args: {img_size: 32, depth: 1}}}\n  head:"
+    recipe = place / "vit.yaml"
+    recipe.write_text(re.sub(r"backbone:.*?head:", f"backbone: {vit}", RECIPE, flags=re.DOTALL))
+    words = ["--method.init_from", str(file), "--run-dir", str(tmp_path / "run")]
+    assert main(["train", str(recipe), *words]) == 2
+    error = capsys.readouterr().err
+    assert f"method.init_from: {'the backbone of ' if kind in ('int8', 'nan') else ''}{file}" in error
+    assert said in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.parametrize(
