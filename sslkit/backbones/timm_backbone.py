@@ -244,8 +244,15 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        portable = self if self.positions == "timm" else self._stored_for(preprocessing.size)
+        portable = self if self.positions == "timm" else self.stored_for(preprocessing.size)
         portable.save(folder, preprocessing)
+
+    def stored_for(self, size: int) -> "TimmBackbone":
+        """Return a copy that stores its positions for images of ``size`` x ``size`` px."""
+        stored = copy.deepcopy(self)
+        stored.model.set_input_size((size, size))
+        stored.model_args["img_size"] = size
+        return stored
 
     @classmethod
     def load(cls, folder: Path) -> "TimmBackbone":
@@ -294,13 +301,6 @@ class TimmBackbone(Backbone):
             "fused_attention": self.fused_attention,
             "positions": self.positions,
         }
-
-    def _stored_for(self, size: int) -> "TimmBackbone":
-        """Return a copy that stores its positions for images of ``size`` x ``size`` px."""
-        stored = copy.deepcopy(self)
-        stored.model.set_input_size((size, size))
-        stored.model_args["img_size"] = size
-        return stored
 
     def _check(self, images: Tensor) -> None:
         """Raise RecipeError for images that the model cannot take, since timm's own errors are less clear."""

@@ -1,4 +1,4 @@
-"""``sslkit export``: convert a run's backbone for timm, the Hugging Face Hub or ONNX."""
+"""``sslkit export``: convert a run's backbone for timm, the Hugging Face Hub, ONNX or DINO's own code."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -17,6 +17,7 @@ TARGETS = {
     "timm": 'a folder for timm.create_model("local-dir:FOLDER", pretrained=True, num_classes=0)',
     "hf": "that folder with a model card, for the Hugging Face Hub",
     "onnx": "model.onnx: opset 20, any batch size, the image size of the run; needs onnx, onnxscript, onnxruntime",
+    "dino": "checkpoint.pth as DINO's own code (facebookresearch/dino) writes it: teacher, student, heads, center",
 }
 
 EXAMPLES = """\
@@ -28,6 +29,7 @@ USES = {
     "timm": 'timm.create_model("local-dir:{folder}", pretrained=True, num_classes=0)',
     "hf": "hf upload OWNER/NAME {folder}    # after a look at its README.md",
     "onnx": 'onnxruntime.InferenceSession("{folder}/model.onnx").run(["features"], {{"images": images}})',
+    "dino": "python eval_knn.py --pretrained_weights {folder}/checkpoint.pth    # and its --arch, --patch_size",
 }
 
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sslkit.errors import SSLKitError, UnknownName
-from sslkit.exporting import hub_folder, onnx_folder, timm_folder
+from sslkit.exporting import dino_folder, hub_folder, onnx_folder, timm_folder
 from sslkit.exporting.agreement import TOLERANCE, features_of, largest_difference, trial_images
 from sslkit.exporting.source import Source, read_source
 from sslkit.progress import working
@@ -33,6 +33,7 @@ TARGETS = {
     "timm": Target(timm_folder.write, timm_folder.read),
     "hf": Target(hub_folder.write, timm_folder.read),
     "onnx": Target(onnx_folder.write, onnx_folder.read),
+    "dino": Target(dino_folder.write, dino_folder.read),
 }
 
 
@@ -67,7 +68,8 @@ def export(
 
     Args:
         run: a run folder, a folder with a saved backbone, or a file of weights.
-        to: ``timm``, ``hf`` (timm's folder with a model card, for the Hugging Face Hub) or ``onnx``.
+        to: ``timm``, ``hf`` (timm's folder with a model card, for the Hugging Face Hub), ``onnx`` or
+            ``dino`` (a checkpoint of DINO's own code).
         network: teacher or student of a run or a file; None is the teacher of a run, and of a file the one that its
             method evaluates.
         out: the new folder; None for ``<run>-<network>-<to>`` beside the run.
