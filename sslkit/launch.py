@@ -21,6 +21,7 @@ from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recommendation import Recommendation
 from sslkit.run_folder.folder import Record, RunFolder
+from sslkit.training.attention import choose_attention
 from sslkit.training.setup import range_note, size_note
 from sslkit.training.trainer import Trainer
 
@@ -53,6 +54,7 @@ def _prepare(
     RunFolder(folder).check_free(resume)
     builder = recipe.builder()
     built = recipe.build(builder)
+    choose_attention(recipe, built, folder)
     teacher = None
     if built.method.init == "independent":
         # Weights of another seed, as BYOL's published code has.

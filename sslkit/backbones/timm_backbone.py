@@ -56,7 +56,8 @@ class TimmBackbone(Backbone):
             2 x stem_width with ``model_args={"stem_type": "deep", "stem_width": ...}``).
         model_args: more arguments for timm (``{"img_size": 32, "patch_size": 4}``).
         fused_attention: whether attention is one fused kernel; None leaves it to timm. On a CPU under bf16 autocast
-            the plain products train 1.5 to 1.8 times as fast (ViT-Ti, 37 and 197 tokens); in fp32 fused is no slower.
+            plain products train 1.5 times as fast (ViT-Ti, 37 and 197 tokens), and new runs there take and record them
+            for None; in fp32 fused is no slower.
         positions: how a ViT's position embeddings are resampled for images of other sizes than the stored one:
             "timm" by the ratio of sizes, with antialias, in float32; "dino" as in DINO's published code, by a scale of
             (n + 0.1) / N for each side (n patches wanted, N stored), without antialias.
@@ -97,7 +98,7 @@ class TimmBackbone(Backbone):
         if small_image_stem:
             use_small_image_stem(self.model, name)
         if fused_attention is not None:
-            set_fused_attention(self.model, fused_attention)
+            self.choose_attention(fused_attention)
         if positions != "timm":
             use_scaled_positions(self.model, name)
         self.embed_dim = int(self.model.head_hidden_size)
@@ -272,6 +273,16 @@ class TimmBackbone(Backbone):
     def untrained(self) -> "TimmBackbone":
         """Return a backbone of the same architecture with newly drawn weights."""
         return type(self)(**self._portable_arguments())
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether there is attention that can be fused or not."""
+        return any(hasattr(module, "fused_attn") for module in self.model.modules())
+
+    def choose_attention(self, fused: bool) -> None:
+        """Compute attention by one fused kernel or by plain matrix products, as ``fused_attention`` says from now."""
+        self.fused_attention = fused
+        set_fused_attention(self.model, fused)
 
     @property
     def num_heads(self) -> int | None:
