@@ -4,12 +4,19 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from torch import nn
+
+from sslkit.device import memory_size
 from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, parameters
 from sslkit.recipe.specification import ComponentSpec
 from sslkit.registry import Registry
+
+LARGE = 2**17
+"""A whole number above which a module's memory is computed before it is built; DINO's head has 2**16 prototypes."""
 
 logger = logging.getLogger("sslkit.recipe")
 
@@ -62,6 +69,7 @@ class Builder:
         arguments = {name: self._value(spec.given[name]) for name in order if name in spec.given}
         arguments |= self._linked(spec)
         try:
+            _check_memory(spec.cls, arguments)
             return spec.cls(**arguments)
         except NoSuchSplit as error:
             if spec.key == TEST and self.open_test:
@@ -126,6 +134,32 @@ class Builder:
             raise RecipeError(
                 f"{spec.key}.{name} is {given}, but {source} is {plain(value, self.registry)}; leave out the first"
             )
+
+
+def _check_memory(cls: type, arguments: dict[str, Any]) -> None:
+    """Raise an error if the tensors of a module are larger than the memory of this machine, before they are allocated.
+
+    Raises:
+        MemoryError: they are.
+    """
+    memory = memory_size()
+    if memory is None or not issubclass(cls, nn.Module) or not any(map(_is_large, arguments.values())):
+        return
+    try:
+        # On the meta device tensors have shapes alone. Random numbers are drawn by the module that is really built.
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            module = cls(**arguments)
+    except Exception:
+        # The module itself says what is wrong, or it cannot be built without values.
+        return
+    if sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers())) > memory:
+        raise MemoryError
+
+
+def _is_large(value: Any) -> bool:
+    """Whether plain data is or contains a whole number that is far above those of published networks."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return any(map(_is_large, inner)) or (isinstance(value, int) and value > LARGE)
 
 
 def _components(value: Any) -> Iterator[ComponentSpec]:

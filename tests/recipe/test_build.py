@@ -38,6 +38,22 @@ def test_what_does_not_fit_into_memory_names_the_key(base, monkeypatch):
         base("--data.train", "{Textures: {}}").build()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["--method.head.num_prototypes", "10000000000000"], "method.head: TinyHead does"),
+        (["--method.head", "{DINOHead: {hidden_dim: 10000000}}"], "method.head: DINOHead does"),
+        (["--method.collapse", "{NegativeQueue: {size: 10000000000000}}"], "method.collapse: NegativeQueue does"),
+        (["--method.backbone", "{TimmBackbone: {name: test_vit, model_args: {embed_dim: 3000000}}}"], "Backbone does"),
+    ],
+)
+def test_networks_larger_than_memory_are_refused_before_they_are_allocated(overrides, said, base):
+    with pytest.raises(RecipeError) as refused:
+        base(*overrides).build()
+    assert said in str(refused.value)
+    assert "memory of this machine" in str(refused.value)
+
+
 def test_a_refusal_in_a_constructor_names_the_key(base):
     with pytest.raises(RecipeError, match=r"^method\.backbone: width is at least 1, not 0$"):
         base("--method.backbone.width", "0").build()
