@@ -19,6 +19,7 @@ import pluggy
 from sslkit import __version__, hookspecs
 from sslkit.errors import DEBUG, SSLKitError, did_you_mean
 from sslkit.hookspecs import GROUP, KINDS
+from sslkit.paths import local_path
 from sslkit.registry import Entry, Registry
 
 DISABLE = "SSLKIT_DISABLE_PLUGINS"
@@ -171,7 +172,7 @@ def importable(file: Path) -> Iterator[str]:
     Raises:
         SSLKitError: there is no such file, or another module has its name.
     """
-    place = file.expanduser().resolve()
+    place = local_path(file).resolve()
     name, folder = place.stem, str(place.parent)
     if not place.is_file():
         raise SSLKitError(f"--plugin {file}: there is no such file")
@@ -241,7 +242,7 @@ def _in_one_line(plugin: Plugin) -> str:
     """Return why a plugin file failed, on one line, with the number of the line in the file."""
     if plugin.cause is None or isinstance(plugin.cause, SSLKitError):
         return plugin.error
-    file = Path(plugin.origin).expanduser().resolve()
+    file = local_path(plugin.origin).resolve()
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(plugin.cause.__traceback__)]
     if isinstance(plugin.cause, SyntaxError):
         frames.append((plugin.cause.filename or "", plugin.cause.lineno))

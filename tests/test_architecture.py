@@ -27,7 +27,7 @@ COMPONENTS = [
 ]
 # The lowest layer first. Each string is a line of names; lines of one layer never import one another.
 LAYERS = [
-    ["errors hashing types clock recommendation schedules distributed snapshot device progress"],
+    ["errors hashing paths types clock recommendation schedules distributed snapshot device progress"],
     ["contracts"],
     ["hookspecs registry plugins"],
     COMPONENTS,

@@ -22,6 +22,7 @@ from sslkit.backbones.timm_backbone import TimmBackbone
 from sslkit.backbones.weight_mismatch import some
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError, UnknownName, message_of
+from sslkit.paths import local_path
 from sslkit.plugins import active
 from sslkit.types import Preprocessing
 
@@ -67,7 +68,7 @@ def load_model(
     Raises:
         SSLKitError: there is no such model, or it cannot be read.
     """
-    path = Path(spec).expanduser()
+    path = local_path(spec)
     if path.is_file():
         return _load_file(path, network, architecture)
     if architecture is not None:

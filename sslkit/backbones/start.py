@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from sslkit.backbones.foreign import Weights, read_checkpoint
 from sslkit.backbones.loading import load_model
 from sslkit.backbones.matching import Match, match, take
 from sslkit.errors import SSLKitError
+from sslkit.paths import local_path
 
 __all__ = ["FORMS", "Match", "fingerprint", "match", "read_weights", "take"]
 
@@ -31,7 +31,7 @@ def read_weights(place: str, network: str | None = None, heads: bool = False) ->
     Raises:
         SSLKitError: there are no such weights, or they cannot be read.
     """
-    path, scheme = Path(place).expanduser(), place.partition(":")[0]
+    path, scheme = local_path(place), place.partition(":")[0]
     if path.is_file():
         return read_checkpoint(path, network, heads)
     if scheme not in ("timm", "hf-hub") and not path.is_dir():

@@ -10,6 +10,7 @@ from sslkit.backbones.foreign import Weights
 from sslkit.backbones.matching import check_dtypes, check_finite
 from sslkit.checkpoint.files import TENSORS
 from sslkit.errors import SSLKitError, message_of
+from sslkit.paths import local_path
 from sslkit.recipe.sections import InitFrom, Method
 
 AFRESH = "To start them afresh:\n  --method.init_from.heads false"
@@ -30,7 +31,7 @@ def read_heads(section: InitFrom, weights: Weights, method: Method) -> dict[str,
     Raises:
         SSLKitError: there are no heads, they are damaged, or head or predictor have other names or shapes.
     """
-    place = Path(section.weights).expanduser()
+    place = local_path(section.weights)
     theirs = weights.heads if place.is_file() else heads_of_run(place, section.network or "teacher")
     if not theirs:
         raise SSLKitError(

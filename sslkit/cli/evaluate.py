@@ -13,6 +13,7 @@ from sslkit.cli.parser import CommandParser, path, whole
 from sslkit.cli.results import BACKBONE_HELP, NETWORK_HELP, NETWORKS
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
+from sslkit.paths import local_path
 from sslkit.plugins import active
 from sslkit.progress import loading, say, working
 from sslkit.registry import Entry, source_of
@@ -241,7 +242,7 @@ def _recorded(row: Row, args: Namespace) -> list[Row]:
     from sslkit.run_folder.results import read_results
 
     changed = any(getattr(args, name) is not None for name in ("data", "size", "resize", "limit", "baselines"))
-    here = Path(args.model).expanduser()
+    here = local_path(args.model)
     if changed or not here.is_dir():
         return []
     folder = here if (here / "results.json").is_file() else here.parent
@@ -285,7 +286,7 @@ def _images(model: str, args: Namespace, channels: int) -> "tuple[ImageSource, I
         train, test = (HuggingFaceImages(args.data, split, **arguments) for split in splits)
         check_classes(train, test)
         return train, test
-    here = Path(model).expanduser()
+    here = local_path(model)
     recipe = next((file for place in (here, here.parent) if (file := place / "recipe.yaml").is_file()), None)
     if recipe is None:
         raise SSLKitError("--data is missing: the images to measure on (only a run has its own)")

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sslkit.cli.screen import Screen
 from sslkit.errors import SSLKitError, UnknownName
+from sslkit.paths import local_path
 
 Rows = Iterable[Sequence[str | Text]]
 
@@ -196,7 +197,7 @@ def whole(least: int) -> Callable[[str], int]:
 
 def path(text: str) -> Path:
     """Return a path in which ``~`` is the home folder."""
-    return Path(text).expanduser()
+    return local_path(text)
 
 
 def take_option(words: list[str], name: str) -> list[str]:

@@ -12,6 +12,7 @@ from sslkit.data.table_files import READERS, Tables, count_images, open_file, op
 from sslkit.data.tables import TableIndex
 from sslkit.data.walk import IMAGE_SUFFIXES, MOST_LEFT_OUT, TABLE_SUFFIXES, Contents, note_left_out, shown, walk
 from sslkit.errors import DataError
+from sslkit.paths import local_path
 
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
 """Pattern of the name of a data set on the Hub, owner/name."""
@@ -168,7 +169,7 @@ def _hub_folders() -> list[Path]:
 
 def _locate(path: str) -> Path | None:
     """Return the local file or folder, or None for a name on the Hub."""
-    where = Path(path).expanduser()
+    where = local_path(path)
     if where.exists():
         return where
     if re.fullmatch(HUB_NAME, path) and where.suffix not in TABLE_SUFFIXES and not where.parent.exists():

@@ -11,6 +11,7 @@ import yaml
 
 from sslkit.errors import SSLKitError
 from sslkit.explain.recommendations import recommendations, run_context
+from sslkit.paths import local_path
 from sslkit.recipe.files import builtin_recipes
 from sslkit.recipe.layers import command_line_overlay, override
 from sslkit.recipe.loading import Recipe, from_layers
@@ -92,9 +93,9 @@ def write_overlay(file: Path, recipe: Recipe, base: str, applied: Sequence[Recom
 
 def _as_overlay(recipe: Recipe, base: str, applied: Sequence[Recommendation], file: Path) -> str:
     # A base is resolved from the folder of the file that names it.
-    name = base if base in builtin_recipes() else os.path.relpath(Path(base).expanduser(), file.parent)
+    name = base if base in builtin_recipes() else os.path.relpath(local_path(base), file.parent)
     values = command_line_overlay(recipe.layers)
-    if isinstance(values.get("data"), str) and (folder := Path(values["data"]).expanduser()).exists():
+    if isinstance(values.get("data"), str) and (folder := local_path(values["data"])).exists():
         # An image folder, unlike a base, is resolved from the working directory.
         values["data"] = str(folder.absolute())
     wrap = textwrap.TextWrapper(110, initial_indent="#   - ", subsequent_indent="#     ")

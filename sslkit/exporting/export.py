@@ -13,6 +13,7 @@ from sslkit.errors import SSLKitError, UnknownName
 from sslkit.exporting import dino_folder, hub_folder, onnx_folder, timm_folder
 from sslkit.exporting.agreement import TOLERANCE, features_of, largest_difference, trial_images
 from sslkit.exporting.source import Source, read_source
+from sslkit.paths import local_path
 from sslkit.progress import working
 
 
@@ -84,7 +85,7 @@ def export(
     if to not in TARGETS:
         raise UnknownName("target", to, TARGETS, where="--to")
     source = read_source(Path(run), network, architecture, license=license, repository=repository)
-    folder = Path(out).expanduser().resolve() if out else source.folder.with_name(f"{source.name}-{to}")
+    folder = local_path(out).resolve() if out else source.folder.with_name(f"{source.name}-{to}")
     _check_free(folder)
     # Before anything is written: the features of a diverged run are refused here.
     batches = trial_images(source.preprocessing)

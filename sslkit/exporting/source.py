@@ -6,6 +6,7 @@ from pathlib import Path
 from sslkit.backbones.loading import load_model
 from sslkit.contracts import Backbone
 from sslkit.errors import SSLKitError
+from sslkit.paths import local_path
 from sslkit.types import Preprocessing
 
 
@@ -58,7 +59,7 @@ def read_source(
         SSLKitError: there is neither a run nor a backbone.
     """
     # An absolute path, so that `load_model` cannot take the name of a folder for another kind of model (raw-pixels).
-    place = Path(folder).expanduser().resolve()
+    place = local_path(folder).resolve()
     if not place.exists():
         raise SSLKitError(f"{folder} does not exist. RUN is a run folder, or holds a backbone.")
     model = load_model(str(place), network, architecture=architecture)

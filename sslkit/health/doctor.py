@@ -9,6 +9,7 @@ from sslkit.errors import SSLKitError
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.symptoms import ln_k
 from sslkit.health.verdict import Verdict, causes, judge
+from sslkit.paths import local_path
 from sslkit.recipe.loading import load
 from sslkit.recommendation import Recommendation
 from sslkit.run_folder.folder import RunFolder
@@ -62,7 +63,7 @@ def diagnose_run(folder: Path) -> Diagnosis:
     Raises:
         SSLKitError: the folder holds no run, or one without a row.
     """
-    run = RunFolder(Path(folder).expanduser())
+    run = RunFolder(local_path(folder))
     rows, results = read_metrics(run.metrics), read_results(run.results)
     if not rows:
         holds = "a run without a row yet" if (run.path / "recipe.yaml").exists() else "no run"

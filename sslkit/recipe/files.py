@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sslkit.errors import RecipeError, UnknownName, shown
+from sslkit.paths import local_path
 from sslkit.recipe.yaml_subset import MAX_BYTES, parse_yaml
 
 SCHEMA_KEY = "$schema"
@@ -66,10 +67,10 @@ def find(name: str | Path, place: Path) -> Path:
     text = str(name)
     if text.endswith((".yaml", ".yml")):
         try:
-            file = (place / Path(text).expanduser()).resolve()
+            file = (place / local_path(text)).resolve()
             is_file = file.is_file()
-        except (OSError, RuntimeError, ValueError):
-            # The system cannot have such a path: it is too long, has a NUL, or names an unknown user's home.
+        except (OSError, ValueError):
+            # The system cannot have such a path: it is too long, or has a NUL.
             is_file = False
         if not is_file:
             names = ", ".join(builtin_recipes())

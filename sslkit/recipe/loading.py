@@ -16,6 +16,7 @@ from sslkit import plugins
 from sslkit.contracts import Backbone, Head
 from sslkit.data.classes import check_classes
 from sslkit.errors import RecipeError, SSLKitError, shown
+from sslkit.paths import local_path
 from sslkit.recipe.build import Builder
 from sslkit.recipe.files import Layer, read_layers
 from sslkit.recipe.layers import (
@@ -229,7 +230,7 @@ def _checked_name(name: Any) -> str:
 
 def _absolute(place: str) -> str:
     """Return the absolute path of an existing file or folder; any other text unchanged."""
-    path = Path(place).expanduser()
+    path = local_path(place)
     return str(path.absolute()) if path.exists() else place
 
 
