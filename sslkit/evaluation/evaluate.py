@@ -31,7 +31,7 @@ def evaluate(
         dataset: name of the images in the results; None for the name of the test images.
 
     Returns:
-        One row per evaluator that ran: step, network, evaluator, protocol, dataset and metrics.
+        One row per evaluator that ran: step, network, evaluator, protocol, dataset, number of test images, metrics.
     """
     rows = []
     # Each name once: training and test images may be the same.
@@ -49,6 +49,7 @@ def evaluate(
                 "evaluator": evaluator.command,
                 "protocol": evaluator.protocol,
                 "dataset": dataset or data.test.name,
+                "test_images": data.test.num_images,
                 "metrics": metrics,
             }
         )

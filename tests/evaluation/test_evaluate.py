@@ -35,6 +35,7 @@ def test_rows_say_what_was_measured():
         "evaluator": "brightness",
         "protocol": "brightness-v1",
         "dataset": "squares",
+        "test_images": 3,
         "metrics": {"brightness/mean": pytest.approx(mean)},
     }
     assert (rows[0]["evaluator"], rows[0]["protocol"]) == ("knn", KNN().protocol)

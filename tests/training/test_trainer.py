@@ -661,7 +661,8 @@ def test_separate_views_reach_both_networks(place, tmp_path, init):
 
 def test_results_say_what_was_measured_where(whole):
     results = read_results(whole / "results.json")
-    assert {tuple(row) for row in results} == {("step", "network", "evaluator", "protocol", "dataset", "metrics")}
+    names = ("step", "network", "evaluator", "protocol", "dataset", "test_images", "metrics")
+    assert {tuple(row) for row in results} == {names}
     baselines = [row["network"] for row in results if row["step"] == 0]
     assert baselines[-1] == "untrained"
     assert len(baselines) == 4
