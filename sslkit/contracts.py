@@ -5,6 +5,7 @@ them and are registered by `sslkit.builtin`, through the hooks that plugins use.
 """
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from sslkit.clock import Clock
 from sslkit.errors import NotSupported
-from sslkit.recommendation import Component, Recommendation, RunContext
+from sslkit.recommendation import ANY_FAILURE, Component, Recommendation, RunContext
 from sslkit.types import (
     EvaluationData,
     Features,
@@ -267,12 +268,20 @@ class Optimizer(Component, ABC):
         if self.published_lr is None:
             return
         low, high = self.published_lr
-        if not low / 10 <= context.learning_rate <= high * 10:
+        # One that is 0 is told whatever the optimizer (`sslkit.explain.rates`).
+        if context.learning_rate and not low / 10 <= context.learning_rate <= high * 10:
             yield Recommendation(
                 f"a learning rate that peaks at {context.learning_rate:.3g} is unlikely with {type(self).__name__}: "
                 f"published ones peak at {low:g} to {high:g}",
                 self.published_by,
+                leads_to=("not learning",) if context.learning_rate < low else ANY_FAILURE,
+                remedy={"optimization.lr": self.usual_lr},
             )
+
+    @property
+    def usual_lr(self) -> float | None:
+        """The geometric mean of the published learning rates, to one digit; None where none is known."""
+        return float(f"{math.prod(self.published_lr) ** 0.5:.1g}") if self.published_lr else None
 
 
 class ImageSource(ABC):

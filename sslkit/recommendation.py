@@ -4,16 +4,24 @@ import math
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 
 from sslkit.clock import Clock, Duration
 
 FailureMode = Literal[
-    "one-dimension collapse", "uniform collapse", "constant embeddings", "dimensional collapse", "not learning"
+    "divergence",
+    "one-dimension collapse",
+    "uniform collapse",
+    "constant embeddings",
+    "dimensional collapse",
+    "not learning",
 ]
 """How a run can fail; `sslkit.health.symptoms` has the symptom of each."""
+
+ANY_FAILURE: tuple[FailureMode, ...] = get_args(FailureMode)
+"""For ``leads_to`` of what may fail in every way."""
 
 SEVERAL_MOMENTS = 100
 """Moments of a run at which a schedule is looked at."""

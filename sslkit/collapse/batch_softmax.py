@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from sslkit.clock import Clock
-from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few
+from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few, too_flat
 from sslkit.collapse.sinkhorn_knopp import balance
 from sslkit.contracts import START, CollapseOperator
 from sslkit.recommendation import Recommendation, RunContext
@@ -45,3 +45,5 @@ class BatchSoftmax(CollapseOperator):
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         if is_too_few(context.batch_size, context):
             yield too_few(context.batch_size, context, {})
+        # The sharpest of a schedule decides whether they ever say more.
+        yield from too_flat("temperature", min(value_at(self.temperature, moment) for moment in context.moments()))

@@ -5,6 +5,9 @@ from typing import Any
 
 from sslkit.recommendation import Recommendation, RunContext, counted
 
+FLAT, USUAL = 0.5, 0.05
+"""The weight of the entropy, or temperature, from which assignments are nearly uniform, ten times the published one."""
+
 SCARCE, ENOUGH = 0.1, 1024
 """Images per view and prototype, and images per view; a batch that is below both is too small.
 
@@ -37,3 +40,14 @@ def too_few(num_images: int, context: RunContext, changes: Mapping[str, Any]) ->
         "takes a queue for batches of 256"
     )
     return Recommendation(reason, "SwAV §3.1", changes, leads_to=("uniform collapse",))
+
+
+def too_flat(key: str, value: float) -> Iterator[Recommendation]:
+    """Yield the published value of ``epsilon``, or of a temperature, where assignments are nearly uniform."""
+    if value >= FLAT:
+        yield Recommendation(
+            f"{key} {value:g} makes nearly uniform assignments of cosines; SwAV and DINO take 0.05",
+            "SwAV §3.1, DINO table 7",
+            {key: USUAL},
+            leads_to=("uniform collapse", "not learning"),
+        )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sslkit.clock import Clock, Duration
-from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few
+from sslkit.collapse.partition_advice import balanced_together, is_too_few, too_few, too_flat
 from sslkit.collapse.queue_advice import describe_queue, queue_for, recommend_queue
 from sslkit.collapse.view_queue import ViewQueue
 from sslkit.contracts import START, CollapseOperator
@@ -130,6 +130,7 @@ class SinkhornKnopp(CollapseOperator):
         images = context.batch_size * (1 + self._queued_batches(context))
         if is_too_few(images, context):
             yield too_few(images, context, queue_for(context))
+        yield from too_flat("epsilon", self.epsilon)
         if self.queue is not None:
             yield from recommend_queue(self.queue.rows.shape[1], self.queue_start, context)
 

@@ -6,6 +6,7 @@ from functools import cache
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslkit.explain.rates import of_normalization, of_rates
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
@@ -58,6 +59,7 @@ def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> li
     method, plan = builder.build("method"), builder.build("optimization")
     written_for = _WrittenFor(recipe, plan, context)
     found = [*_of_batch(context), *_of_batch_norm(method, context), *_of_freezing(plan, context)]
+    found += [*of_rates(plan, context), *of_normalization(builder.build("data.mean"), builder.build("data.std"))]
     found += _of_unscaled_rate(plan, context, written_for.of("optimization.lr"))
     for section in ("optimization", "method", "views"):
         for key, component in builder.components(section):
@@ -100,7 +102,9 @@ def _of_batch_norm(method: Method, context: RunContext) -> Iterator[Recommendati
 
 def _of_freezing(plan: Optimization, context: RunContext) -> Iterator[Recommendation]:
     for part, duration in plan.freezes.items():
-        yield from too_long(f"optimization.freeze.{part}", duration, context)
+        is_whole_run = duration.steps(context.clock) >= context.clock.total_steps
+        for recommendation in too_long(f"optimization.freeze.{part}", duration, context):
+            yield replace(recommendation, leads_to=("not learning",) if is_whole_run else ())
 
 
 def _of_unscaled_rate(plan: Optimization, context: RunContext, written: RunContext | None) -> Iterator[Recommendation]:

@@ -10,7 +10,7 @@ from sslkit.contracts import Head
 from sslkit.errors import RecipeError
 from sslkit.heads.prototype_advice import few_images, images_a_prototype
 from sslkit.heads.weight_norm import WeightNormPrototypes
-from sslkit.heads.widths import check_widths
+from sslkit.heads.widths import check_widths, recommend_widths
 from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import check_range
 from sslkit.types import at_least_float32
@@ -106,12 +106,15 @@ class DINOHead(Head):
         else:
             self.prototypes = LinearPrototypes(self.embed_dim, num_prototypes)
         self.num_layers = num_layers
+        self.widths = {"embed_dim": embed_dim} if l2_bottleneck else {}
+        self.widths |= {"hidden_dim": hidden_dim} if num_hidden else {}
 
     def describe(self, context: RunContext) -> Iterator[tuple[str, str]]:
         return images_a_prototype(self.num_prototypes, context)
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
         yield from few_images(self.num_prototypes, context)
+        yield from recommend_widths(**self.widths)
         if not self.normalize and self.num_prototypes and self.num_layers >= COLLAPSES:
             yield Recommendation(
                 f"without the l2 bottleneck, {self.num_layers} layers below the prototypes collapse: k-NN 0.1 %",

@@ -1,9 +1,12 @@
 """MLP projection head without prototypes, as in MoCo-v2 and BYOL."""
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from sslkit.contracts import Head
-from sslkit.heads.widths import check_widths
+from sslkit.heads.widths import check_widths, recommend_widths
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import check_range
 
 
@@ -51,3 +54,7 @@ class MLPHead(Head):
         self.projector = nn.Sequential(*layers, nn.Linear(width, embed_dim, bias=last_bias))
         self.prototypes = None
         self.in_dim, self.embed_dim = in_dim, embed_dim
+        self.widths = {"embed_dim": embed_dim, **({"hidden_dim": hidden_dim} if num_layers > 1 else {})}
+
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
+        return recommend_widths(**self.widths)

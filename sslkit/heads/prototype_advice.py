@@ -21,6 +21,12 @@ def images_a_prototype(num_prototypes: int | None, context: RunContext) -> Itera
 
 def few_images(num_prototypes: int | None, context: RunContext) -> Iterator[Recommendation]:
     """Yield a smaller number of prototypes where there are too few images for ``num_prototypes``."""
+    if num_prototypes == 1:
+        yield Recommendation(
+            "a single prototype is the target of every image",
+            changes={"num_prototypes": LEAST},
+            leads_to=("one-dimension collapse", "uniform collapse", "not learning"),
+        )
     share = context.num_images / num_prototypes if num_prototypes else FEWEST
     if share >= FEWEST:
         return

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from sslkit.contracts import Head
 from sslkit.heads.prototype_advice import few_images, images_a_prototype
-from sslkit.heads.widths import check_widths
+from sslkit.heads.widths import check_widths, recommend_widths
 from sslkit.recommendation import Recommendation, RunContext
 
 
@@ -48,6 +48,7 @@ class SwAVHead(Head):
         self.prototypes = None if num_prototypes is None else nn.Linear(embed_dim, num_prototypes, bias=False)
         self.in_dim, self.embed_dim = in_dim, embed_dim
         self.num_prototypes = num_prototypes
+        self.widths = {"hidden_dim": hidden_dim, "embed_dim": embed_dim}
 
     @torch.no_grad()
     def before_step(self) -> None:
@@ -60,4 +61,5 @@ class SwAVHead(Head):
         return images_a_prototype(self.num_prototypes, context)
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
-        return few_images(self.num_prototypes, context)
+        yield from few_images(self.num_prototypes, context)
+        yield from recommend_widths(**self.widths)

@@ -1,6 +1,12 @@
 """Validation of layer widths, for heads and predictors."""
 
+from collections.abc import Iterator
+
 from sslkit.errors import RecipeError
+from sslkit.recommendation import Recommendation
+
+NARROWEST, USUAL = 3, 64
+"""Units of a layer below which embeddings hardly vary, and those of the smallest built-in recipe."""
 
 
 def check_widths(owner: str, **widths: int | None) -> None:
@@ -16,3 +22,18 @@ def check_widths(owner: str, **widths: int | None) -> None:
     for name, width in widths.items():
         if width is not None and width < 1:
             raise RecipeError(f"{owner}: {name} is at least 1, not {width}")
+
+
+def recommend_widths(**widths: int) -> Iterator[Recommendation]:
+    """Yield a larger width for a layer of one or two units, through which all that the head says has to pass.
+
+    Args:
+        **widths: by the name of the argument.
+    """
+    for name, width in widths.items():
+        if width < NARROWEST:
+            yield Recommendation(
+                f"a layer of {name} {width} leaves embeddings too few directions to vary along",
+                changes={name: USUAL},
+                leads_to=("one-dimension collapse", "constant embeddings", "dimensional collapse", "not learning"),
+            )

@@ -1,12 +1,15 @@
 """Cross-entropy between the views of an image."""
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from sslkit.contracts import Loss
+from sslkit.losses.temperature_advice import recommend_temperature
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, at_least_float32, matching_pairs
 
@@ -58,3 +61,6 @@ class CrossEntropy(Loss):
     def chance(self, student: Projection, targets: Targets) -> float:
         """Return ln K, the loss of a student with the same probability for every prototype."""
         return math.log(targets.values.shape[-1])
+
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
+        yield from recommend_temperature(self.temperature, 0.1, "DINO, SwAV: 0.1", ("uniform collapse", "not learning"))

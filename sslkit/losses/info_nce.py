@@ -1,6 +1,7 @@
 """InfoNCE, a contrastive loss."""
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, rank, world_size
 from sslkit.errors import RecipeError
+from sslkit.losses.temperature_advice import recommend_temperature
+from sslkit.recommendation import FailureMode, Recommendation, RunContext
 from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
@@ -75,6 +78,10 @@ class InfoNCE(Loss):
         queued = 0 if targets.negatives is None or not self.needs_negatives else len(targets.negatives)
         others = targets.values.shape[1] * world_size() - 1 if self.couples_batch else 0
         return math.log(1 + queued + others)
+
+    def recommend(self, context: RunContext) -> Iterator[Recommendation]:
+        modes: tuple[FailureMode, ...] = ("constant embeddings", "dimensional collapse", "not learning")
+        yield from recommend_temperature(self.temperature, 0.2, "MoCo-v2: 0.2", modes)
 
     def _queued(self, mine: Tensor, targets: Targets) -> Tensor | None:
         """Return cosines (S, B, Q) with the negatives of the collapse operator, the same for all teacher views."""

@@ -4,11 +4,14 @@ import math
 from collections.abc import Iterator
 
 from sslkit.clock import Clock
-from sslkit.recommendation import Recommendation, RunContext
+from sslkit.recommendation import ANY_FAILURE, Recommendation, RunContext
 from sslkit.schedules import Schedule, rewritten, value_at
 
 SHORTEST = 0.97
 """The least published momentum (BYOL over 40 epochs): half of the teacher is forgotten in 23 steps."""
+
+NEVER_FOLLOWS = 0.99
+"""The share of a teacher's first weights in its last, above which it is all but fixed."""
 
 HALF_LIFE = 0.138
 """Epochs in which DINO (0.996, 1,251 steps an epoch) and MoCo (0.999, 5,004) both forget half at first."""
@@ -39,6 +42,7 @@ def recommend_momentum(momentum: float | Schedule, context: RunContext) -> Itera
             f"{kept:.0%} of the teacher at the end is its first weights: its half-life is longer than the run",
             "BYOL takes 0.97 for 40 epochs, 0.996 for 1000",
             _starting_with(0.5 ** (1 / steps), momentum, context.clock),
+            leads_to=ANY_FAILURE if kept > NEVER_FOLLOWS else ("not learning",),
         )
     elif context.written_for is not None:
         yield from _of_other_epochs(momentum, context.written_for.clock, context.clock)

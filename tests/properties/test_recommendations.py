@@ -71,10 +71,10 @@ CIFAR = run(256, 200, images=50_000, teacher_views=1, num_prototypes=None, learn
         (NegativeQueue(2, 65536), run(teacher_views=2)),
         (NegativeQueue(2, 4096), CIFAR),
         (DINOHead(4, 64, hidden_dim=4, embed_dim=4), run()),
-        (DINOHead(4, 262144, hidden_dim=1, embed_dim=1), run()),
+        (DINOHead(4, 262144, hidden_dim=4, embed_dim=4), run()),
         (DINOHead(4, 64, hidden_dim=4, num_layers=1, l2_bottleneck=False), run()),
         (DINOHead(4, None, hidden_dim=4, num_layers=3, l2_bottleneck=False), run()),
-        (SwAVHead(4, 3000, 2, 2), SWAV),
+        (SwAVHead(4, 3000, 8, 8), SWAV),
         (MLPHead(4), MOCO),
         (MSE(), BYOL),
         (MSE(), run(has_operator=True)),  # DINO table 14 row 9
@@ -129,8 +129,8 @@ def test_published_settings_are_free_of_concerns(part, context):
         ),
         (NegativeQueue(2, 65536), run(256, 200, 60_000, teacher_views=1), "hold all 60,000 images", "moco#146"),
         (NegativeQueue(2, 100), run(10, 9, 50, teacher_views=2), "100 negatives hold all 50 images", "moco#146"),
-        (DINOHead(4, 65536, 1, 1), run(images=65_535), "1 images each", "DINO appendix C"),
-        (SwAVHead(4, 300, 2, 2), run(images=299, batch=64), "300 prototypes for 299 images", "DINO appendix C"),
+        (DINOHead(4, 65536, 8, 8), run(images=65_535), "1 images each", "DINO appendix C"),
+        (SwAVHead(4, 300, 8, 8), run(images=299, batch=64), "300 prototypes for 299 images", "DINO appendix C"),
         (
             DINOHead(4, 8, 4, num_layers=2, l2_bottleneck=False),
             run(),
@@ -168,8 +168,8 @@ def test_other_changes_settle_too(part):
     [
         (EMA(Cosine(0.996, 1.0)), run(), {"teacher half-life": "173 steps, 0.14 epochs"}),
         (EMA(1.0), run(), {"teacher half-life": "longer than the run"}),
-        (DINOHead(4, 65536, 1, 1), run(), {"images a prototype": "19.5 in the data, 0.0156 in a step"}),
-        (SwAVHead(4, 3000, 2, 2), SWAV, {"images a prototype": "427 in the data, 1.37 in a step"}),
+        (DINOHead(4, 65536, 8, 8), run(), {"images a prototype": "19.5 in the data, 0.0156 in a step"}),
+        (SwAVHead(4, 3000, 8, 8), SWAV, {"images a prototype": "427 in the data, 1.37 in a step"}),
         (DINOHead(4, None, 1, 1), run(), {}),
         (BatchSoftmax(), run(), {"balanced together": "1,024 images a view, 0.0156 a prototype"}),
         (
