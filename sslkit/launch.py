@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sslkit.checkpoint.init_from import Start, read_start
 from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseMonitor
+from sslkit.health.images import image_causes
 from sslkit.health.start_regression import StartRegression
 from sslkit.method.branch import Branch
 from sslkit.plugins import active
@@ -73,7 +75,8 @@ def _prepare(
     run = Trainer(built, record, folder, teacher, console, untrained)
     # After the trainer has joined the process group, which gives the number of processes.
     found = recommendations(recipe, builder, run_context(builder, len(built.data.train), world_size()))
-    built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found))
+    of_images = partial(image_causes, built.data.train)
+    built.runtime.callbacks.append(CollapseMonitor(built.runtime.on_collapse, found, of_images))
     return run, start, found
 
 

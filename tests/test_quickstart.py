@@ -20,3 +20,5 @@ def test_the_quickstart_learns_what_pixels_and_an_untrained_network_do_not_show(
     out = capsys.readouterr().out
     assert "chance" in out
     assert "knn-v1" in out
+    assert main(["doctor", str(tmp_path / "run")]) == 0
+    assert "\n  healthy" in capsys.readouterr().out

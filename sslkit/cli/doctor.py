@@ -69,7 +69,7 @@ def run(args: Namespace) -> int:
 def _show(screen: Screen, run: "Diagnosis") -> None:
     """Print a run's verdict, how it came to it, and what to change."""
     screen.heading(run.name, f"step {run.rows[-1]['step']:.0f} of {run.total_steps} · {run.folder}")
-    style = "bold red" if run.verdict.is_failure else "bold green"
+    style = "bold red" if run.verdict.is_failure else "bold yellow" if run.verdict.asks_for_causes else "bold green"
     screen.columns([(Text(run.verdict.name, style), run.verdict.reason)])
     if len(run.course) > 1:
         screen.text("Since " + ", ".join(f"step {verdict.step}: {verdict.name}" for verdict in run.course))
@@ -78,7 +78,7 @@ def _show(screen: Screen, run: "Diagnosis") -> None:
     names = [name for name in SHOWN if any(row.get(name) is not None for row in run.rows)]
     screen.columns([[SHOWN[name] for name in names], *_moments(run.rows, names)], ["dim"] + [""] * (len(names) - 1))
     screen.gap()
-    if run.verdict.is_failure:
+    if run.verdict.is_failure or run.causes:
         _show_causes(screen, run)
 
 
@@ -96,8 +96,12 @@ def _number(name: str, value: float | None) -> str:
 
 
 def _show_causes(screen: Screen, run: "Diagnosis") -> None:
+    from sslkit.health.verdict import NO_CAUSE
+
     screen.heading("Probable cause" if run.causes else "No cause is known")
     screen.columns(((("-", str(recommendation)) for recommendation in run.causes)), styles=("yellow", "yellow"))
+    if not run.causes:
+        screen.text(f"{NO_CAUSE}.")
     if run.unknown:
         screen.text(f"The recipe could not be asked: {run.unknown}")
     changes = [words for recommendation in run.causes for words in overrides(recommendation.fix)]

@@ -1,13 +1,14 @@
 """Detect collapse during training; warn, or stop where the recipe says so."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Literal
 
 from sslkit.contracts import Callback, TrainingRun
 from sslkit.distributed import from_main
 from sslkit.errors import RunError
-from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, Verdict, causes, judge
+from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, NO_CAUSE, Verdict, causes, judge
 from sslkit.recommendation import Recommendation, overrides
 
 logger = logging.getLogger("sslkit.training")
@@ -17,10 +18,6 @@ OnCollapse = Literal["warn", "stop", "ignore"]
 MEMORY = LASTING_STEPS + LASTING_ROWS
 """Rows that are kept: more are never judged by."""
 
-NO_CAUSE = (
-    "Nothing in the recipe is known to lead to that; a lower optimization.lr or a longer warm-up is the first to try"
-)
-
 
 class CollapseMonitor(Callback):
     """Diagnoses a run at each logged step and reports each new failure mode with its probable cause. Every run has one.
@@ -28,11 +25,18 @@ class CollapseMonitor(Callback):
     Args:
         policy: whether a failing run goes on with a warning, stops, or is not diagnosed.
         recommendations: for the recipe; those that explain a failure mode are reported as its causes.
+        of_images: returns what is wrong with the images; asked once, by the first row that is diagnosed.
     """
 
-    def __init__(self, policy: OnCollapse, recommendations: Sequence[Recommendation]) -> None:
+    def __init__(
+        self,
+        policy: OnCollapse,
+        recommendations: Sequence[Recommendation],
+        of_images: Callable[[], Iterable[Recommendation]] = tuple,
+    ) -> None:
         self.policy = policy
         self.recommendations = recommendations
+        self.of_images = cache(lambda: list(of_images()))
         self.rows: list[Mapping[str, float]] = []
         self.results: Sequence[Mapping[str, Any]] = ()
         self.name = self.message = ""
@@ -49,7 +53,7 @@ class CollapseMonitor(Callback):
             return
         if run.is_main:
             self.rows = [*self.rows, metrics][-MEMORY:]
-            self._report(judge(self.rows, self.results, run.clock.total_steps))
+            self._report(judge(self.rows, self.results, run.clock.total_steps, self.of_images))
         # The evaluations are the main process's alone, and all have to stop together.
         if self.policy == "stop" and (message := from_main(self.message)):
             raise RunError(
@@ -68,7 +72,7 @@ class CollapseMonitor(Callback):
             logger.warning(self.message or recovered)
 
     def _words(self, verdict: Verdict) -> str:
-        found = causes(verdict, self.recommendations)
+        found = causes(verdict, [*self.recommendations, *self.of_images()])
         because = "".join(f"\n  cause: {recommendation}\n  {_attempt(recommendation)}" for recommendation in found)
         return f"step {verdict.step}: {verdict}" + (because or f"\n  {NO_CAUSE}")
 

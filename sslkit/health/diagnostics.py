@@ -9,6 +9,9 @@ from sslkit.distributed import gather_over_processes, mean_over_processes
 from sslkit.method.step import StepOutput
 from sslkit.types import at_least_float32, matching_pairs, unit_length
 
+FEWEST_IMAGES = 8
+"""In a batch, for the number of directions of their embeddings."""
+
 
 @torch.no_grad()
 def diagnose(output: StepOutput, loss: Loss, costly: bool = True) -> dict[str, Tensor]:
@@ -35,14 +38,15 @@ def diagnose(output: StepOutput, loss: Loss, costly: bool = True) -> dict[str, T
     target_kl             0 ..                         above 0: KL(targets || student), DINO figure 7
     ===================== ============================ ==========================================================
 
-    The last five exist only where targets are probabilities over prototypes.
+    The last five exist only where targets are probabilities over prototypes. Of fewer than 8 images, or one dimension,
+    there is no number of directions: nan.
     """
     # What is no mean over images needs the images of all processes.
     student, teacher = (gather_over_processes(each.embedding, dim=1) for each in (output.student, output.teacher))
     numbers = {
         "embedding_std": embedding_std(student),
         "image_cosine": image_cosine(teacher),
-        "embedding_directions": embedding_directions(teacher),
+        "embedding_directions": embedding_directions(teacher) if _can_vary(teacher) else teacher.new_tensor(torch.nan),
         "teacher_student_cosine": _cosine(output),
     }
     if costly:
@@ -83,6 +87,11 @@ def embedding_directions(embeddings: Tensor) -> Tensor:
     spread = gram.square().sum((-2, -1))
     tiny = torch.finfo(spread.dtype).tiny
     return (gram.diagonal(dim1=-2, dim2=-1).sum(-1).square() / spread.clamp_min(tiny)).mean()
+
+
+def _can_vary(embeddings: Tensor) -> bool:
+    """Whether a number of directions says something about (V, B, D) embeddings: few images lie nearly on a line."""
+    return embeddings.shape[1] >= FEWEST_IMAGES and embeddings.shape[2] > 1
 
 
 def effective_rank(features: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 
 from sslkit.errors import SSLKitError
 from sslkit.health.doctor import Diagnosis
-from sslkit.health.symptoms import ln_k
 from sslkit.run_folder.atomic_write import write_bytes
 
 COLORS = ("#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#7d5ba6", "#3aa6a6", "#b5892f", "#8a8f98")
@@ -46,10 +45,10 @@ def save(found: Sequence[Diagnosis], path: Path) -> Path:
         SSLKitError: as `check_path`, or it cannot be written.
     """
     check_path(path)
+    drawn = io.BytesIO()
+    draw(found).savefig(drawn, format=path.suffix[1:], dpi=120)
     try:
-        picture = io.BytesIO()
-        draw(found).savefig(picture, format=path.suffix.removeprefix("."), dpi=120)
-        write_bytes(path, picture.getvalue())
+        write_bytes(path, drawn.getvalue())
     except OSError as error:
         raise SSLKitError(f"--figure {path} cannot be written: {error.strerror}") from error
     return path
@@ -89,7 +88,7 @@ def _draw(axis: Axes, found: Sequence[Diagnosis], name: str, title: str) -> list
 
 def _mark_uniform(axis: Axes, found: Sequence[Diagnosis]) -> None:
     """Draw ln K, a line for each K among the runs."""
-    for most in sorted({round(ln_k(each.rows[-1]) or 0.0, 2) for each in found}):
+    for most in sorted({round(each.most_entropy or 0.0, 2) for each in found}):
         axis.axhline(most, color=GRAY, linewidth=1, linestyle="--")
         axis.annotate(f"ln K = {most:g}: uniform", (0.98, most), xycoords=("axes fraction", "data"), ha="right",
                       va="bottom", color=GRAY, fontsize=9)  # fmt: skip

@@ -1,11 +1,12 @@
 """Diagnose a run from its logged metrics and evaluations alone, during training and afterwards alike."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from sslkit.health.symptoms import LATE_SYMPTOMS, SYMPTOMS, Row
+from sslkit.health.evaluations import failed, without_gain
+from sslkit.health.symptoms import LATE_SYMPTOMS, SYMPTOMS, Row, diverged, stands_still
 from sslkit.recommendation import FailureMode, Recommendation
 
 EARLIEST_STEPS, EARLIEST_SHARE = 100, 0.02
@@ -17,8 +18,13 @@ LASTING_STEPS, LASTING_ROWS = 50, 3
 TRIED_STEPS, TRIED_SHARE = 200, 0.1
 """Steps, and share of the run, after which it should have learned something."""
 
-NOISE = 2.0
-"""Points of k-NN accuracy that are no gain over the untrained network: two standard errors over 2,000 images."""
+NO_GAIN: Literal["no gain shown"] = "no gain shown"
+"""The verdict on a run that may have learned, but whose evaluations do not show it."""
+
+NO_CAUSE = (
+    "Nothing in the recipe or the images is known to lead to that; a lower optimization.lr or a longer warm-up is the "
+    "first to try"
+)
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,13 @@ class Verdict:
     """The diagnosis of a run at one step.
 
     Args:
-        name: a failure mode, ``healthy``, or ``too early to say``.
+        name: a failure mode; ``no gain shown`` where evaluations do not tell the networks from what needs no training;
+            ``healthy``; or ``too early to say``.
         reason: the numbers that show it; empty where there are none.
         step: at which it was first found.
     """
 
-    name: FailureMode | Literal["healthy", "too early to say"]
+    name: FailureMode | Literal["no gain shown", "healthy", "too early to say"]
     reason: str
     step: int
 
@@ -40,36 +47,63 @@ class Verdict:
         """Whether it is a failure mode."""
         return self.name in get_args(FailureMode)
 
+    @property
+    def asks_for_causes(self) -> bool:
+        """Whether there is something to explain: a failure, or no gain."""
+        return self.is_failure or self.name == NO_GAIN
+
     def __str__(self) -> str:
         return f"{self.name} ({self.reason})" if self.reason else self.name
 
 
-def judge(rows: Sequence[Row], results: Iterable[Row], total_steps: int) -> Verdict:
+def judge(
+    rows: Sequence[Row],
+    results: Iterable[Row],
+    total_steps: int,
+    of_images: Callable[[], Sequence[Recommendation]] = tuple,
+) -> Verdict:
     """Return how a run stands at its last row.
 
     Args:
         rows: of metrics.jsonl up to now, at least one; only the last few are read.
         results: of results.json up to now; k-NN is compared with the untrained network's, where both are there.
         total_steps: of the run.
+        of_images: returns what is wrong with the training images; called once there is something to diagnose.
     """
     now = int(rows[-1]["step"])
-    if now < max(EARLIEST_STEPS, EARLIEST_SHARE * total_steps):
+    if reason := diverged(rows):
+        return Verdict("divergence", reason, now)
+    is_early = now < max(EARLIEST_STEPS, EARLIEST_SHARE * total_steps)
+    if reason := stands_still(rows):
+        # A warm-up by epochs may begin with one of them at 0. A run that is over stood still, however short it was.
+        is_known = now >= total_steps or not (is_early or rows[-1].get("epoch", math.inf) <= 1)
+        return Verdict("not learning", reason, now) if is_known else Verdict("too early to say", "", now)
+    if is_early:
         return Verdict("too early to say", "", now)
     # Single batches vary; what a mean over many rows shows, lasts.
     recent = _average(_lasting(rows))
     for failure_mode, symptom in SYMPTOMS.items():
         if reason := symptom(recent):
             return Verdict(failure_mode, reason, now)
-    if now >= max(TRIED_STEPS, TRIED_SHARE * total_steps):
-        reasons = [*(symptom(recent) for symptom in LATE_SYMPTOMS), _no_better_than_untrained(results)]
-        if any(reasons):
-            return Verdict("not learning", next(filter(None, reasons)), now)
-    return Verdict("healthy", "", now)
+    if wrong := of_images():
+        return Verdict("not learning", wrong[0].reason, now)
+    if now < max(TRIED_STEPS, TRIED_SHARE * total_steps):
+        return Verdict("healthy", "", now)
+    return _once_it_should_have_learned(recent, list(results), now)
+
+
+def _once_it_should_have_learned(recent: Row, results: Sequence[Row], now: int) -> Verdict:
+    reasons = [*(symptom(recent) for symptom in LATE_SYMPTOMS), failed(results)]
+    if any(reasons):
+        return Verdict("not learning", next(filter(None, reasons)), now)
+    reason = without_gain(results)
+    return Verdict(NO_GAIN if reason else "healthy", reason, now)
 
 
 def causes(verdict: Verdict, recommendations: Iterable[Recommendation]) -> list[Recommendation]:
-    """Return what in a recipe is known to lead to a verdict."""
-    return [recommendation for recommendation in recommendations if verdict.name in recommendation.leads_to]
+    """Return what in a recipe, or in its images, is known to lead to a verdict."""
+    mode = "not learning" if verdict.name == NO_GAIN else verdict.name
+    return [recommendation for recommendation in recommendations if mode in recommendation.leads_to]
 
 
 def _lasting(rows: Sequence[Row]) -> Sequence[Row]:
@@ -84,20 +118,3 @@ def _average(rows: Sequence[Row]) -> Row:
     """Return the mean of each number over rows; one that a row lacks, or has as null, is not counted."""
     values = {name: [row[name] for row in rows if row.get(name) is not None] for name in rows[-1]}
     return {name: math.fsum(numbers) / len(numbers) for name, numbers in values.items() if numbers}
-
-
-def _no_better_than_untrained(results: Iterable[Row]) -> str:
-    """Compare the better network at the last evaluation with the untrained one, by the first metric that both have."""
-    rows = [row for row in results if row["metrics"]]
-    untrained = {row["protocol"]: row["metrics"] for row in rows if row["network"] == "untrained"}
-    trained = [row for row in rows if row["network"] in ("teacher", "student") and row["protocol"] in untrained]
-    if not trained:
-        return ""
-    last = [row for row in trained if row["step"] == trained[-1]["step"] and row["protocol"] == trained[-1]["protocol"]]
-    metric, before = next(iter(untrained[last[0]["protocol"]].items()))
-    # The better of both networks: with PreviousEpoch or BYOL one of them lags behind for a while.
-    best = max(last, key=lambda row: row["metrics"].get(metric, -math.inf))
-    score = best["metrics"].get(metric, math.inf)
-    if score > before + NOISE:
-        return ""
-    return f"{metric} of the {best['network']} is {score:.1f}, that of the untrained network {before:.1f}"

@@ -1,6 +1,7 @@
 """Train a recipe: steps, rows of metrics, evaluations and checkpoints, in a run folder that can always be resumed."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
@@ -246,21 +247,30 @@ class Trainer:
         self.skipped.read()
         row = step_row(self.built, self.clock, output, self.skipped.count)
         row |= stopwatch.read(step, self.built.optimization.batch_size)
+        names = nonfinite_state(self.model, self.optimizer, self.executor)
+        row |= {"nonfinite_tensors": len(names)} if names else {}
         self.rows.write(row)
         self.trackers.log(row)
         self.display.show(self.clock, row)
         self._fire("on_step_end", row)
-        self._check_weights(step)
+        self._refuse(names, step)
         if message := self.skip_policy.apply(step):
             self.display.say(message)
 
     def _check_weights(self, step: int) -> None:
-        """End the run before weights that are not finite are saved.
+        """End the run before weights that are not finite are saved, and say so in a row of its own."""
+        if names := nonfinite_state(self.model, self.optimizer, self.executor):
+            epoch = step / self.clock.steps_per_epoch
+            self.rows.write({"step": step, "epoch": epoch, "loss": math.nan, "nonfinite_tensors": len(names)})
+        self._refuse(names, step)
+
+    def _refuse(self, names: Sequence[str], step: int) -> None:
+        """End the run where these weights, buffers or moments are not finite.
 
         Raises:
             RunError: the update of a step was not finite, although its gradients were.
         """
-        if names := nonfinite_state(self.model, self.optimizer, self.executor):
+        if names:
             others = f" and {len(names) - 1} others" if names[1:] else ""
             raise RunError(
                 f"step {step}: {names[0]}{others} are not finite, though the gradients were: the optimizer's update "

@@ -122,3 +122,23 @@ def test_a_run_that_is_made_to_collapse_does_as_its_recipe_says(tmp_path, policy
     else:
         assert train(recipe, tmp_path / "run", console=console).clock.step == 130
         assert "--method.predictor MLPPredictor" in said()[0]
+
+
+def test_images_are_looked_at_once_and_named_as_the_cause(said, tmp_path):
+    looked = []
+
+    def of_images():
+        looked.append(1)
+        yield Recommendation("data.train: all the same", leads_to=("not learning", "constant embeddings"))
+
+    watch, run = CollapseMonitor("warn", [OTHER], of_images), run_at(tmp_path)
+    watch.on_run_start(run)
+    for step in range(10, 301, 10):
+        watch.on_step_end(run, row(step, 0.5 if step < 200 else 1.0))
+    first, second = said()
+    assert first.splitlines()[:2] == [
+        "step 100: not learning (data.train: all the same)",
+        "  cause: optimization.lr: high",
+    ]
+    assert "cause: data.train: all the same\n  no single change is known to fix it" in second
+    assert looked == [1]

@@ -197,3 +197,16 @@ def test_the_distance_from_chance_and_what_is_costly():
     numbers = diagnose(output(), CrossEntropy(), costly=False)
     assert "effective_rank" not in numbers
     assert numbers["loss_below_chance"].item() == pytest.approx(math.log(K))
+
+
+def wide(images, dim):
+    embedding = torch.randn(2, images, dim, dtype=torch.float64)
+    both = Projection(embedding, embedding, embedding, None, (0, 1))
+    return diagnose(StepOutput(torch.zeros(()), both, both, Targets(embedding, "embedding", (0, 1))), MSE())
+
+
+def test_few_images_and_one_dimension_have_no_number_of_directions():
+    """They lie on a line, or nearly, whatever the network does."""
+    for images, dim in ((7, 6), (2, 6), (8, 1)):
+        assert wide(images, dim)["embedding_directions"].isnan()
+    assert wide(8, 2)["embedding_directions"].item() > 1

@@ -39,11 +39,23 @@ def test_a_figure_is_written_or_refused_with_the_choices(tmp_path):
         save(found, tmp_path / "no" / "a.png")
 
 
-def test_a_link_in_place_of_a_figure_is_replaced_and_its_target_kept(tmp_path):
-    found = [diagnose_run(write_run(tmp_path / "run", rows(100)))]
-    (tmp_path / "kept").write_text("kept")
-    for name in ("doctor.png", ".doctor.png.tmp"):
-        (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
-    assert save(found, tmp_path / "run/doctor.png").read_bytes().startswith(b"\x89PNG")
-    assert not (tmp_path / "run/doctor.png").is_symlink()
-    assert (tmp_path / "kept").read_text() == "kept"
+@pytest.mark.parametrize("name", ["doctor.png", "doctor.svg", "doctor.pdf"])
+def test_a_symbolic_link_in_the_folder_is_replaced_not_followed(tmp_path, name):
+    """A run folder may be somebody else's."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    folder = write_run(tmp_path / "run", rows(100))
+    (folder / name).symlink_to(precious)
+    save([diagnose_run(folder)], folder / name)
+    assert precious.read_text() == "mine"
+    assert not (folder / name).is_symlink()
+    assert (folder / name).stat().st_size > 1000
+    assert not list(folder.glob(".*"))
+
+
+def test_a_figure_that_cannot_be_written_leaves_nothing(tmp_path):
+    folder = write_run(tmp_path / "run", rows(100))
+    (folder / "doctor.png").mkdir()
+    with pytest.raises(SSLKitError, match=r"doctor\.png cannot be written: Is a directory"):
+        save([diagnose_run(folder)], folder / "doctor.png")
+    assert not list(folder.glob(".*"))
