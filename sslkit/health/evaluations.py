@@ -113,18 +113,22 @@ def _comparisons(results: Iterable[Row], baseline: str) -> Iterator[Comparison]:
             score = best["metrics"][metric]
             # What is not in percent is no accuracy, and has no error that is known.
             if min(score, before) >= 0 and max(score, before) <= 100:
-                images = row.get("test_images") or UNRECORDED
-                yield Comparison(metric, best["network"], score, row["network"], before, images)
+                yield Comparison(metric, best["network"], score, row["network"], before, _images(row))
 
 
-def _measure(row: Row) -> tuple[str | None, str | None]:
+def _images(row: Row) -> int:
+    found = row.get("test_images")
+    return found if isinstance(found, int) and found > 0 else UNRECORDED
+
+
+def _measure(row: Row) -> tuple[str, str]:
     """Return what has to be the same for two rows to be compared."""
-    return row.get("protocol"), row.get("dataset")
+    return str(row.get("protocol")), str(row.get("dataset"))
 
 
-def _last_of_each_protocol(rows: Sequence[Row]) -> dict[tuple[str | None, str | None], list[Row]]:
+def _last_of_each_protocol(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
     """Return the rows of the last step of each protocol and dataset."""
-    last: dict[tuple[str | None, str | None], list[Row]] = {}
+    last: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         of_step = last.get(_measure(row), [])
         last[_measure(row)] = [*of_step, row] if of_step and of_step[0]["step"] == row["step"] else [row]

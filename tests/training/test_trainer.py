@@ -802,6 +802,7 @@ def test_an_update_that_is_not_finite_ends_the_run_and_is_not_saved(place, tmp_p
     with pytest.raises(RunError, match=rf"step \d+: {named}.* are not finite, though the gradients were") as raised:
         go(place, tmp_path / "run", *quiet, *words)
     assert "Try a lower optimization.lr or weight_decay" in str(raised.value)
+    assert read_metrics(tmp_path / "run/metrics.jsonl")[-1]["nonfinite_tensors"] > 0
     for file in (tmp_path / "run").rglob("*.safetensors"):
         assert all(tensor.isfinite().all() for tensor in load_file(file).values() if tensor.is_floating_point())
 
