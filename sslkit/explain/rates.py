@@ -21,6 +21,10 @@ def of_rates(plan: Optimization, context: RunContext) -> Iterator[Recommendation
             {"optimization.lr": usual} if usual else {},
             leads_to=("not learning",),
         )
+    published = plan.optimizer.published_lr
+    if published and context.learning_rate > 10 * published[1]:
+        # Too high itself, which the optimizer says: the weight decay may be right.
+        return
     products = [plan.learning_rate(moment) * value_at(plan.weight_decay, moment) for moment in context.moments()]
     if max(products) > MOST_DECAY:
         yield Recommendation(

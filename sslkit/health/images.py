@@ -25,7 +25,7 @@ def image_causes(source: ImageSource) -> Iterator[Recommendation]:
     if constant > len(images) / 2:
         yield _cause(f"{constant} of the {len(images)} images looked at are constant, the same at every pixel")
     if images and different <= len(images) / 2:
-        yield _cause(f"among the {len(images)} images looked at only {different} are different")
+        yield _cause(f"the {len(images)} images looked at are copies of {different} image{'s' * (different > 1)}")
 
 
 def _cause(what: str) -> Recommendation:

@@ -63,4 +63,4 @@ class CrossEntropy(Loss):
         return math.log(targets.values.shape[-1])
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
-        yield from recommend_temperature(self.temperature, 0.1, "DINO, SwAV: 0.1", ("uniform collapse", "not learning"))
+        yield from recommend_temperature(self.temperature, 0.1, "DINO, SwAV: 0.1")

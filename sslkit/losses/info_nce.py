@@ -11,7 +11,7 @@ from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, rank, world_size
 from sslkit.errors import RecipeError
 from sslkit.losses.temperature_advice import recommend_temperature
-from sslkit.recommendation import FailureMode, Recommendation, RunContext
+from sslkit.recommendation import Recommendation, RunContext
 from sslkit.schedules import check_range
 from sslkit.types import Projection, TargetKind, Targets, matching_pairs, unit_length
 
@@ -80,8 +80,7 @@ class InfoNCE(Loss):
         return math.log(1 + queued + others)
 
     def recommend(self, context: RunContext) -> Iterator[Recommendation]:
-        modes: tuple[FailureMode, ...] = ("constant embeddings", "dimensional collapse", "not learning")
-        yield from recommend_temperature(self.temperature, 0.2, "MoCo-v2: 0.2", modes)
+        yield from recommend_temperature(self.temperature, 0.2, "MoCo-v2: 0.2")
 
     def _queued(self, mine: Tensor, targets: Targets) -> Tensor | None:
         """Return cosines (S, B, Q) with the negatives of the collapse operator, the same for all teacher views."""

@@ -2,27 +2,24 @@
 
 from collections.abc import Iterator
 
-from sslkit.recommendation import FailureMode, Recommendation
+from sslkit.recommendation import ANY_FAILURE, Recommendation
 
 HIGHEST = 1.0
 """The highest temperature of a student with which learning was published (SimCLR table 5, arXiv:2002.05709)."""
 
 
-def recommend_temperature(
-    temperature: float, usual: float, source: str, leads_to: tuple[FailureMode, ...]
-) -> Iterator[Recommendation]:
+def recommend_temperature(temperature: float, usual: float, source: str) -> Iterator[Recommendation]:
     """Yield the published temperature where one is so high that scores hardly matter.
 
     Args:
         temperature: that scores are divided by.
         usual: the published one.
         source: where it was published.
-        leads_to: how a run with a high one fails.
     """
     if temperature > HIGHEST:
         yield Recommendation(
             f"divided by a temperature of {temperature:g}, scores hardly differ; published ones are 0.07 to 1",
             source,
             {"temperature": usual},
-            leads_to=leads_to,
+            leads_to=ANY_FAILURE,
         )

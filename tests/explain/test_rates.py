@@ -39,6 +39,10 @@ def test_published_rates_are_not(optimizer, lr, decay):
     assert found(optimizer, lr, decay) == []
 
 
+def test_a_learning_rate_that_is_too_high_itself_is_the_optimizers_to_tell():
+    assert found(AdamW(), 10.0, 0.04) == found(SGD(), 1e10, 1e-4) == []
+
+
 def test_mean_and_std_of_images_up_to_255_are_divided():
     (only,) = of_normalization([123.7, 116.3, 103.5], [58.4, 57.1, 57.4])
     assert only.changes["data.mean"] == [0.4851, 0.4561, 0.4059]

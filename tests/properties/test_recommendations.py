@@ -29,6 +29,7 @@ from sslkit import (
     SwAVHead,
     Warmup,
 )
+from sslkit.recommendation import ANY_FAILURE
 
 MOCO = run(256, 200, teacher_views=1, num_prototypes=None, learning_rate=0.03)
 
@@ -202,3 +203,23 @@ def test_other_changes_settle_too(part):
 )
 def test_facts(part, context, told):
     assert dict(part.describe(context)) == told
+
+
+@pytest.mark.parametrize(
+    ("part", "context", "leads_to", "remedy"),
+    [
+        (AdamW(), run(learning_rate=1e-9), ("not learning",), {"optimization.lr": 0.0002}),
+        (AdamW(), run(learning_rate=10.0), ANY_FAILURE, {"optimization.lr": 0.0002}),
+        (SGD(), run(learning_rate=1e10), ANY_FAILURE, {"optimization.lr": 0.1}),
+        (EMA(1.0), run(), ANY_FAILURE, {}),
+        (EMA(0.996), run(epochs=0.1), ("not learning",), {}),
+    ],
+)
+def test_what_it_leads_to_is_said_with_a_way_out(part, context, leads_to, remedy):
+    recommendation = the_recommendation(part, context)
+    assert (recommendation.leads_to, dict(recommendation.remedy)) == (leads_to, remedy)
+
+
+def test_a_learning_rate_of_0_is_told_whatever_the_optimizer():
+    """By `sslkit.explain.rates`, so that it is told once."""
+    assert reasons(AdamW(), run(learning_rate=0.0)) == []
