@@ -1,6 +1,7 @@
 """Find what a path holds: image files, tables of images, or a data set of the Hugging Face Hub."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,9 +110,11 @@ def _are_the_images(root: Path, images: Sequence[str], tables: Sequence[str]) ->
         return False
     in_tables = sum(count_images(root / table) for table in tables)
     if min(in_tables, len(images)) > MOST_LEFT_OUT * (in_tables + len(images)):
+        place = Path(os.path.commonpath([root / table for table in tables]))
+        alone = f", or set path: {place}" if place != root else ""
         raise DataError(
-            f"{root} holds {len(images):,} image files and {in_tables:,} images in tables ({shown(tables)}). Leave one "
-            f"of both out: exclude: [PATTERN, ...] of names, or set path: {root / tables[0]}, for one table alone."
+            f"{root} holds images as files, {len(images):,} ({shown(images)}), and in tables, {in_tables:,} "
+            f"({shown(tables)}). Leave one of both out: exclude: [PATTERN, ...]{alone}."
         )
     return len(images) > in_tables
 
@@ -129,7 +132,8 @@ def _unread(root: Path, contents: Contents) -> list[str]:
     remedy = "Mend them, or leave them out: exclude: [PATTERN, ...]."
     broken = note_left_out(contents.broken, total, root, "entries are broken links, pipes or devices", remedy)
     hidden = f"hidden and not read: {shown(contents.hidden)}" if contents.hidden else ""
-    return [unread, broken, hidden]
+    others = ", ".join(f"{count:,} {suffix}" for suffix, count in contents.others.most_common(3))
+    return [unread, broken, hidden, f"other files: {others}" if others else ""]
 
 
 def _no_images(root: Path, contents: Contents) -> str:

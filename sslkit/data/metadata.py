@@ -41,7 +41,7 @@ class Metadata:
         Raises:
             DataError: too many images have no row, or rows no image.
         """
-        main = [name or "" for name in self.frame[self.image_columns[0]]]
+        main = [name if isinstance(name, str) else "" for name in self.frame[self.image_columns[0]]]
         notes = [self._without_image(main, {*images})]
         if not listed_only:
             notes.append(self._without_row(images))
@@ -51,7 +51,7 @@ class Metadata:
         return tables, [*filter(None, [*notes, *more])]
 
     def _without_image(self, main: Sequence[str], known: set[str]) -> str:
-        lost = [name for name in main if name not in known and not (name and (self.root / name).is_file())]
+        lost = [name or "''" for name in main if name not in known and not (name and (self.root / name).is_file())]
         remedy = "Correct the table, or use the images without it: exclude: [NAME OF THE TABLE]."
         return note_left_out(lost, len(main), self.root, "rows of metadata name images that are not there", remedy)
 
@@ -111,7 +111,7 @@ def read_metadata(root: Path, files: Sequence[str]) -> tuple[Metadata | None, di
         return None, unread
     frame = pandas.concat(frames, ignore_index=True)
     first = sorted(columns, key=lambda column: column != "image")
-    return Metadata(root, frame.assign(**{c: frame[c].where(frame[c].notna(), None) for c in first}), first), unread
+    return Metadata(root, frame, first), unread
 
 
 def _read(file: Path) -> Any:

@@ -164,7 +164,8 @@ def _why_unlabelled(table: Any) -> str:
     candidates = [
         column
         for column, kind in kinds.items()
-        if kind.startswith(("int", "uint", "bool", "string", "large_string"))
+        if not column.startswith("__")  # the library's own, of tar files
+        and kind.startswith(("int", "uint", "bool", "string", "large_string"))
         and 1 < len({*_column(first, column)} - {None}) <= max(2, len(first) // 2)
     ]
     if "label" in kinds:

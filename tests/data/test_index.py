@@ -35,10 +35,18 @@ def test_images_both_as_files_and_in_tables_need_a_word(tmp_path):
     classes(tmp_path)
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(tmp_path / "a", "a")
-    with pytest.raises(DataError, match=r"12 image files and 6 images in tables \(all.tar\).* exclude: ") as caught:
+    with pytest.raises(
+        DataError, match=r"images as files, 12 .*, and in tables, 6 \(all.tar\)\. .*exclude: "
+    ) as caught:
         HuggingFaceImages(str(tmp_path))
     assert f"path: {tmp_path}/all.tar" in str(caught.value)
     assert len(HuggingFaceImages(str(tmp_path), exclude=["*.tar"])) == 12
+
+
+def test_other_files_are_counted_by_suffix(tmp_path):
+    for name in ("a/x.xml", "a/y.xml", "b/1.jpg_large", "b/img"):
+        (classes(tmp_path) / name).write_text("")
+    assert HuggingFaceImages(str(tmp_path)).summary().endswith("other files: 2 .xml, 1 .jpg_large, 1 without a suffix")
 
 
 def test_a_picture_beside_large_tables_is_only_mentioned(tmp_path):
@@ -48,7 +56,7 @@ def test_a_picture_beside_large_tables_is_only_mentioned(tmp_path):
     assert len(source) == 100
     assert "left out: 1 of 101 images are files beside the tables (banner.png)" in source.summary()
     labelled(0, 3).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(DataError, match="1 image files and 3 images in tables"):
+    with pytest.raises(DataError, match=r"as files, 1 \(banner.png\), and in tables, 3"):
         HuggingFaceImages(str(tmp_path))
 
 

@@ -21,7 +21,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 def described(root, names, rows=None, columns="file_name,label"):
     """Write images, and a metadata.csv with a row for each, or for those of ``rows``."""
     fill(root, *names)
-    lines = [f"{name},{name[0]}" for name in (names if rows is None else rows)]
+    lines = [f"{name},{name[:1]}" for name in (names if rows is None else rows)]
     (root / "metadata.csv").write_text("\n".join([columns, *lines]) + "\n")
     return root
 
@@ -56,9 +56,12 @@ def test_images_without_a_row_are_not_dropped_in_silence(tmp_path):
 
 
 def test_rows_without_an_image_are_not_dropped_in_silence(tmp_path):
-    described(tmp_path, ["a.png"], rows=["a.png", "b.png"])
+    described(tmp_path / "empty", ["a.png"], rows=["a.png", ""] * 2)
+    with pytest.raises(DataError, match=r"2 of 4 rows of metadata name images that are not there"):
+        HuggingFaceImages(str(tmp_path / "empty"))
+    described(tmp_path / "wrong", ["a.png"], rows=["a.png", "b.png"])
     with pytest.raises(DataError, match=r"1 of 2 rows of metadata name images that are not there \(b.png\)"):
-        HuggingFaceImages(str(tmp_path))
+        HuggingFaceImages(str(tmp_path / "wrong"))
 
 
 @pytest.mark.parametrize(
