@@ -79,8 +79,8 @@ def _open_folder(root: Path, wanted: Wanted) -> tuple[FolderIndex | TableIndex, 
     notes = [f"not read: {name} ({reason})" for name, reason in unread.items() if name not in tables]
     if tables and metadata is None and not _are_the_images(root, contents.images, tables):
         splits, note = open_folder(root, tables, wanted.config, bool(wanted.exclude))
-        beside = _note_beside(root, contents.images, sum(map(len, splits.values())))
-        return _table(splits, [root], wanted), [beside, note, *notes]
+        beside = _note_beside(root, [*contents.images, *contents.unread], sum(map(len, splits.values())))
+        return _table(splits, [root], wanted), [beside, _broken(root, contents, len(tables)), note, *notes]
     notes += [f"not read: {shown(tables)}"] if tables else []
     notes += _unread(root, contents)
     if metadata is not None:
@@ -127,13 +127,18 @@ def _note_beside(root: Path, images: Sequence[str], rows: int) -> str:
 def _unread(root: Path, contents: Contents) -> list[str]:
     """Return notes on images that cannot be read by their kind, and on what is hidden."""
     remedy = "Convert them, or leave them out: exclude: [PATTERN, ...]."
-    total = len(contents.images) + len(contents.unread) + len(contents.broken)
+    total = len(contents.images) + len(contents.unread)
     unread = note_left_out(contents.unread, total, root, "images have formats that are not read", remedy)
-    remedy = "Mend them, or leave them out: exclude: [PATTERN, ...]."
-    broken = note_left_out(contents.broken, total, root, "entries are broken links, pipes or devices", remedy)
     hidden = f"hidden and not read: {shown(contents.hidden)}" if contents.hidden else ""
     others = ", ".join(f"{count:,} {suffix}" for suffix, count in contents.others.most_common(3))
-    return [unread, broken, hidden, f"other files: {others}" if others else ""]
+    return [unread, _broken(root, contents, total), hidden, f"other files: {others}" if others else ""]
+
+
+def _broken(root: Path, contents: Contents, total: int) -> str:
+    """Return a note on entries that are no files, beside ``total`` that are."""
+    remedy = "Mend them, or leave them out: exclude: [PATTERN, ...]."
+    reason = "entries are broken links, pipes or devices"
+    return note_left_out(contents.broken, total + len(contents.broken), root, reason, remedy)
 
 
 def _no_images(root: Path, contents: Contents) -> str:

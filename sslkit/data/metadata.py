@@ -90,8 +90,6 @@ def read_metadata(root: Path, files: Sequence[str]) -> tuple[Metadata | None, di
     Raises:
         DataError: a row names a file outside of the folder.
     """
-    import pandas
-
     frames: list[Any] = []
     columns: dict[str, None] = {}
     unread: dict[str, str] = {}
@@ -109,6 +107,8 @@ def read_metadata(root: Path, files: Sequence[str]) -> tuple[Metadata | None, di
             unread[file] = f"no column {FILE_NAME}, only {shown([*map(str, frame.columns)], 6)}"
     if not frames:
         return None, unread
+    import pandas
+
     frame = pandas.concat(frames, ignore_index=True)
     first = sorted(columns, key=lambda column: column != "image")
     return Metadata(root, frame, first), unread

@@ -100,26 +100,34 @@ def open_folder(folder: Path, files: Sequence[str], config: str | None, exclude:
     with opening(folder):
         taken = _taken(folder, config)
     there = {os.path.realpath(folder / file): file for file in files}
-    by_name = taken is None or exclude or bool(taken - {*there})
+    if taken is None or exclude or taken - {*there}:
+        return _open_by_name(folder, files)
+    left_out = [] if config else [file for path, file in there.items() if path not in taken]
+    note = _note_no_split(left_out, len(files), folder)
+    with opening(folder):
+        return _by_split(datasets.load_dataset(str(folder), name=config)), note
+
+
+def _open_by_name(folder: Path, files: Sequence[str]) -> tuple[Tables, str]:
+    import datasets
+
     named = {file: _split_of(file) for file in files}
-    if not by_name:
-        left_out = [] if config else [file for path, file in there.items() if path not in (taken or ())]
-    else:
-        left_out = [file for file, split in named.items() if split is None] if any(named.values()) else []
+    left_out = [file for file in files if named[file] is None] if any(named.values()) else []
+    note, reader = _note_no_split(left_out, len(files), folder), _reader(folder, files)
+    paths: dict[str, list[str]] = {}
+    for file in files:
+        if file not in left_out:
+            paths.setdefault(named[file] or "train", []).append(glob.escape(str(folder / file)))
+    with opening(folder):
+        return _by_split(datasets.load_dataset(reader, data_files=paths)), note
+
+
+def _note_no_split(left_out: Sequence[str], total: int, folder: Path) -> str:
     remedy = (
         "Name the split in their names (train-1.parquet), or leave them out: exclude: [PATTERN, ...]. A table of its "
         "own is read with the file as path."
     )
-    note = note_left_out(left_out, len(files), folder, "tables belong to no split, as others do", remedy)
-    reader = _reader(folder, files) if by_name else ""
-    with opening(folder):
-        if not by_name:
-            return _by_split(datasets.load_dataset(str(folder), name=config)), note
-        paths: dict[str, list[str]] = {}
-        for file in files:
-            if file not in left_out:
-                paths.setdefault(named[file] or "train", []).append(glob.escape(str(folder / file)))
-        return _by_split(datasets.load_dataset(reader, data_files=paths)), note
+    return note_left_out(left_out, total, folder, "tables belong to no split, as others do", remedy)
 
 
 def count_images(file: Path) -> int:
@@ -132,10 +140,8 @@ def count_images(file: Path) -> int:
             with tarfile.open(file) as archive:
                 return sum(name.lower().endswith(IMAGE_SUFFIXES) for name in archive.getnames())
         if file.suffix.lower() == ".parquet":
-            rows, features = (
-                parquet.read_metadata(file).num_rows,
-                datasets.Features.from_arrow_schema(parquet.read_schema(file)),
-            )
+            rows = parquet.read_metadata(file).num_rows
+            features = datasets.Features.from_arrow_schema(parquet.read_schema(file))
         else:
             table = datasets.Dataset.from_file(str(file))
             rows, features = len(table), table.features

@@ -48,6 +48,12 @@ def test_tables_left_out_leave_the_splits_of_the_others(tmp_path):
     assert values(HuggingFaceImages(str(tmp_path), split="val", exclude=["train-1*"])) == [20, 21]
 
 
+def test_a_table_that_is_a_broken_link_is_not_dropped_in_silence(tmp_path):
+    (write(tmp_path, "train-1.parquet") / "train-2.parquet").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"1 of 2 entries are broken links, pipes or devices \(train-2.parquet\)"):
+        HuggingFaceImages(str(tmp_path))
+
+
 def test_tables_of_two_kinds_are_not_mixed(tmp_path):
     write(tmp_path, "a.parquet")
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
