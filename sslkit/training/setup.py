@@ -7,7 +7,7 @@ import torch
 
 from sslkit.clock import Clock
 from sslkit.device import COMPILE_OPTIONS, choose_device, choose_precision
-from sslkit.errors import RecipeError, UnreadableImage
+from sslkit.errors import RecipeError
 from sslkit.method.branch import Branch
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.training.accelerated import AccelerateExecutor, start_accelerator
@@ -103,14 +103,16 @@ def range_note(built: BuiltRecipe) -> str:
         return ""
     images = []
     for index in sorted({i * len(source) // LOOKED_AT for i in range(LOOKED_AT)}):
-        with suppress(UnreadableImage):
+        with suppress(Exception):  # the loader reports what is wrong with a source, and which of its images
             images.append(source.read(index).image)
+    if not all(isinstance(image, torch.Tensor) and image.numel() for image in images):
+        return ""
     ranges = {image.dtype: 65535.0 if image.dtype == torch.uint16 else 1.0 for image in images}
     if not images or torch.uint8 in ranges:
         return ""
     low, high = (min(float(image.double().min()) for image in images), max(float(i.double().max()) for i in images))
     white = max(ranges.values())
-    if low >= 0 and white * DARK <= high <= white:
+    if low == high or (low >= 0 and white * DARK <= high <= white):
         return ""
     proposed = f"[0, {2 ** int(high).bit_length() - 1}]" if torch.uint16 in ranges else f"[{low:.4g}, {high:.4g}]"
     return (

@@ -83,6 +83,18 @@ class Pixels:
         return SimpleNamespace(image=self.image)
 
 
+@pytest.mark.parametrize("image", [None, [1, 2], torch.zeros(0), RuntimeError("broken")])
+def test_a_source_that_gives_no_images_is_left_to_the_loader(image):
+    def read(index):
+        if isinstance(image, Exception):
+            raise image
+        return SimpleNamespace(image=image)
+
+    source = Pixels(torch.uint8, 1)
+    source.read = read
+    assert range_note(SimpleNamespace(data=SimpleNamespace(train=source, value_range=None))) == ""
+
+
 @pytest.mark.parametrize(
     ("dtype", "values", "said"),
     [
@@ -99,6 +111,7 @@ class Pixels:
         ),
         (torch.float32, (-30, 3000), "--data.value_range '[-30, 3000]'"),
         (torch.uint16, (0, 60000), ""),
+        (torch.uint16, (0, 0), ""),
         (torch.uint8, (0, 9), ""),
         (torch.float32, (0, 1), ""),
     ],
