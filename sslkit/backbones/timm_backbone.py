@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sslkit.backbones.matching import check_dtypes
 from sslkit.backbones.preprocessing import default_preprocessing
+from sslkit.backbones.published_code import published_arguments
 from sslkit.backbones.resampling import resample, square_grid
 from sslkit.backbones.scaled_positions import use_scaled_positions
 from sslkit.backbones.timm_models import (
@@ -245,10 +246,27 @@ class TimmBackbone(Backbone):
                 f"timm cannot load {self.name!r} with small_image_stem, a 3x3 stride-1 stem that it does not build. "
                 "Export with --to onnx, or train with small_image_stem: false."
             )
-        portable = self if self.positions == "timm" else self.stored_for(preprocessing.size)
+        portable = self if self.positions == "timm" else self._stored_for(preprocessing.size)
         portable.save(folder, preprocessing)
 
-    def stored_for(self, size: int) -> "TimmBackbone":
+    def for_published_code(self, size: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return weights by the names of DINO's published code, and the arguments by which it builds the network.
+
+        That code resamples positions by its own rule, so with ``positions="timm"`` they are stored for ``size``.
+
+        Args:
+            size: of the images for which the features must be equal, in pixels.
+
+        Raises:
+            NotSupported: that code does not build such a network.
+        """
+        arguments = published_arguments(self.model, self.name)
+        grid = self.grid_of(size)
+        stays = grid is None or grid == self.model.patch_embed.grid_size or self.positions != "timm"
+        portable = self if stays else self._stored_for(size)
+        return portable.named_weights(), arguments
+
+    def _stored_for(self, size: int) -> "TimmBackbone":
         """Return a copy that stores its positions for images of ``size`` x ``size`` px."""
         stored = copy.deepcopy(self)
         stored.model.set_input_size((size, size))

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from sslkit.errors import SSLKitError, UnknownName
-from sslkit.exporting import dino_folder, hub_folder, onnx_folder, timm_folder
+from sslkit.exporting import hub_folder, official_checkpoint, onnx_folder, timm_folder
 from sslkit.exporting.agreement import TOLERANCE, features_of, largest_difference, trial_images
 from sslkit.exporting.source import Source, read_source
 from sslkit.paths import local_path
@@ -34,7 +34,7 @@ TARGETS = {
     "timm": Target(timm_folder.write, timm_folder.read),
     "hf": Target(hub_folder.write, timm_folder.read),
     "onnx": Target(onnx_folder.write, onnx_folder.read),
-    "dino": Target(dino_folder.write, dino_folder.read),
+    "dino": Target(official_checkpoint.write, official_checkpoint.read),
 }
 
 

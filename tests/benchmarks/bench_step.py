@@ -50,9 +50,11 @@ def crops(batch: int = BATCH, device: torch.device | str = "cpu") -> Views:
     return Views(tuple(ViewGroup(torch.randn(v, batch, 3, s, s, device=device), ids) for v, s, ids in sides))
 
 
-def dino(name: str, device: torch.device | str = "cpu") -> tuple[StudentTeacher, torch.optim.Optimizer]:
+def dino(
+    name: str, device: torch.device | str = "cpu", fused_attention: bool | None = None
+) -> tuple[StudentTeacher, torch.optim.Optimizer]:
     """Return DINO on a timm backbone, and its optimizer."""
-    backbone = TimmBackbone(name)
+    backbone = TimmBackbone(name, fused_attention=fused_attention)
     model = StudentTeacher(
         Branch(backbone, DINOHead(backbone.embed_dim, num_prototypes=PROTOTYPES)),
         teacher_update=EMA(0.996),
@@ -64,9 +66,9 @@ def dino(name: str, device: torch.device | str = "cpu") -> tuple[StudentTeacher,
     return model, optimizer
 
 
-def our_step(executor: Executor) -> Callable[[], None]:
+def our_step(executor: Executor, fused_attention: bool | None = None) -> Callable[[], None]:
     """Return our whole step on crops that are there."""
-    (model, optimizer), views = dino(BACKBONE), crops()
+    (model, optimizer), views = dino(BACKBONE, fused_attention=fused_attention), crops()
     return lambda: void(train_step(model, views, optimizer, clip=Clip(3.0), executor=executor))
 
 
@@ -123,7 +125,8 @@ def main() -> None:
     torch.set_num_threads(1)
     works = {"bare fp32": bare_work(Executor()), "step fp32": our_step(Executor())}
     if torch.cpu.get_capabilities().get("avx512_bf16"):
-        works["step bf16"] = our_step(Bf16())
+        works["step bf16"] = our_step(Bf16(), fused_attention=False)  # as a run chooses it
+        works["step bf16, fused attention"] = our_step(Bf16())
     seconds = interleaved(works)
     bare = seconds["bare fp32"]
     print(f"{BACKBONE}, batch {BATCH}, 2x224 + 6x96, K = {PROTOTYPES}, one thread, median of {REPEATS}")
