@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 NETWORKS = ("teacher", "student")
-NETWORK_HELP = "teacher or student of a run or a FILE (teacher; of a FILE, which one its method evaluates)"
+NETWORK_HELP = "teacher or student of a run or a FILE (teacher; of a FILE the one its method evaluates)"
 BACKBONE_HELP = "timm name of the network in a FILE; recognised without it (ViT, ResNet)"
 SEVERAL = "raw-pixels"
 BEST = "raw pixels*"
