@@ -21,7 +21,9 @@ EXAMPLES = """\
 eval "$(sslkit completion bash)"
 sslkit completion zsh > ~/.zfunc/_sslkit"""
 
-FOLDERS = ("DIR", "FOLDER", "RUN", "PATH", "MODEL")
+FOLDERS = ("DIR", "FOLDER", "RUN", "PATH")
+FILES = ("FILE", "MODEL")
+"""Arguments for which a shell offers files and folders."""
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -52,7 +54,7 @@ def _complete(action: argparse.Action) -> None:
         action.complete = _names_or_files("recipe", [*builtin_recipes()])  # type: ignore[attr-defined]
     elif action.metavar in names:
         action.choices = [*names[action.metavar]()]
-    elif action.metavar == "FILE":
+    elif action.metavar in FILES:
         action.complete = shtab.FILE  # type: ignore[attr-defined]
     elif action.metavar in FOLDERS:
         action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

@@ -58,7 +58,8 @@ def test_names_files_and_folders(complete):
     assert complete("evaluate", "k") == {"knn"}
     assert complete("list", "los") == {"losses"}
     assert complete("export", "re") == {"results"}
-    assert complete("export", "results", "--to", "") == {"timm", "hf", "onnx"}
+    assert complete("export", "results", "--to", "") == {"timm", "hf", "onnx", "dino"}
+    assert {"results", "mine.yaml"} <= complete("evaluate", "knn", "")
     assert complete("train", "quickstart", "--run-dir", "") == {"results"}
 
 
