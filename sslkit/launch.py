@@ -18,7 +18,7 @@ from sslkit.health.images import image_causes
 from sslkit.health.start_regression import StartRegression
 from sslkit.method.branch import Branch
 from sslkit.plugins import active
-from sslkit.progress import working
+from sslkit.progress import print_line, working
 from sslkit.recipe.loading import Recipe
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.recommendation import Recommendation
@@ -87,19 +87,19 @@ def _say(run: Trainer, start: Start | None, found: Sequence[Recommendation]) -> 
         run.console.print(Text(line), soft_wrap=True)
     if reason := why_alone():
         hint = "torchrun --nproc-per-node N -m sslkit starts N that do"
-        run.console.print(Text(f"warning: trains alone: {reason}; {hint}", "yellow"), soft_wrap=True)
+        print_line(run.console, f"warning: trains alone: {reason}; {hint}", "yellow")
     for key, source in (("data.train", data.train), ("data.test", data.test)):
         if summary := source.summary() if source else "":
-            run.console.print(Text(f"{key}: {summary}"), soft_wrap=True)
+            print_line(run.console, f"{key}: {summary}")
     if note := range_note(run.built):
-        run.console.print(Text(f"warning: {note}", "yellow"), soft_wrap=True)
+        print_line(run.console, f"warning: {note}", "yellow")
     if note := size_note(run.built):
-        run.console.print(Text(note), soft_wrap=True)
+        print_line(run.console, note)
     for line in start.report(data) if start else ():
-        run.console.print(Text(line), soft_wrap=True)
+        print_line(run.console, line)
     for recommendation in found:
         if recommendation.is_warning:
-            run.console.print(Text(f"warning: {recommendation}", "yellow"), soft_wrap=True)
+            print_line(run.console, f"warning: {recommendation}", "yellow")
 
 
 def _header(run: Trainer) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
 
@@ -99,13 +100,18 @@ class WorkDisplay:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(self.console, text)
 
     def line(self, now: float, text: Callable[[], str]) -> None:
         """Print a plain line where there is no terminal and it is time for one."""
         if not self.is_live and now >= self.next_line:
             self.next_line = now + SECONDS_BETWEEN_LINES
             self.say(text())
+
+
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Print text that is to be read: wrapped at words in a terminal, one line elsewhere."""
+    console.print(Text(text, style), soft_wrap=not console.is_terminal)
 
 
 _display: ContextVar[WorkDisplay | None] = ContextVar("display", default=None)

@@ -58,8 +58,8 @@ def trained(tmp_path):
     (tmp_path / "mean.py").write_text(PLUGIN)
     (tmp_path / "small.yaml").write_text(RECIPE)
 
-    def train_recipe(*words, folder="run", resume=False, recipe="small.yaml"):
-        console = Console(file=StringIO(), force_terminal=True, width=60, color_system="standard", no_color=False)
+    def train_recipe(*words, folder="run", resume=False, recipe="small.yaml", width=400):
+        console = Console(file=StringIO(), force_terminal=True, width=width, color_system="standard", no_color=False)
         with plugins.using([tmp_path / "mean.py"]):
             train(load(tmp_path / recipe, words), tmp_path / folder, resume, console)
         return console.file.getvalue()
@@ -73,9 +73,20 @@ def test_a_run_says_first_what_it_is_and_where_it_writes(trained, tmp_path):
     assert second == f"Run folder: {tmp_path / 'run'}"
 
 
+def test_warnings_are_wrapped_at_words_and_the_folder_is_not(trained, tmp_path):
+    lines = trained("--method.collapse.temperature", "0.08", width=60).splitlines()
+    assert f"Run folder: {tmp_path / 'run'}" in lines
+    [first] = [i for i, line in enumerate(lines) if "warning: " in line]
+    shown = [line.removeprefix("\x1b[33m").removesuffix("\x1b[0m") for line in lines[first : first + 2]]
+    assert all(len(line.rstrip()) <= 60 for line in shown)
+    assert " ".join(line.strip() for line in shown).startswith(
+        "warning: method.collapse: the teacher's temperature starts at 0.08"
+    )
+
+
 def test_warnings_are_said_once_before_the_first_step_and_proposals_are_not(trained):
     said = trained("--method.collapse.temperature", "0.08", "--method.head.num_prototypes", "10")
-    [line] = [line for line in said.splitlines() if "warning: " in line]  # not wrapped
+    [line] = [line for line in said.splitlines() if "warning: " in line]
     assert line == said.splitlines()[2]
     assert line.startswith("\x1b[33mwarning: method.collapse: the teacher's temperature starts at 0.08")
     assert line.endswith("(DINO appendix D)\x1b[0m")

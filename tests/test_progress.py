@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from sslkit.progress import WorkDisplay, loading, showing, stage, track, working
+from sslkit.progress import WorkDisplay, loading, say, showing, stage, track, working
 
 
 @pytest.fixture
@@ -62,6 +62,18 @@ def test_indivisible_work_is_named_at_once():
         assert shown.file.getvalue() == "exporting to onnx ...\n"
         with working("short", plain=False):
             assert "short" not in shown.file.getvalue()
+
+
+def test_lines_are_wrapped_at_words_in_a_terminal_alone():
+    for options, lines in (
+        ({}, ["a note of [several] words"]),
+        ({"force_terminal": True}, ["a note of", "[several] words"]),
+    ):
+        shown = Console(file=StringIO(), width=16, **options)
+        with showing(shown):
+            say("a note of [several] words")
+        assert [line.rstrip() for line in shown.file.getvalue().splitlines()] == lines
+    say("without a display")
 
 
 def test_a_terminal_has_a_live_line_while_there_is_work(seconds):

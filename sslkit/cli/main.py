@@ -15,7 +15,7 @@ from rich.text import Text
 from sslkit import __version__, plugins
 from sslkit.cli.parser import HELP, CommandParser, take_option
 from sslkit.errors import DEBUG, SSLKitError, UnknownName, shown
-from sslkit.progress import showing
+from sslkit.progress import print_line, showing
 
 COMMANDS = {
     "train": "train a recipe",
@@ -115,9 +115,12 @@ def _add_common_options(group: argparse._ArgumentGroup) -> None:
 
 def _print_error(message: str) -> None:
     """Print to standard error: wrapped at words in a terminal, except for indented lines, which are to be copied."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     for line in message.splitlines():
-        console.print(Text(line), soft_wrap=not console.is_terminal or line.startswith("  "))
+        if line.startswith("  "):
+            console.print(Text(line), soft_wrap=True)
+        else:
+            print_line(console, line)
 
 
 def _progress_console() -> Console:

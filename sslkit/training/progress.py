@@ -25,7 +25,7 @@ class ProgressDisplay:
     def __init__(self, clock: Clock, first_step: int, display: WorkDisplay) -> None:
         self.display = display
         self.last_line = -math.inf
-        self._shown = display.work("", clock.total_steps, first_step)
+        self._shown = display.work(f"epoch {_epoch(clock)}", clock.total_steps, first_step)
 
     def __enter__(self) -> "ProgressDisplay":
         self.work = self._shown.__enter__()
@@ -68,4 +68,4 @@ class ProgressDisplay:
 
 
 def _epoch(clock: Clock) -> str:
-    return f"{clock.epoch + 1}/{clock.total_epochs}"
+    return f"{min(clock.epoch + 1, clock.total_epochs)}/{clock.total_epochs}"

@@ -67,6 +67,7 @@ def test_a_resumed_run_starts_where_it_stands():
     shown = WorkDisplay(Console(file=StringIO(), force_terminal=True, width=200))
     with ProgressDisplay(Clock(6, 8, 4), 6, shown):
         assert shown.progress.tasks[0].percentage == 75
+        assert shown.progress.tasks[0].description == "epoch 2/2"
 
 
 def test_the_live_line_is_gone_after_an_error():
