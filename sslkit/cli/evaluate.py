@@ -238,7 +238,7 @@ def _data(
 
 def _recorded(row: Row, args: Namespace) -> list[Row]:
     """Return the baselines that a run has measured in the same way: its own images, unless others are named."""
-    from sslkit.evaluation.baselines import BASELINES
+    from sslkit.evaluation.baselines import UNTRAINED, raw_pixels
     from sslkit.run_folder.results import read_results
 
     changed = any(getattr(args, name) is not None for name in ("data", "size", "resize", "limit", "baselines"))
@@ -246,11 +246,13 @@ def _recorded(row: Row, args: Namespace) -> list[Row]:
     if changed or not here.is_dir():
         return []
     folder = here if (here / "results.json").is_file() else here.parent
+    names = {UNTRAINED, *raw_pixels(3)}
     same = ("evaluator", "protocol", "dataset")
     return [
         dict(found)
         for found in read_results(folder / "results.json")
-        if found.get("network", "").startswith(BASELINES)
+        if found.get("network") in names
+        and found["step"] == 0
         and all(found.get(name) == row[name] for name in same)
         and {*row["metrics"]} <= {*found["metrics"]}
     ]

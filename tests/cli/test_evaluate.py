@@ -95,7 +95,8 @@ def test_the_baselines_of_a_run_are_not_measured_again(images, tmp_path, capsys)
     )
     row = {"step": 0, "network": "untrained", "evaluator": "knn", "dataset": f"{images.name} test"}
     row |= {"protocol": "knn-v1: cosine, exp(sim/0.07), eval-mode features without augmentation"}
-    rows = [row | {"metrics": {"knn/top1@1": 12.3}}, row | {"network": "teacher", "metrics": {"knn/top1@1": 45.6}}]
+    rows = [row | {"metrics": {"knn/top1@1": 12.3}}, row | {"step": None, "metrics": {"knn/top1@1": 77.7}}]
+    rows += [row | {"network": "teacher", "metrics": {"knn/top1@1": 45.6}}]
     (tmp_path / "run" / "results.json").write_text(json.dumps(rows))
     for place in (tmp_path / "run", tmp_path / "run" / "teacher"):
         assert evaluate("knn", place, "--k", "1", "--batch-size", 4) == 0
