@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG):
             traceback.print_exc()
         where = "" if error.filename is None else f"{shown(str(error.filename))}: "
-        print(f"sslkit: {where}{error.strerror or error} ({DEBUG}=1 shows all)", file=sys.stderr)
+        _print_error(f"sslkit: {where}{error.strerror or error} ({DEBUG}=1 shows all)")
         return 2
 
 
