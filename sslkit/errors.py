@@ -31,6 +31,10 @@ class OutOfRange(RecipeError, ValueError):
     """A number that is not in the interval that an argument takes."""
 
 
+class ComponentError(SSLKitError, TypeError):
+    """A component that does not keep to the contract of its kind, such as a loss that returns no number."""
+
+
 class UnknownName(SSLKitError):
     """An unknown name, with the nearest known ones.
 

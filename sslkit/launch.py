@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sslkit.checkpoint.init_from import Start, read_start
+from sslkit.component_failures import exits_told
 from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseMonitor
@@ -28,6 +29,7 @@ from sslkit.training.setup import range_note, size_note
 from sslkit.training.trainer import Trainer
 
 
+@exits_told()
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Trainer:
     """Train a recipe and return the trainer, whose run folder holds the results.
 
@@ -39,6 +41,7 @@ def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, con
 
     Raises:
         SSLKitError: the recipe, the data or the folder cannot be used; nothing is lost or half-written.
+        RunError: a component called ``sys.exit``.
     """
     with working("preparing the run", plain=False):
         run, start, found = _prepare(recipe, run_dir or fresh_folder(Path("runs") / recipe.name), resume, console)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FunctionType
 
 import pluggy
 
@@ -49,7 +50,7 @@ class Plugin:
     origin: str
     hooks: tuple[str, ...] = ()
     error: str = ""
-    cause: Exception | None = None
+    cause: BaseException | None = None
     disabled: bool = False
 
     @property
@@ -79,7 +80,8 @@ class Plugins:
         self.found.append(plugin)
         try:
             entries = self._offers(plugin, module())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A plugin that ends the program while it is imported would end every command.
             plugin.error, plugin.cause = _readable(error), error
             return plugin
         # Of a plugin with a taken name that name alone is registered, which makes it ambiguous; the rest is left out.
@@ -103,9 +105,16 @@ class Plugins:
             impls = [(c.name, impl) for c in callers for impl in c.get_hookimpls() if impl.plugin is module]
             offers = {hook: _targets(hook, impl.function()) for hook, impl in impls} or own_classes(module)
             if not offers:
-                raise SSLKitError("it offers nothing: no function marked @sslkit.hookimpl")
-            return [Entry(hook, t, plugin.name, plugin.origin) for hook, targets in offers.items() for t in targets]
-        except Exception:
+                raise SSLKitError(f"it offers nothing: {_why_nothing(module)}")
+            # Each once, though a list may repeat a class.
+            named = dict.fromkeys((hook, target) for hook, targets in offers.items() for target in targets)
+            entries = [Entry(hook, target, plugin.name, plugin.origin) for hook, target in named]
+            for entry in entries:
+                if isinstance(entry.target, type):
+                    # What is named as text is looked at when a recipe names it, so that nothing is imported before.
+                    entry.load()
+            return entries
+        except (Exception, SystemExit):
             self.manager.unregister(module)
             raise
 
@@ -193,25 +202,53 @@ def importable(file: Path) -> Iterator[str]:
 
 
 def own_classes(module: object) -> dict[str, list[str | type]]:
-    """Return the component classes that a module defines itself, by hook."""
-    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == vars(module).get("__name__")]
+    """Return the component classes that a module defines itself, by hook; abstract ones only without a subclass there.
+
+    An abstract class with subclasses is their common base; one without is a component that lacks a method.
+    """
+    classes = _classes(module)
     offers: dict[str, list[str | type]] = {}
     for kind in KINDS:
         contract_module, _, name = kind.contract.partition(":")
         # A contract that is not imported has no subclasses; importing it would import torch.
         base = getattr(sys.modules.get(contract_module), name, None)
-        if found := [c for c in classes if base and issubclass(c, base) and not inspect.isabstract(c)]:
-            offers[kind.hook] = [*found]
+        found = [c for c in classes if base and issubclass(c, base)]
+        leaves = [c for c in found if not (inspect.isabstract(c) and _is_base(c, found))]
+        if leaves:
+            offers[kind.hook] = [*leaves]
     return offers
 
 
+def _classes(module: object) -> list[type]:
+    """Return the classes that a module defines itself."""
+    return [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == vars(module).get("__name__")]
+
+
+def _is_base(cls: type, classes: Iterable[type]) -> bool:
+    return cls.__name__.startswith("_") or any(other is not cls and issubclass(other, cls) for other in classes)
+
+
+def _why_nothing(module: object) -> str:
+    """Return why a module offers nothing, and what its author probably forgot."""
+    names = [cls.__name__ for cls in _classes(module) if not cls.__name__.startswith("_")]
+    marked = "no function marked @sslkit.hookimpl"
+    if not names:
+        return f"{marked}, and no class that extends a contract of sslkit.contracts"
+    contracts = ", ".join(kind.contract.rpartition(":")[2] for kind in KINDS)
+    return f"{marked}, and {' and '.join(names)} extends no contract of sslkit ({contracts})"
+
+
 def _check_hook_names(manager: pluggy.PluginManager, module: object) -> None:
-    """Refuse hook implementations of an unknown name, which pluggy ignores.
+    """Refuse hook implementations of an unknown name, which pluggy ignores, and hooks that are not marked.
 
     Raises:
-        SSLKitError: naming the nearest hooks. pluggy's ``check_pending`` would not name them.
+        SSLKitError: naming the function, or the nearest hooks. pluggy's ``check_pending`` would not name them.
     """
     known = [kind.hook for kind in KINDS]
+    for name, value in vars(module).items():
+        is_own = isinstance(value, FunctionType) and value.__module__ == vars(module).get("__name__")
+        if name in known and is_own and not manager.parse_hookimpl_opts(module, name):  # type: ignore[arg-type]
+            raise SSLKitError(f"its function {name}() is not marked @sslkit.hookimpl, so it would offer nothing")
     for name in dir(module):
         options = manager.parse_hookimpl_opts(module, name)  # type: ignore[arg-type]
         if options and (options.get("specname") or name) not in known:
@@ -233,8 +270,10 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else point.value
 
 
-def _readable(error: Exception) -> str:
+def _readable(error: BaseException) -> str:
     """Return the message of an error that a user can fix, and the traceback of any other exception."""
+    if isinstance(error, SystemExit):
+        return f"it called sys.exit({'' if error.code is None else repr(error.code)}) while it was loaded"
     return str(error) if isinstance(error, SSLKitError) else "".join(traceback.format_exception(error))
 
 
@@ -247,5 +286,7 @@ def _in_one_line(plugin: Plugin) -> str:
     if isinstance(plugin.cause, SyntaxError):
         frames.append((plugin.cause.filename or "", plugin.cause.lineno))
     line = next((f"{file.name}:{line}: " for name, line in reversed(frames) if Path(name) == file), "")
-    what = traceback.format_exception_only(plugin.cause)[-1].splitlines()[0]
+    what = plugin.error
+    if not isinstance(plugin.cause, SystemExit):
+        what = traceback.format_exception_only(plugin.cause)[-1].splitlines()[0]
     return f"{line}{what} ({DEBUG}=1 shows all)"

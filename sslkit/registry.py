@@ -173,6 +173,10 @@ def concrete_class(found: object, kind: Kind, name: str) -> type:
     missing = sorted(getattr(found, "__abstractmethods__", ()))
     if missing:
         raise SSLKitError(f"{name} is not a complete {kind.singular}: it does not define {', '.join(missing)}")
+    # Here, since it imports torch, which listing components does not need.
+    from sslkit.class_checks import check_class
+
+    check_class(found, contract(kind), name)
     return found
 
 

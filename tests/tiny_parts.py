@@ -23,7 +23,7 @@ from sslkit.contracts import (
 )
 from sslkit.errors import DataError
 from sslkit.schedules import Cosine, Schedule
-from sslkit.types import EvaluationData, Features, Projection, Sample, Targets, ViewGroup, Views
+from sslkit.types import EvaluationData, Features, Projection, Sample, Targets, Views
 
 
 class TinyBackbone(Backbone):
@@ -166,7 +166,7 @@ class TinyViews(ViewMaker):
         return (sample.image,)
 
     def make(self, prepared: Sequence[Tensor], keys: Tensor, epoch: int, seed: int) -> Views:
-        return Views((ViewGroup(torch.zeros(2, len(keys), self.channels, 8, 8), (0, 1)),))
+        return Views.of([torch.zeros(len(keys), self.channels, size, size) for size in self.sizes])
 
 
 class TinyImages(ImageSource):

@@ -49,10 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(words)
     except SSLKitError as error:
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
-        _print_error(f"sslkit: {error}")
-        return error.exit_code
+        return _report(error)
     except KeyboardInterrupt:
         print("sslkit: stopped", file=sys.stderr)
         return 130
@@ -62,11 +59,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         # A path that the system refuses: too long, in a loop of links, on a device that is gone.
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
         where = "" if error.filename is None else f"{shown(str(error.filename))}: "
-        _print_error(f"sslkit: {where}{error.strerror or error} ({DEBUG}=1 shows all)")
-        return 2
+        return _report(SSLKitError(f"{where}{error.strerror or error} ({DEBUG}=1 shows all)"))
+    except (Exception, SystemExit) as error:
+        # Here, since it imports torch.
+        from sslkit.component_failures import failure_in
+
+        if failure := failure_in(error):
+            return _report(failure)
+        raise
+
+
+def _report(error: SSLKitError) -> int:
+    """Print an error of the user's, with its traceback where that is asked for, and return its exit code."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    _print_error(f"sslkit: {error}")
+    failed = [plugin.name for plugin in plugins.active().found if plugin.error]
+    if failed and isinstance(error, UnknownName):
+        _print_error(f"(not here: {', '.join(failed)}, which did not load; sslkit plugins says why)")
+    return error.exit_code
 
 
 def _print_any_character() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from sslkit.contracts import ImageSource
 from sslkit.errors import DataError, UnreadableImage
+from sslkit.output_checks import check_sample
 from sslkit.types import Sample
 
 logger = logging.getLogger("sslkit.data")
@@ -27,7 +28,8 @@ def read_or_substitute(source: ImageSource, index: int) -> tuple[Sample, list[Un
     errors: list[UnreadableImage] = []
     for offset in range(min(MAX_TRIES, len(source))):
         try:
-            return source.read((index + offset) % len(source)), errors
+            place = (index + offset) % len(source)
+            return check_sample(source, place, source.read(place)), errors
         except UnreadableImage as error:
             errors.append(error)
     tried = f"{len(errors)} images in a row cannot be read; the first is"

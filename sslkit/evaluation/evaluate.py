@@ -4,7 +4,12 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
+from sslkit.class_checks import full_name
 from sslkit.contracts import Backbone, Evaluator
+from sslkit.errors import ComponentError
+from sslkit.output_checks import check_results
 from sslkit.progress import stage
 from sslkit.types import EvaluationData
 
@@ -41,7 +46,7 @@ def evaluate(
             logger.warning("%s skipped: no labels in %s", evaluator.command, " and ".join(unlabelled))
             continue
         with stage(f"{evaluator.command} of {network}"):
-            metrics = dict(evaluator.run(backbone, data))
+            metrics = _measured(evaluator, backbone, data)
         rows.append(
             {
                 "step": step,
@@ -54,3 +59,36 @@ def evaluate(
             }
         )
     return rows
+
+
+def _measured(evaluator: Evaluator, backbone: Backbone, data: EvaluationData) -> dict[str, float]:
+    """Return the metrics of one evaluator, which leaves the backbone as it was.
+
+    Raises:
+        ComponentError: it returns something else than names and numbers, or changes the backbone.
+        NotFinite: a number is not finite.
+    """
+    modes = [(module, module.training) for module in backbone.modules()]
+    trainable = [(parameter, parameter.requires_grad) for parameter in backbone.parameters()]
+    before = _norms(backbone)
+    try:
+        found = check_results(evaluator, evaluator.run(backbone, data))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, requires_grad in trainable:
+            parameter.requires_grad_(requires_grad)
+    if _norms(backbone) != before:
+        raise ComponentError(
+            f"{full_name(type(evaluator))}: run changes the backbone, which is frozen; let it change a copy "
+            "(copy.deepcopy(backbone))"
+        )
+    return found
+
+
+def _norms(backbone: Backbone) -> list[str]:
+    """Return the norm of each weight and statistic: one wait for the device, and no memory for a copy."""
+    tensors = (*backbone.parameters(), *backbone.buffers())
+    weights = [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+    # As text, since a norm that is not a number equals nothing, not even itself.
+    return list(map(repr, torch.stack(torch._foreach_norm(weights)).tolist())) if weights else []

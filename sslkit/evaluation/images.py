@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sslkit.component_failures import failure_in
 from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
 from sslkit.data.substitution import naming
 from sslkit.data.workers import Workers
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
+from sslkit.output_checks import check_sample
 from sslkit.progress import track
 from sslkit.types import EvaluationData, LabelledImages, Preprocessing
 from sslkit.views.evaluation import EvaluationView
@@ -127,12 +129,16 @@ class _Images(Dataset[tuple[Tensor, int | None] | SSLKitError]):
         index = self.indices[position]
         try:
             with naming(self.source, index):
-                image = self.view(self.source.read(index).image)
+                image = self.view(check_sample(self.source, index, self.source.read(index)).image)
             if not image.isfinite().all():
                 # One such image would make the similarities of every other one NaN.
                 raise UnreadableImage(self.source.name_of(index), "it has pixels that are not finite")
         except SSLKitError as error:
             return error
+        except (Exception, SystemExit) as error:
+            if failure := failure_in(error):
+                return failure
+            raise
         return image, None if self.labels is None else int(self.labels[position])
 
 

@@ -34,7 +34,8 @@ class SharedBackbone(Backbone):
         share = -(-len(images) // world_size())
         # Gathered tensors must have the same shape: processes with a short share repeat the last image, cut off below.
         mine = (torch.arange(share, device=images.device) + rank() * share).clamp_max(len(images) - 1)
-        seen = self.inner(images[mine], None if mask is None else mask[mine])
+        # A backbone that cannot hide patches need not take a mask.
+        seen = self.inner(images[mine], *(() if mask is None else (mask[mine],)))
         everyone = [None if part is None else gather_over_processes(part)[: len(images)] for part in _parts(seen)]
         assert everyone[0] is not None
         return Features(everyone[0], everyone[1])

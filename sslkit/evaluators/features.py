@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sslkit.contracts import Backbone
 from sslkit.errors import DataError, NotFinite
+from sslkit.output_checks import check_features
 from sslkit.types import LabelledImages, at_least_float32
 
 
@@ -40,7 +41,7 @@ def stream(backbone: Backbone, labelled: LabelledImages) -> Iterator[tuple[Tenso
     for images, labels in labelled.batches():
         if labels is None:
             raise DataError(f"{labelled.name}: these images have no labels")
-        features = at_least_float32(backbone(images).cls)
+        features = at_least_float32(check_features(backbone, backbone(images), len(images)).cls)
         # Counted on the device and read once a pass: a read waits for the device.
         wrong = wrong + (~features.isfinite().all(1)).sum()
         yield features, labels.to(images.device)

@@ -47,6 +47,8 @@ class KNN(Evaluator):
     command: ClassVar[str] = "knn"
 
     def __init__(self, k: Sequence[int] = (20,), temperature: float = 0.07, chunk: int = 16384) -> None:
+        if isinstance(k, int):
+            raise RecipeError(f"KNN: k is a list of numbers of neighbours, such as k=[{k}], not {k}")
         if not k:
             raise RecipeError("the k of KNN is one or more numbers of neighbours, not none")
         for number in k:

@@ -1,5 +1,6 @@
 """Recommendations of all components of a recipe, for a number of training images and of processes."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -7,6 +8,7 @@ from functools import cache
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sslkit.explain.rates import of_normalization, of_rates
+from sslkit.output_checks import check_recommendations, check_schedule
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe
@@ -26,6 +28,9 @@ def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunCon
         builder: builder of the recipe.
         num_images: number of training images.
         processes: processes that share each batch.
+
+    Raises:
+        ComponentError: a schedule is not a finite number at each moment.
     """
     method, plan = builder.build("method"), builder.build("optimization")
     student, teacher = chosen_views(method, builder.build("views"))
@@ -42,7 +47,12 @@ def run_context(builder: Builder, num_images: int, processes: int = 1) -> RunCon
         has_predictor=method.predictor is not None,
         has_operator=method.collapse is not None,
     )
-    return replace(context, learning_rate=max(plan.learning_rate(moment) for moment in context.moments()))
+    moments = context.moments()
+    for section, least in (("optimization", 0.0), ("method", -math.inf)):
+        for key, component in builder.components(section):
+            if isinstance(component, Schedule):
+                check_schedule(key, component, moments, least)
+    return replace(context, learning_rate=max(plan.learning_rate(moment) for moment in moments))
 
 
 def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> list[Recommendation]:
@@ -66,7 +76,8 @@ def recommendations(recipe: Recipe, builder: Builder, context: RunContext) -> li
             # An argument may hold a component of a kind without recommendations, such as an image source.
             if isinstance(component, Component):
                 its_context = replace(context, written_for=written_for.of(key))
-                found += (_with_key(key, recommendation) for recommendation in component.recommend(its_context))
+                own = check_recommendations(component, component.recommend(its_context))
+                found += (_with_key(key, recommendation) for recommendation in own)
     return found
 
 

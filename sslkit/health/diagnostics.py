@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, mean_over_processes
 from sslkit.method.step import StepOutput
+from sslkit.output_checks import check_chance, check_log_probabilities
 from sslkit.types import at_least_float32, matching_pairs, unit_length
 
 FEWEST_IMAGES = 8
@@ -51,7 +52,7 @@ def diagnose(output: StepOutput, loss: Loss, costly: bool = True) -> dict[str, T
     }
     if costly:
         numbers["effective_rank"] = effective_rank(gather_over_processes(output.teacher.features, dim=1))
-    if (chance := loss.chance(output.student, output.targets)) is not None:
+    if (chance := check_chance(loss, loss.chance(output.student, output.targets))) is not None:
         numbers["loss_below_chance"] = chance - output.loss
     if output.targets.kind == "probabilities":
         numbers |= _distributions(output, loss)
@@ -130,7 +131,7 @@ def _distributions(output: StepOutput, loss: Loss) -> dict[str, Tensor]:
         "marginal_entropy": marginal,
         "prototype_use": marginal.exp() / targets.values.shape[-1],
     }
-    log_student = loss.log_probabilities(output.student)
+    log_student = check_log_probabilities(loss, loss.log_probabilities(output.student))
     if log_student is not None:
         numbers["student_entropy"] = entropy(log_student.exp()).mean()
         crossed = [-(targets.values[t] * log_student[s]).sum(-1).mean() for t, s in pairs]

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sslkit.contracts import Backbone, Head, Predictor
-from sslkit.errors import UnknownName
-from sslkit.method.fit import check_size
+from sslkit.errors import ComponentError, UnknownName
+from sslkit.method.fit import check_contracts, check_size
+from sslkit.output_checks import check_features, check_rows
 from sslkit.types import Projection, Views, at_least_float32
 
 
@@ -28,7 +29,7 @@ class Branch(nn.Module):
             one view, as the published code of BYOL and MoCo does.
 
     Raises:
-        TypeError: the backbone is another module.
+        ComponentError: the backbone is another module, or a part does not keep to its contract.
         RecipeError: head or predictor was built for another width than it would be given.
     """
 
@@ -38,10 +39,11 @@ class Branch(nn.Module):
         super().__init__()
         # Not isinstance: what torch.compile returns is no Backbone, but hands on what one has.
         if not hasattr(backbone, "embed_dim"):
-            raise TypeError(
+            raise ComponentError(
                 "Branch takes a sslkit.Backbone, which answers with Features, not a "
                 f"{type(backbone).__name__}; a subclass of Backbone that holds it will do"
             )
+        check_contracts(backbone=backbone, head=head, predictor=predictor)
         check_size("head", head, "in_dim", backbone, "embed_dim")
         check_size("predictor", predictor, "dim", head, "embed_dim")
         self.backbone = backbone
@@ -57,7 +59,7 @@ class Branch(nn.Module):
             predict: whether the predictor, if there is one, is applied.
         """
         # One pass for each resolution, then the head once on all views, as DINO's and SwAV's published code.
-        features = torch.cat([self.backbone(images).cls for images in self._passes(views)])
+        features = torch.cat([self._features(images) for images in self._passes(views)])
         projection = prediction = self._run(self.head.projector, features, views)
         if predict and self.predictor is not None:
             prediction = self._run(self.predictor, projection, views)
@@ -72,14 +74,23 @@ class Branch(nn.Module):
             None if logits is None else self.score,
         )
 
+    def _features(self, images: Tensor) -> Tensor:
+        return check_features(self.backbone, self.backbone(images), len(images), self.backbone.embed_dim).cls
+
     def _passes(self, views: Views) -> Iterator[Tensor]:
         for group in views.groups:
             yield from group.images if self.separate_views else (group.images.flatten(0, 1),)
 
     def _run(self, part: nn.Module, rows: Tensor, views: Views) -> Tensor:
-        if not self.separate_views:
-            return part(rows)
-        return torch.cat([part(view) for view in rows.split(views.batch_size)])
+        inputs = rows.split(views.batch_size) if self.separate_views else (rows,)
+        outputs = [part(each) for each in inputs]
+        for given, output in zip(inputs, outputs):
+            self._check(part, output, given)
+        return torch.cat(outputs) if self.separate_views else outputs[0]
+
+    def _check(self, part: nn.Module, rows: object, given: Tensor) -> None:
+        owner, name = (self.head, "projector") if part is self.head.projector else (part, "forward")
+        check_rows(owner, name, rows, len(given), self.head.embed_dim, "embed_dim of the head")
 
     def _embed(self, prediction: Tensor) -> tuple[Tensor, Tensor | None]:
         embedding = at_least_float32(prediction)
@@ -102,7 +113,9 @@ class Branch(nn.Module):
         """
         assert self.head.prototypes is not None
         with torch.autocast(embeddings.device.type, enabled=False):
-            return at_least_float32(self.head.prototypes(at_least_float32(embeddings)))
+            logits = self.head.prototypes(at_least_float32(embeddings))
+        check_rows(self.head, "prototypes", logits, len(embeddings), self.head.num_prototypes, "num_prototypes")
+        return at_least_float32(logits)
 
     @torch.no_grad()
     def as_targets(self, outputs: Projection) -> Projection:

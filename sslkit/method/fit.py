@@ -3,8 +3,9 @@
 Components are named here in suggestions alone: no name decides anything.
 """
 
+from sslkit.component_checks import check_component
 from sslkit.contracts import CollapseOperator, Head, Loss
-from sslkit.errors import RecipeError
+from sslkit.errors import ComponentError, RecipeError
 from sslkit.types import TargetKind
 
 OPERATORS: dict[TargetKind, str] = {
@@ -74,6 +75,23 @@ def check_fit(head: Head, collapse: CollapseOperator | None, loss: Loss) -> None
         )
     for size in ("num_prototypes", "embed_dim"):
         check_size("collapse", collapse, size, head, size)
+
+
+def check_contracts(**parts: object) -> None:
+    """Refuse parts of a method that do not keep to their contracts; a recipe's have been looked at before.
+
+    Args:
+        parts: by slot; None is left out.
+
+    Raises:
+        ComponentError: naming the slot, the class and what it lacks.
+    """
+    for slot, part in parts.items():
+        try:
+            check_component(part)
+        except ComponentError as error:
+            error.args = (f"method.{slot}: {error}",)
+            raise
 
 
 def check_size(slot: str, part: object, size: str, other: object, theirs: str) -> None:

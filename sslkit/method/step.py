@@ -60,6 +60,7 @@ def train_step(
     Raises:
         RecipeError: more micro-batches than images, or some with a loss whose gradient couples the student's images.
         UnknownName: a frozen part that the student has not.
+        ComponentError: the views are a tensor, or a part returns something else than its contract says.
     """
     run = executor or Executor()
     student_views, teacher_views = model.assign(views)  # (S, B, C, H, W), (T, B, C, H, W)
@@ -76,6 +77,7 @@ def train_step(
     run.unscale(optimizer)
     clip_and_freeze(model.student, clip, frozen, run)
 
+    @torch.no_grad()
     def update() -> None:
         model.teacher_update.before_step(model.student, model.teacher, clock)
         run.step(optimizer)
@@ -83,5 +85,6 @@ def train_step(
             model.collapse.update(teacher, clock)
         model.teacher_update.after_step(model.student, model.teacher, clock)
 
-    flags = guard.apply(update, loss, teacher)  # nothing moves where a number is not finite
+    with model.first_step.update(model.student, model.teacher, model.teacher_update, model.collapse):
+        flags = guard.apply(update, loss, teacher)  # nothing moves where a number is not finite
     return StepOutput(loss, student, teacher, targets, flags)

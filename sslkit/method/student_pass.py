@@ -12,6 +12,7 @@ from sslkit.contracts import Backbone, Loss
 from sslkit.errors import RecipeError
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
+from sslkit.output_checks import check_loss
 from sslkit.snapshot import TensorSnapshot
 from sslkit.types import Projection, Targets, Views
 
@@ -61,7 +62,9 @@ class StudentPass:
                 student = self._student(start, stop)
                 # The loss is a mean over images: weighted by their share, micro-batches add up to the whole batch.
                 share = (stop - start) / self.views.batch_size
-                loss = self.model.loss(student, targets.narrow(start, stop)) * share
+                value = self.model.loss(student, targets.narrow(start, stop))
+                check_loss(self.model.loss, value)
+                loss = value * share
                 with _buffers_restored(self.model.student.backbone):
                     self.executor.backward(loss)
             losses.append(loss.detach())

@@ -7,9 +7,11 @@ from torch import nn
 
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator, Loss, TeacherUpdate
-from sslkit.errors import RecipeError
+from sslkit.errors import ComponentError, RecipeError
 from sslkit.method.branch import Branch
-from sslkit.method.fit import check_fit
+from sslkit.method.first_step import FirstStep
+from sslkit.method.fit import check_contracts, check_fit
+from sslkit.output_checks import check_targets
 from sslkit.types import Projection, Targets, ViewChoice, Views, matching_pairs, resolve_view_ids
 
 
@@ -28,6 +30,7 @@ class StudentTeacher(nn.Module):
 
     Raises:
         RecipeError: operator, loss, head and views do not fit; the message says what would.
+        ComponentError: one of them does not keep to its contract.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class StudentTeacher(nn.Module):
         teacher_views: ViewChoice = "globals",
     ) -> None:
         super().__init__()
+        check_contracts(teacher=teacher_update, collapse=collapse, loss=loss)
         check_fit(student.head, collapse, loss)
         self.student = student
         # Shared by reference: parameters and buffers exist once, also in checkpoints.
@@ -51,16 +55,17 @@ class StudentTeacher(nn.Module):
         self.loss = loss
         self.student_views = student_views
         self.teacher_views = teacher_views
+        self.first_step = FirstStep()
 
     def assign(self, views: Views) -> tuple[Views, Views]:
         """Return the views that the student sees and those that the teacher sees.
 
         Raises:
-            TypeError: the views are crops without view ids.
+            ComponentError: the views are crops without view ids.
             RecipeError: a view is asked for that is not made, or no two different views would be compared.
         """
         if not isinstance(views, Views):
-            raise TypeError(
+            raise ComponentError(
                 f"views are a sslkit.Views, not a {type(views).__name__}: Views.of makes them of crops (B, C, H, W), "
                 "MultiCrop of images"
             )
@@ -81,7 +86,9 @@ class StudentTeacher(nn.Module):
         """Return what the student must predict, given the teacher's outputs for this process's whole batch."""
         if self.collapse is None:
             return Targets(teacher.embedding, "embedding", teacher.view_ids)
-        return self.collapse(teacher, clock)
+        with self.first_step.targets(self.collapse, teacher):
+            targets = self.collapse(teacher, clock)
+        return check_targets(self.collapse, targets, teacher)
 
 
 def compared_views(

@@ -1,5 +1,6 @@
 """Instantiation of the components of a checked recipe."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from sslkit.component_checks import check_component, not_initialised
+from sslkit.component_failures import failure_in
 from sslkit.device import memory_size
-from sslkit.errors import NoSuchSplit, RecipeError, SSLKitError
+from sslkit.errors import ComponentError, NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import WHERE_NULL, source_of_link
 from sslkit.recipe.serialize import plain
 from sslkit.recipe.signature import REQUIRED, parameters
@@ -68,9 +71,15 @@ class Builder:
         order = [*parameters(spec.cls), *spec.given]
         arguments = {name: self._value(spec.given[name]) for name in order if name in spec.given}
         arguments |= self._linked(spec)
+        for name, parameter in parameters(spec.cls).items():
+            # A constructor that changes its default would change it for the next component and in recipe.yaml.
+            if name not in arguments and isinstance(parameter.default, list | dict | set):
+                arguments[name] = copy.deepcopy(parameter.default)
         try:
             _check_memory(spec.cls, arguments)
-            return spec.cls(**arguments)
+            made = spec.cls(**arguments)
+            check_component(made)
+            return made
         except NoSuchSplit as error:
             if spec.key == TEST and self.open_test:
                 return self._with_usual_split(spec, error)
@@ -87,6 +96,12 @@ class Builder:
             ) from error
         except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise RecipeError(_at(spec.key, error)) from error
+        except AttributeError as error:
+            if "Module.__init__() call" in str(error):
+                raise ComponentError(_at(spec.key, not_initialised(spec.cls))) from error
+            raise _of_plugin(spec, error) from error
+        except Exception as error:
+            raise _of_plugin(spec, error) from error
 
     def _with_usual_split(self, spec: ComponentSpec, missing: NoSuchSplit) -> Any:
         """Build the test images from the first of `TEST_SPLITS` that exists, or return None with a warning."""
@@ -171,6 +186,12 @@ def _components(value: Any) -> Iterator[ComponentSpec]:
             yield value
         for name in parameters(value.cls):
             yield from _components(value.given.get(name))
+
+
+def _of_plugin(spec: ComponentSpec, error: Exception) -> Exception:
+    """Return an error that names the key and the line of a plugin's constructor; another one is none of the user's."""
+    failure = failure_in(error)
+    return error if failure is None else RecipeError(_at(spec.key, failure))
 
 
 def _at(key: str, error: Exception) -> str:

@@ -8,6 +8,7 @@ from sslkit.method.batch_norm import set_batch_norm
 from sslkit.method.branch import Branch
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.parameter_groups import parameter_groups
+from sslkit.output_checks import check_optimizer
 from sslkit.recipe.sections import Method, Optimization
 
 
@@ -58,9 +59,13 @@ def build_optimizer(plan: Optimization, student: Branch) -> torch.optim.Optimize
     Args:
         plan: the section ``optimization``; parts in ``lr_scale`` that the student lacks are ignored.
         student: the branch to train.
+
+    Raises:
+        ComponentError: what was built is no optimizer of all parameters.
     """
     parts = student.parts()
     scales = {parts[name]: scale for name, scale in plan.lr_scale.items() if scale is not None and name in parts}
     groups = parameter_groups(student, plan.optimizer.decays_vectors, scales)
     # The learning rate of 0 is replaced before each step, by `set_rates`.
-    return plan.optimizer.build([{**group, "lr": 0.0} for group in groups])
+    groups = [{**group, "lr": 0.0} for group in groups]
+    return check_optimizer(plan.optimizer, plan.optimizer.build(groups), groups)

@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 import docstring_parser
 
+from sslkit.errors import ComponentError
+
 REQUIRED = inspect.Parameter.empty
 """The default of a required argument."""
 
@@ -67,6 +69,9 @@ def _hints(owner: type) -> dict[str, Any]:
     except NameError:
         # A type that is imported under TYPE_CHECKING only: values are left to the class to check.
         return {}
+    except Exception as error:
+        name = f"{owner.__module__}.{owner.__qualname__}"
+        raise ComponentError(f"{name}: a type hint of __init__ cannot be read: {error}") from error
 
 
 def _fields(owner: type) -> tuple[dataclasses.Field[Any], ...]:

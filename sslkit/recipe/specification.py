@@ -185,6 +185,8 @@ def _leaf(value: Any, hint: Any, key: str, accepted: Any = None) -> Any:
     try:
         # A copy, since jsonargparse changes lists in place.
         return _parser(accepted).parse_object({"value": copy.deepcopy(value)}).value
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(key, f"{key}: the type hint of this argument, {hint!r}, is no type: {error}.") from error
     except (ArgumentError, OverflowError):
         # jsonargparse's own message has many lines, one for each type of a union.
         raise InvalidValue(key, f"{key} must be {phrase(hint)}, not {shown(value)}.") from None

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sslkit.clock import Clock
+from sslkit.component_failures import failure_in
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
 from sslkit.data.substitution import naming, read_or_substitute
 from sslkit.data.workers import Workers
 from sslkit.errors import SSLKitError, UnreadableImage
+from sslkit.output_checks import check_prepared, stack_prepared
 
 MAX_WORKERS = 8
 
@@ -111,10 +113,10 @@ class StepBatches(Dataset[Batch]):
                 raise SSLKitError(f"step {step} is not wanted any more")
             sample, errors = read_or_substitute(self.source, index)
             with naming(self.source, (index + len(errors)) % len(self.source)):
-                prepared.append(self.views.prepare(sample, epoch, self.seed))
+                prepared.append(check_prepared(self.views, self.views.prepare(sample, epoch, self.seed)))
             keys.append(sample.key)
             unreadable.extend(errors)
-        stacked = tuple(torch.stack(tensors) for tensors in zip(*prepared, strict=True))
+        stacked = tuple(stack_prepared(self.views, tensors) for tensors in zip(*prepared, strict=True))
         return Batch(stacked, torch.tensor(keys), unreadable)
 
 
@@ -161,6 +163,11 @@ class _Reading(Dataset["Batch | SSLKitError"]):
             return self.batches.read(step, self.workers.is_stopped)
         except SSLKitError as error:
             return error
+        except (Exception, SystemExit) as error:
+            # Here, where the traceback leads into the component; a worker would send it as text.
+            if failure := failure_in(error):
+                return failure
+            raise
 
 
 def default_workers(source: ImageSource, world_size: int = 1, views: ViewMaker | None = None) -> int:

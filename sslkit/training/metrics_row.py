@@ -9,6 +9,7 @@ from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
 from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
+from sslkit.output_checks import check_numbers
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.schedules import value_at
 from sslkit.training.setup import intervals_of
@@ -24,19 +25,18 @@ def step_row(built: BuiltRecipe, clock: Clock, output: StepOutput, skipped: int)
         skipped: steps so far that moved nothing.
     """
     method, plan = built.method, built.optimization
-    return as_numbers(
-        {
-            "step": clock.step + 1,
-            "epoch": (clock.step + 1) / clock.steps_per_epoch,
-            "loss": mean_over_processes(output.loss),
-            "skipped_steps": skipped,
-            "lr": plan.learning_rate(clock),
-            "weight_decay": value_at(plan.weight_decay, clock),
-            **method.teacher.metrics(clock),
-            **(method.collapse.metrics(clock) if method.collapse is not None else {}),
-            **diagnose(output, method.loss, intervals_of(built).measures_rank(clock)),
-        }
-    )
+    row: dict[str, float | Tensor] = {
+        "step": clock.step + 1,
+        "epoch": (clock.step + 1) / clock.steps_per_epoch,
+        "loss": mean_over_processes(output.loss),
+        "skipped_steps": skipped,
+        "lr": plan.learning_rate(clock),
+        "weight_decay": value_at(plan.weight_decay, clock),
+    }
+    for part in (method.teacher, method.collapse):
+        if part is not None:
+            row |= check_numbers(part, part.metrics(clock), row)
+    return as_numbers(row | diagnose(output, method.loss, intervals_of(built).measures_rank(clock)))
 
 
 def as_numbers(values: Mapping[str, float | Tensor]) -> dict[str, float]:

@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from sslkit.checkpoint.manager import CheckpointManager
+from sslkit.class_checks import full_name
 from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
@@ -20,6 +22,7 @@ from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
 from sslkit.method.step import StepOutput, train_step
 from sslkit.optimizers.parameter_groups import set_rates
+from sslkit.output_checks import check_views
 from sslkit.progress import showing
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import BuiltRecipe
@@ -50,6 +53,11 @@ from sslkit.training.visualization import VisualizationData
 from sslkit.types import Views
 
 logger = logging.getLogger("sslkit.training")
+
+
+@cache
+def _warn_of_answer(name: str, answer: str) -> None:
+    logger.warning("%s returns %s, which nothing reads; to stop the run, set run.interrupted = True", name, answer)
 
 
 class Trainer:
@@ -348,7 +356,8 @@ class Trainer:
     def make_views(self, batch: Batch, epoch: int) -> Views:
         """Return the views of a batch on the run's device."""
         prepared = [tensor.to(self.device, non_blocking=True) for tensor in batch.prepared]
-        return self.built.views.make(prepared, batch.keys, epoch, self.built.seed)
+        views = self.built.views.make(prepared, batch.keys, epoch, self.built.seed)
+        return check_views(self.built.views, views, len(batch.keys))
 
     def batches(self) -> StepBatches:
         """Return this process's batch of each step."""
@@ -384,7 +393,8 @@ class Trainer:
         run: TrainingRun = self
         for callback in self.built.runtime.callbacks:
             try:
-                getattr(callback, hook)(run, *arguments)
+                if (answer := getattr(callback, hook)(run, *arguments)) is not None:
+                    _warn_of_answer(f"{full_name(type(callback))}.{hook}", type(answer).__name__)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
