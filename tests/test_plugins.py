@@ -11,11 +11,12 @@ import torch
 
 from sslkit import hookspecs, plugins
 from sslkit.clock import Clock
+from sslkit.component_checks import check_component
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.recommendation import RunContext
 from sslkit.registry import contract, kind_of
-from sslkit.types import Projection
+from sslkit.types import Projection, Targets
 
 TINY = Path(__file__).parent / "tiny_parts.py"
 DOCS = Path(__file__).parents[1] / "docs" / "plugins.md"
@@ -108,6 +109,16 @@ def test_a_class_itself_can_be_offered(install):
         (offering("losses", "1 / 0"), "ZeroDivisionError"),
         (offering("losses", "[]").replace("losses()", "losses(config)"), "PluginValidationError"),
         ("x = 1", "it offers nothing"),
+        ("class Mine: ...", "and Mine extends no contract of sslkit (Backbone, Head, Predictor, ViewMaker,"),
+        ("def losses():\n    return []", "its function losses() is not marked @sslkit.hookimpl, so it would offer"),
+        ("import sys\nsys.exit(0)", "it called sys.exit(0) while it was loaded"),
+        (offering("losses", "__import__('sys').exit()"), "it called sys.exit() while it was loaded"),
+        (
+            offering("losses", "[__import__('sslkit').Loss]"),
+            "Loss of a_failing 1.2 is not a complete loss",
+        ),
+        (offering("heads", "[__import__('sslkit').MSE]"), "MSE of a_failing 1.2 is not a head: it does not extend"),
+        ("import sslkit\nclass Mine(sslkit.Loss): ...", "Mine of a_failing 1.2 is not a complete loss: it does not de"),
     ],
 )
 def test_a_failing_plugin_is_reported_and_stops_nobody(source, said, install):
@@ -124,6 +135,22 @@ def test_a_crash_keeps_its_traceback(install):
     error = found("crashing", plugins.find_plugins()).error
     assert "in inner" in error
     assert "RuntimeError: here" in error
+
+
+def test_a_class_that_is_named_twice_is_offered_once(install):
+    install("offers_twice", TINY.read_text() + offering("losses", "[TinyLoss, TinyLoss]"))
+    registry = plugins.find_plugins().registry
+    assert registry.get("losses", "TinyLoss").__module__ == "offers_twice"
+
+
+def test_an_abstract_class_with_a_subclass_is_a_base_and_not_offered(tmp_path):
+    file = tmp_path / "with_base.py"
+    source = (
+        "import sslkit\nclass Base(sslkit.Loss): ...\nclass Mine(Base):\n    def forward(self, student, targets): ..."
+    )
+    file.write_text(source)
+    with plugins.using([file]) as loaded:
+        assert {"Base", "Mine"} & {*loaded.registry.names("losses")} == {"Mine"}
 
 
 def test_a_name_that_is_taken_is_reported_and_refused(install):
@@ -221,6 +248,18 @@ def test_the_documented_file_works(tmp_path):
     for _ in range(400):
         operator.update(teacher)
     torch.testing.assert_close(operator(teacher).values, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_documented_loss_works(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "my_loss.py"
+    file.write_text(next(block for block in blocks if "my_loss.py" in block))
+    with plugins.using([file]) as loaded:
+        loss = loaded.registry.get("losses", "SmoothL1")(beta=2.0)
+    check_component(loss)
+    student, target = torch.randn(2, 3, 4), torch.randn(1, 3, 4)
+    found = loss(Projection.of(embedding=student), Targets(target, "embedding", (0,)))
+    torch.testing.assert_close(found, torch.nn.functional.smooth_l1_loss(student[1], target[0], beta=2.0))
 
 
 def test_the_documented_component_speaks_of_itself():

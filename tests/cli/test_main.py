@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import sslkit
+from sslkit import plugins
 from sslkit.cli import main as program
 from sslkit.cli.main import COMMANDS, main
 from sslkit.recipe import load
@@ -156,3 +157,10 @@ def test_python_users_load_the_same_recipe(recipe):
 
     with plugins.using([TINY]):
         assert load(recipe, ["--seed", "3"]).build().seed == 3
+
+
+def test_an_unknown_name_is_told_with_the_plugins_that_did_not_load(recipe, monkeypatch, capsys):
+    failed = plugins.Plugin("broken", "broken 3.1", error="too early")
+    monkeypatch.setattr(plugins, "active", lambda: plugins.Plugins([failed]))
+    assert main(["list", "losses", "Gone"]) == 2
+    assert "(not here: broken, which did not load; sslkit plugins says why)" in capsys.readouterr().err

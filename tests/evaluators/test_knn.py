@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from sslkit.contracts import Backbone
-from sslkit.errors import DataError, RecipeError
+from sslkit.errors import ComponentError, DataError, RecipeError
 from sslkit.evaluators.knn import KNN, vote_ranks
 from sslkit.evaluators.nearest import Nearest
 from sslkit.types import EvaluationData, Features, LabelledImages
@@ -181,3 +181,14 @@ def test_missing_images_are_an_error():
     features, labels = clusters(5, 2)
     with pytest.raises(DataError, match="no images"):
         run(KNN(), features[:0], labels[:0], features, labels)
+
+
+def test_a_number_of_neighbours_alone_is_refused_with_the_list_it_should_be():
+    with pytest.raises(RecipeError, match=r"KNN: k is a list of numbers of neighbours, such as k=\[10\], not 10"):
+        KNN(k=10)
+
+
+def test_a_network_that_is_no_backbone_is_refused():
+    part = labelled(*clusters(5, 2))
+    with pytest.raises(ComponentError, match=r"Identity: forward returns a Tensor, not sslkit\.Features"):
+        dict(KNN().run(torch.nn.Identity(), EvaluationData(part, part)))

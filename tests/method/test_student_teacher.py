@@ -3,8 +3,9 @@ import torch
 
 from sslkit.collapse import Centering
 from sslkit.contracts import Loss
-from sslkit.errors import RecipeError
+from sslkit.errors import ComponentError, RecipeError
 from sslkit.losses import CrossEntropy
+from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA, Copy
 
@@ -96,3 +97,18 @@ def test_crops_that_nobody_numbered_are_refused(tiny, crops):
     model = StudentTeacher(tiny.branch(), teacher_update=EMA(), collapse=Centering(11), loss=CrossEntropy())
     with pytest.raises(TypeError, match=f"not a {type(crops).__name__}: Views.of makes them of crops"):
         model.assign(crops)
+
+
+class Undeclared(Loss):
+    forward = Regression.forward
+
+
+def test_a_part_that_breaks_its_contract_is_refused_when_built(tiny):
+    with pytest.raises(ComponentError, match=r"method\.loss: .*Undeclared does not set accepts"):
+        method(tiny.branch(), loss=Undeclared())
+
+
+def test_a_tensor_is_no_batch_of_views(tiny):
+    model = method(tiny.branch())
+    with pytest.raises(ComponentError, match=r"views are a sslkit\.Views, not a Tensor: Views\.of makes them"):
+        train_step(model, torch.zeros(2, 4, 3, 9, 9), torch.optim.SGD(model.student.parameters(), 0.1))

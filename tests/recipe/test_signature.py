@@ -1,5 +1,8 @@
 """Arguments of a class and of its parents."""
 
+import pytest
+
+from sslkit.errors import ComponentError
 from sslkit.recipe.signature import parameters, takes_anything
 
 
@@ -23,3 +26,12 @@ def test_arguments_are_followed_to_the_parents():
     assert parameters(Child)["a"].doc == "the first."
     assert not takes_anything(Child)
     assert takes_anything(Open)
+
+
+def test_a_type_hint_that_cannot_be_read_is_told_with_its_class():
+    class Mine:
+        def __init__(self, number: "a b" = 1) -> None:  # noqa: F722
+            pass
+
+    with pytest.raises(ComponentError, match=r"Mine: a type hint of __init__ cannot be read: Forward reference"):
+        parameters(Mine)
