@@ -121,7 +121,7 @@ def _entries(
         raise DataError(f"{root / prefix} cannot be listed: {error.strerror}") from error
     for entry in entries:
         name = prefix + entry.name
-        matching = [p for p in exclude if fnmatchcase(name, p.rstrip("/")) or fnmatchcase(entry.name, p)]
+        matching = [p for p in exclude if any(fnmatchcase(word, p.rstrip("/")) for word in (name, entry.name))]
         for pattern in matching:
             unmatched.pop(pattern, None)
         if matching:
