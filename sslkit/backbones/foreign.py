@@ -115,7 +115,8 @@ LAYOUTS = (
 CONTAINERS = ("state_dict", "model")
 """Keys of the mapping that holds all weights, in files that also hold epochs and optimizers."""
 
-ZIP_START = b"PK\x03\x04"
+ZIP_START, PICKLE_START = b"PK\x03\x04", b"\x80"
+"""First bytes of the files of torch.save, now and before version 1.6."""
 
 UNTOUCHED = {".pkl": "a pickle", ".pickle": "a pickle", ".npz": "a NumPy archive", ".h5": "an HDF5 file"}
 """Formats of other frameworks by suffix; these files are not opened."""
@@ -204,7 +205,7 @@ def _check_start(path: Path) -> None:
         start = file.read(len(ZIP_START))
     if not start:
         raise SSLKitError(f"{path} cannot be read: it is empty")
-    if start != ZIP_START and not start.startswith(pickle.PROTO):
+    if start != ZIP_START and not start.startswith(PICKLE_START):
         raise SSLKitError(f"{path} cannot be read: torch.save did not write it; a .safetensors file needs that ending")
 
 
