@@ -22,7 +22,7 @@ BLUE, ORANGE, GREEN, RED, GRAY = "#2f6db5", "#d9822b", "#2e8b57", "#c0392b", "#8
 
 
 class SummaryPicture(Callback):
-    """Draws ``summary.png`` into the run folder at the end, unless the run was interrupted.
+    """Draws ``summary.png`` into the run folder at the end.
 
     Sample images and their views; test images with their nearest training images by the teacher's features; loss and
     target entropy over time; the evaluations side by side.
@@ -39,8 +39,7 @@ class SummaryPicture(Callback):
         self.metric = metric
 
     def on_run_end(self, run: TrainingRun) -> None:
-        # Who stops a run does not wait for its picture.
-        if run.is_main and not run.interrupted:
+        if run.is_main:
             draw(run, self.metric).savefig(run.run_dir / "summary.png", dpi=110)
 
 

@@ -137,14 +137,14 @@ def test_it_says_what_it_took(place, tmp_path):
     save_file({**theirs, "conv1.weight": stem[:, :, :1, :1].contiguous(), "fc.weight": stem}, file)
     words = ["--method.init_from.partial", "[conv1]", "--data.mean", "[0.1, 0.1, 0.1]"]
     said = start(place, "--method.init_from", str(file), *words).said.splitlines()
-    assert said[:4] == [
+    assert said[2:6] == [
         f"init_from: the backbone of {file} (plain layout): {whole - 1} of {whole} tensors of the backbone",
         "  start afresh: conv1.weight",
         "  not used: fc (1)",
         "  the head starts afresh",
     ]
     said = start(place, "--method.init_from", str(place / "first"), *words[2:]).said.splitlines()
-    assert said[2].startswith("  its images had mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, not the recipe's")
+    assert said[4].startswith("  its images had mean 0.485 0.456 0.406 and std 0.229 0.224 0.225, not the recipe's")
 
 
 @pytest.mark.parametrize(
