@@ -17,8 +17,8 @@ from torch import Tensor
 from sslkit.errors import SSLKitError, UnknownName, message_of
 from sslkit.types import Preprocessing
 
-PROJECTOR, PROTOTYPES = "head.projector.", "head.prototypes."
-"""Beginnings of the names that this package has for the weights of a head."""
+PROJECTOR, PROTOTYPES, CENTER = "head.projector.", "head.prototypes.", "collapse.center"
+"""Names in a method's parts: those of a head's weights begin so, and the center is called so."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ LAYOUTS = (
         heads={
             "{network}.head.mlp.": PROJECTOR,
             "{network}.head.last_layer.": PROTOTYPES,
-            "dino_loss.center": "collapse.center",
+            "dino_loss.center": CENTER,
         },
     ),
     # Its ViT-S has 12 attention heads where others have 6.
@@ -148,12 +148,7 @@ def read_checkpoint(path: Path, network: str | None = None, heads: bool = False)
     if network is not None and network not in found:
         raise UnknownName("network", network, found, where=f"{path} ({layout.name} layout)")
     chosen = network or found[0]
-    taken: dict[str, Tensor] = {}
-    for name in [*names] if heads else ():
-        if part := layout.part_name(name, chosen):
-            taken[part] = names.pop(name)
-    if "collapse.center" in taken:
-        taken["collapse.center"] = taken["collapse.center"].flatten()
+    taken = _take_heads(names, layout, chosen) if heads else {}
     prefix = layout.networks[chosen]
     tensors = {name.removeprefix(prefix): tensor for name, tensor in names.items() if name.startswith(prefix)}
     depth = max(1, prefix.count("."))
@@ -166,6 +161,13 @@ def read_checkpoint(path: Path, network: str | None = None, heads: bool = False)
         heads=taken,
         num_heads=_recorded_heads(checkpoint) or layout.num_heads.get(_width(tensors)),
     )
+
+
+def _take_heads(names: dict[str, Tensor], layout: Layout, network: str) -> dict[str, Tensor]:
+    """Remove the weights of a network's head, and the center, and return them by the names of a method's parts."""
+    parts = {name: part for name in names if (part := layout.part_name(name, network))}
+    # The center has a first axis of length 1 there.
+    return {part: names.pop(name).flatten() if part == CENTER else names.pop(name) for name, part in parts.items()}
 
 
 def _read(path: Path) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sslkit.backbones.foreign import Weights
+from sslkit.backbones.foreign import CENTER, Weights
 from sslkit.backbones.matching import check_dtypes, check_finite
 from sslkit.checkpoint.files import TENSORS
 from sslkit.errors import SSLKitError, message_of
@@ -14,7 +14,6 @@ from sslkit.paths import local_path
 from sslkit.recipe.sections import InitFrom, Method
 
 AFRESH = "To start them afresh:\n  --method.init_from.heads false"
-CENTER = "collapse.center"
 
 
 def read_heads(section: InitFrom, weights: Weights, method: Method) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from sslkit.backbones.foreign import PROJECTOR, PROTOTYPES
+from sslkit.backbones.foreign import CENTER, PROJECTOR, PROTOTYPES
 from sslkit.backbones.loading import load_model
-from sslkit.checkpoint.heads import CENTER, heads_of_run
+from sslkit.checkpoint.heads import heads_of_run
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported, SSLKitError
 from sslkit.exporting.provenance import read as read_file
