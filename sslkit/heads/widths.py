@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from sslkit.errors import RecipeError
 from sslkit.recommendation import Recommendation
 
-NARROWEST, USUAL = 3, 64
-"""Units of a layer below which embeddings hardly vary, and those of the smallest built-in recipe."""
+USUAL = 64
+"""Units of a layer in the smallest built-in recipes."""
 
 
 def check_widths(owner: str, **widths: int | None) -> None:
@@ -25,15 +25,15 @@ def check_widths(owner: str, **widths: int | None) -> None:
 
 
 def recommend_widths(**widths: int) -> Iterator[Recommendation]:
-    """Yield a larger width for a layer of one or two units, through which all that the head says has to pass.
+    """Yield a larger width for a layer of a single unit, through which all that the head says has to pass.
 
     Args:
         **widths: by the name of the argument.
     """
     for name, width in widths.items():
-        if width < NARROWEST:
+        if width == 1:
             yield Recommendation(
-                f"a layer of {name} {width} leaves embeddings too few directions to vary along",
+                f"a layer of {name} 1 leaves embeddings one direction to vary along",
                 changes={name: USUAL},
                 leads_to=("one-dimension collapse", "constant embeddings", "dimensional collapse", "not learning"),
             )

@@ -79,7 +79,7 @@ def without_gain(results: Iterable[Row]) -> str:
     rows = list(results)
     for found in _comparisons(rows, UNTRAINED):
         if not found.is_gain:
-            return f"{found}; {_difference(found)}, and more of them would tell"
+            return f"{found}; {_difference(found)}{', and more of them would tell' * (found.error > TELLING)}"
     # The best variant of the raw pixels, which need no training at all.
     pixels = max(_comparisons(rows, RAW_PIXELS), key=lambda found: found.before, default=None)
     return str(pixels) if pixels is not None and pixels.score < pixels.before else ""

@@ -87,16 +87,13 @@ def judge(
             return Verdict(failure_mode, reason, now)
     if wrong := of_images():
         return Verdict("not learning", wrong[0].reason, now)
-    if now < max(TRIED_STEPS, TRIED_SHARE * total_steps):
-        return Verdict("healthy", "", now)
-    return _once_it_should_have_learned(recent, list(results), now)
-
-
-def _once_it_should_have_learned(recent: Row, results: Sequence[Row], now: int) -> Verdict:
-    reasons = [*(symptom(recent) for symptom in LATE_SYMPTOMS), failed(results)]
-    if any(reasons):
-        return Verdict("not learning", next(filter(None, reasons)), now)
-    reason = without_gain(results)
+    evaluated = list(results)
+    has_tried = now >= max(TRIED_STEPS, TRIED_SHARE * total_steps)
+    reasons = [*(symptom(recent) for symptom in LATE_SYMPTOMS), failed(evaluated)] if has_tried else []
+    if reason := next(filter(None, reasons), ""):
+        return Verdict("not learning", reason, now)
+    # A run that is over has no more to show, but one so short need not have failed.
+    reason = without_gain(evaluated) if has_tried or now >= total_steps else ""
     return Verdict(NO_GAIN if reason else "healthy", reason, now)
 
 

@@ -163,6 +163,15 @@ def test_what_few_test_images_cannot_show_is_no_failure_but_told(rest, name):
     assert (verdict.name, verdict.is_failure, verdict.asks_for_causes) == (name, False, name != "healthy")
 
 
+def test_a_run_that_is_over_early_is_compared_but_has_not_failed():
+    results = [knn("untrained", 30.0, 0), knn("teacher", 10.0, 150)]
+    assert judge(rows(150), results, 300).name == "healthy"
+    assert str(judge(rows(150), results, 150)) == (
+        "no gain shown (knn/top1@20 of the teacher is 10.0, that of the untrained network 30.0; "
+        "2,000 test images leave a sampling error of 2.4 points)"
+    )
+
+
 def test_no_gain_asks_for_what_leads_to_not_learning():
     verdict = judge(rows(400), [knn("raw-pixels (plain)", 60.0, 0), knn("teacher", 50.0, 300)], TOTAL)
     slow = Recommendation("slow", leads_to=("not learning",))
