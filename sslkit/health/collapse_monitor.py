@@ -8,7 +8,7 @@ from typing import Any, Literal
 from sslkit.contracts import Callback, TrainingRun
 from sslkit.distributed import from_main
 from sslkit.errors import RunError
-from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, NO_CAUSE, Verdict, causes, judge
+from sslkit.health.verdict import LASTING_ROWS, LASTING_STEPS, NO_CAUSE, NO_GAIN, Verdict, causes, judge
 from sslkit.recommendation import Recommendation, overrides
 
 logger = logging.getLogger("sslkit.training")
@@ -60,6 +60,16 @@ class CollapseMonitor(Callback):
                 f"{message}\nThe run stops because of runtime.on_collapse; checkpoints from before are in "
                 f"{run.run_dir / 'checkpoints'}, and `sslkit doctor {run.run_dir}` draws what led to it"
             )
+
+    def on_run_end(self, run: TrainingRun) -> None:
+        """Report what the last evaluation shows, which no step comes after."""
+        is_over = run.clock.step >= run.clock.total_steps
+        if self.policy != "warn" or not (run.is_main and self.rows and is_over):
+            return
+        verdict = judge(self.rows, run.results, run.clock.total_steps, self.of_images)
+        self._report(verdict)
+        if verdict.name == NO_GAIN:
+            logger.warning("step %d: %s", verdict.step, verdict)
 
     def _report(self, verdict: Verdict) -> None:
         """Log a failure mode once, and keep the message for the processes that stop together."""

@@ -142,3 +142,28 @@ def test_images_are_looked_at_once_and_named_as_the_cause(said, tmp_path):
     ]
     assert "cause: data.train: all the same\n  no single change is known to fix it" in second
     assert looked == [1]
+
+
+@pytest.mark.parametrize(
+    ("score", "step", "policy", "begins"),
+    [
+        (
+            40.0,
+            1000,
+            "warn",
+            "step 1000: not learning (top1 of the teacher is 40.0, that of the untrained network 40.0",
+        ),
+        (50.0, 1000, "warn", "step 1000: no gain shown (top1 of the teacher is 50.0, that of raw-pixels (plain) 60.0)"),
+        (70.0, 1000, "warn", None),
+        (40.0, 400, "warn", None),
+        (40.0, 1000, "ignore", None),
+    ],
+)
+def test_the_last_evaluation_is_judged_at_the_end(said, tmp_path, score, step, policy, begins):
+    watch, run = CollapseMonitor(policy, []), run_at(tmp_path, [row(step, 0.5)])
+    watch.on_run_start(run)
+    run.clock = Clock(step, 1000, 10)
+    networks = (("untrained", 40.0, 0), ("raw-pixels (plain)", 60.0, 0), ("teacher", score, step))
+    run.results = [{"network": n, "protocol": "p", "step": at, "metrics": {"top1": value}} for n, value, at in networks]
+    watch.on_run_end(run)
+    assert [message[: len(begins or "")] for message in said()] == ([begins] if begins else [])
