@@ -70,6 +70,8 @@ def _check_arguments(found: type, method: str, expected: list[str], name: str) -
     call = f"{method}({', '.join(expected)})"
     if not callable(getattr(found, method)):
         raise ComponentError(f"{name}: {method} must be a method, {call}, not {type(written).__name__}")
+    if inspect.iscoroutinefunction(getattr(found, method)):
+        raise ComponentError(f"{name}: {method} is async, but nothing awaits it; write def {call}")
     try:
         signature = inspect.signature(getattr(found, method))
     except ValueError:

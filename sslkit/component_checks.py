@@ -50,13 +50,15 @@ def check_component(part: object) -> None:
         return
     name = full_name(type(part))
     check_class(type(part), contract, name)
-    if isinstance(part, nn.Module) and "_modules" not in vars(part):
-        raise not_initialised(type(part))
+    if isinstance(part, nn.Module):
+        _check_initialised(part)
     for attribute, hint, description, required in _attributes(contract):
         _check_attribute(part, attribute, hint, description, required, name)
     _check_schedules(part, contract, name)
     if isinstance(part, nn.Module):
         _check_tensors(part, name)
+    if isinstance(part, Loss) and not part.accepts:
+        raise ComponentError(f"{name}: accepts is empty; it is a frozenset of {', '.join(get_args(TargetKind))}")
     if isinstance(part, Loss | CollapseOperator):
         _check_not_trained(part, name)
     if isinstance(part, CollapseOperator):
@@ -66,6 +68,14 @@ def check_component(part: object) -> None:
         _check_head(part, name)
     if isinstance(part, ImageSource):
         _check_index(part, name)
+
+
+def _check_initialised(module: nn.Module) -> None:
+    if "_modules" not in vars(module):
+        raise not_initialised(type(module))
+    for child in vars(module)["_modules"].values():
+        if child is not None:
+            _check_initialised(child)
 
 
 def not_initialised(cls: type) -> ComponentError:
@@ -198,8 +208,13 @@ def _check_index(source: ImageSource, name: str) -> None:
     if len(source) != len(source.keys):
         raise ComponentError(f"{name}: len() is {len(source)}, but there are {len(source.keys)} keys")
     labels = None if isinstance(inspect.getattr_static(type(source), "labels", None), property) else source.labels
-    if labels is not None and (labels.is_floating_point() or labels.shape != source.keys.shape):
+    if labels is None:
+        return
+    if labels.is_floating_point() or labels.shape != source.keys.shape:
         raise ComponentError(
             f"{name}: labels are one whole number an image, ({len(source.keys)},), not {labels.dtype} "
             f"{tuple(labels.shape)}"
         )
+    names = source.class_names
+    if names is not None and len(labels) and int(labels.max()) >= len(names):
+        raise ComponentError(f"{name}: class_names has {len(names)} names, but a label is {int(labels.max())}")

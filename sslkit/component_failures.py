@@ -4,10 +4,14 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from sslkit.class_checks import full_name, is_own
 from sslkit.component_checks import CONTRACTS
 from sslkit.errors import DEBUG, RunError
+
+OTHERS = {"sslkit", "torch"}
+"""Packages whose lines a component's author did not write."""
 
 
 def failure_in(error: BaseException) -> RunError | None:
@@ -16,12 +20,21 @@ def failure_in(error: BaseException) -> RunError | None:
     Args:
         error: an exception, or the `SystemExit` of a component that ends the program.
     """
-    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
-        part = frame.f_locals.get("self")
-        if isinstance(part, CONTRACTS) and not is_own(type(part)):
-            place = f"{full_name(type(part))}.{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{line})"
-            return RunError(f"{place} {_did(error)}")
-    return None
+    frames = [frame for frame in traceback.walk_tb(error.__traceback__) if _component_of(frame[0])]
+    # Not the line of torch or of a contract that the component has called.
+    own = [frame for frame in frames if frame[0].f_globals.get("__name__", "").partition(".")[0] not in OTHERS]
+    if not frames:
+        return None
+    frame, line = (own or frames)[-1]
+    place = f"{_component_of(frame)}.{frame.f_code.co_name} ({Path(frame.f_code.co_filename).name}:{line})"
+    return RunError(f"{place} {_did(error)}")
+
+
+def _component_of(frame: FrameType) -> str:
+    """Return the name of the component, not one of sslkit itself, whose method runs in a frame; empty for others."""
+    owner = frame.f_locals.get("cls")
+    found = owner if isinstance(owner, type) else type(frame.f_locals.get("self"))
+    return full_name(found) if issubclass(found, CONTRACTS) and not is_own(found) else ""
 
 
 def _did(error: BaseException) -> str:

@@ -32,6 +32,8 @@ def check_features(backbone: Backbone, features: object, num_images: int, width:
     """
     if not isinstance(features, Features):
         raise _returns(backbone, "forward", features, "sslkit.Features: return Features(cls=...), cls of shape (N, F)")
+    if not isinstance(features.cls, Tensor):
+        raise _returns(backbone, "forward", features.cls, "a tensor (N, F), as cls of Features")
     shape = tuple(features.cls.shape)
     if shape != (num_images, shape[-1] if width is None else width):
         wanted = f"({num_images}, {'F' if width is None else width}), F being embed_dim"
@@ -72,6 +74,9 @@ def check_targets(operator: CollapseOperator, targets: object, teacher: Projecti
     if not isinstance(targets, Targets):
         wanted = "sslkit.Targets: return Targets(values, self.yields, teacher.view_ids)"
         raise _returns(operator, "forward", targets, wanted)
+    if not isinstance(targets.values, Tensor) or not targets.values.is_floating_point():
+        dtype = str(targets.values.dtype) if isinstance(targets.values, Tensor) else ""
+        raise _returns(operator, "forward", targets.values, "a floating tensor, as values of Targets", dtype)
     name = f"{full_name(type(operator))}: forward returns targets"
     if targets.kind != operator.yields:
         raise ComponentError(f"{name} of kind {targets.kind!r}, but yields is {operator.yields!r}; give both the same")
@@ -202,7 +207,8 @@ def check_sample(source: ImageSource, index: int, sample: object) -> Sample:
     if not isinstance(sample.image, Tensor) or sample.image.ndim != 3:
         shown = tuple(sample.image.shape) if isinstance(sample.image, Tensor) else type(sample.image).__name__
         raise ComponentError(f"{full_name(type(source))}: read gives the image {shown}; it is a tensor (C, H, W)")
-    if not isinstance(sample.key, int):
+    # A numpy number and a tensor of one do as well.
+    if not hasattr(sample.key, "__index__"):
         raise ComponentError(f"{full_name(type(source))}: read gives the key {sample.key!r}; it is a whole number")
     return sample
 

@@ -110,6 +110,8 @@ class Plugins:
             named = dict.fromkeys((hook, target) for hook, targets in offers.items() for target in targets)
             entries = [Entry(hook, target, plugin.name, plugin.origin) for hook, target in named]
             for entry in entries:
+                if not entry.name[:1].isupper():
+                    raise SSLKitError(f"{entry.name} in {entry.kind}: names of classes in recipes begin with a capital")
                 if isinstance(entry.target, type):
                     # What is named as text is looked at when a recipe names it, so that nothing is imported before.
                     entry.load()

@@ -8,6 +8,10 @@ from sslkit.errors import ComponentError
 from sslkit.losses import CrossEntropy
 
 
+async def waits(self, run):
+    return
+
+
 def make(contract, **names):
     return type("Mine", (contract,), {**names, "__module__": __name__})
 
@@ -22,6 +26,7 @@ def make(contract, **names):
         (TeacherUpdate, {"after_step": lambda self, student, teacher: 0}, "called as after_step(student, teacher, c"),
         (TeacherUpdate, {"after_steps": lambda self: 0}, "nothing reads 'after_steps'. Did you mean 'after_step'?"),
         (Loss, {"needs_negative": True}, "nothing reads 'needs_negative'. Did you mean 'needs_negatives'?"),
+        (Callback, {"on_run_end": waits}, "on_run_end is async, but nothing awaits it; write def on_run_end(run)"),
         (Callback, {"on_epoch_end": lambda self, run: 0}, "a callback has no 'on_epoch_end', so nothing calls it."),
         (Callback, {"on_step_end": lambda self, run: 0}, "takes (run), but is called as on_step_end(run, metrics)"),
         (Backbone, {"load": classmethod(lambda cls: 0)}, "load takes (), but is called as load(folder)"),

@@ -108,6 +108,11 @@ def classed(cls, **names):
         (having(AnyOperator(), center=torch.zeros(3)), "center is a plain tensor, which checkpoints do not save"),
         (having(AnyBackbone(), embed_dim=4.0), "embed_dim must be a whole number, not 4.0"),
         (having(AnyHead(), embed_dim=None), "embed_dim must be a whole number, not NoneType"),
+        (
+            classed(AnyLoss, accepts=frozenset()),
+            "accepts is empty; it is a frozenset of probabilities, ",
+        ),
+        (having(AnyImages(), labels=torch.arange(4), class_names=["a"]), "class_names has 1 names, but a label is 3"),
         (having(AnyImages(), keys=[0, 1, 2, 3]), "keys must be a Tensor, not [0, 1, 2, 3]"),
         (having(AnyImages(), keys=torch.rand(4)), "keys are one int64 an image, (N,), not torch.float32 (4,)"),
         (
@@ -122,6 +127,15 @@ def test_a_component_that_breaks_its_contract_is_refused(part, said):
         check_component(part)
     assert str(refusal.value).startswith(f"{__name__}.{type(part).__name__}")
     assert said in str(refusal.value)
+
+
+def test_a_module_inside_a_component_is_looked_at_too():
+    class Inner(nn.Module):
+        def __init__(self):
+            self.width = 1
+
+    with pytest.raises(ComponentError, match=r"Inner: __init__ does not call super\(\)\.__init__\(\)"):
+        check_component(having(AnyBackbone(), inner=Inner()))
 
 
 def test_a_head_without_projector_is_refused():

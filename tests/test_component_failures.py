@@ -3,9 +3,10 @@
 import sys
 
 import pytest
+from torch import nn
 
 from sslkit.component_failures import exits_told, failure_in
-from sslkit.contracts import Callback
+from sslkit.contracts import Backbone, Callback
 from sslkit.errors import RunError
 
 
@@ -34,6 +35,25 @@ def test_the_line_in_the_component_is_named():
     assert isinstance(failure, RunError)
     place = f"{__name__}.Failing.on_run_start (test_component_failures.py:{line})"
     assert str(failure) == f"{place} raised KeyError: 'x' (SSLKIT_DEBUG=1 shows all)"
+
+
+def test_the_line_is_that_of_the_component_and_not_of_what_it_calls():
+    class Wrong(Backbone):
+        embed_dim = 3
+
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.Linear(3, 3)
+
+        def forward(self, images, mask=None):
+            return None
+
+        @classmethod
+        def load(cls, folder):
+            raise ValueError(folder)
+
+    assert "Wrong.__init__ (test_component_failures.py:" in str(failure_in(raised(Wrong)))
+    assert "Wrong.load (test_component_failures.py:" in str(failure_in(raised(lambda: Wrong.load("x"))))
 
 
 def test_an_exception_elsewhere_is_nobodys():

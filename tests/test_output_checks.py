@@ -75,6 +75,11 @@ def crops(*sizes, num_images=2, num_globals=1):
         (lambda: check_targets(OPERATOR, targets(4, 7), TEACHER), "and a prototype is (2, 4, 7)"),
         (lambda: check_targets(OPERATOR, targets(2, 4, 7, ids=(0, 5)), TEACHER), "of views (0, 5)"),
         (lambda: check_targets(NEGATIVES, targets(2, 4, 5, kind="embedding"), TEACHER), "but gives_negatives is True"),
+        (lambda: check_features(Part(), Features([1]), 2), "forward returns a list, not a tensor (N, F), as cls"),
+        (
+            lambda: check_targets(OPERATOR, Targets(torch.zeros(2, 4, 7).long(), "probabilities", (0, 1)), TEACHER),
+            "forward returns torch.int64, not a floating tensor, as values of Targets",
+        ),
         (lambda: check_loss(Part(), 3.0), "forward returns a float, not a tensor of one number"),
         (lambda: check_loss(Part(), torch.zeros(4)), "forward returns (4,) numbers, not one; end with .mean()"),
         (lambda: check_loss(Part(), torch.tensor(1.0)), "a number without gradient, so nothing would learn"),
@@ -140,6 +145,11 @@ def test_what_breaks_a_contract_is_refused(check, said):
 def test_a_number_that_is_not_finite_is_no_result():
     with pytest.raises(NotFinite, match="a is nan"):
         check_results(Part(), [("a", float("nan"))])
+
+
+@pytest.mark.parametrize("key", [3, numpy.int64(3), torch.tensor(3)])
+def test_any_whole_number_is_a_key(key):
+    check_sample(SOURCE, 3, Sample(torch.zeros(3, 8, 8), key))
 
 
 def test_what_keeps_a_contract_is_taken():

@@ -109,6 +109,10 @@ def test_a_class_itself_can_be_offered(install):
         (offering("losses", "1 / 0"), "ZeroDivisionError"),
         (offering("losses", "[]").replace("losses()", "losses(config)"), "PluginValidationError"),
         ("x = 1", "it offers nothing"),
+        (
+            TINY.read_text() + offering("losses", "[mine]") + "class mine(TinyLoss): ...",
+            "mine in losses: names of classes in recipes begin with a capital",
+        ),
         ("class Mine: ...", "and Mine extends no contract of sslkit (Backbone, Head, Predictor, ViewMaker,"),
         ("def losses():\n    return []", "its function losses() is not marked @sslkit.hookimpl, so it would offer"),
         ("import sys\nsys.exit(0)", "it called sys.exit(0) while it was loaded"),

@@ -1,10 +1,11 @@
 """What only a step shows of the parts of a method, looked at once: state written in the wrong place, or lost."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sslkit.class_checks import full_name, is_own
@@ -51,6 +52,18 @@ class FirstStep:
             )
         self._saw_targets = True
 
+    def gradients(self, parts: Mapping[str, nn.Module]) -> None:
+        """Warn of a part of the student that the loss does not reach, given the parts after the backward pass."""
+        if self._saw_update:
+            return
+        for name, part in parts.items():
+            trainable = [parameter for parameter in part.parameters() if parameter.requires_grad]
+            if trainable and all(parameter.grad is None for parameter in trainable):
+                logger.warning(
+                    "%s gets no gradient, so it does not learn: the loss does not use it, or something detaches it "
+                    "(.detach(), torch.no_grad)", f"the {name} of the student, {full_name(type(part))},",
+                )  # fmt: skip
+
     @contextmanager
     def update(
         self, student: nn.Module, teacher: nn.Module, rule: TeacherUpdate, operator: CollapseOperator | None
@@ -63,6 +76,7 @@ class FirstStep:
         if self._saw_update:
             yield
             return
+        shapes = {} if operator is None or is_own(type(operator)) else _shapes(operator)
         watched = [part for part in (rule, operator) if part is not None and not is_own(type(part))]
         before = [_plain_state(part) for part in watched]
         yield
@@ -72,6 +86,11 @@ class FirstStep:
                 f"method.teacher: {full_name(type(rule))} puts parameters of the student into the teacher, where they "
                 "must be copied (parameter.copy_); for one network as both, set shares_weights = True"
             )
+        if resized := [name for name, shape in shapes.items() if _shapes(operator).get(name) != shape]:
+            raise ComponentError(
+                f"method.collapse: {full_name(type(operator))}: update changes the shape of {resized[0]}, which a "
+                "checkpoint could not be loaded into; make it as large as it gets in __init__"
+            )
         for part, old in zip(watched, before):
             for attribute in _changed(old, _plain_state(part)):
                 fix = "register it with self.register_buffer" if isinstance(part, nn.Module) else "compute it anew"
@@ -79,6 +98,10 @@ class FirstStep:
                     "%s: a step changes %s, which checkpoints do not save, so a resumed run starts without it; %s",
                     full_name(type(part)), attribute, fix,
                 )  # fmt: skip
+
+
+def _shapes(operator: CollapseOperator | None) -> dict[str, torch.Size]:
+    return {name: buffer.shape for name, buffer in operator.named_buffers()} if operator is not None else {}
 
 
 def _versions(tensors: dict[str, Tensor | None]) -> dict[str, tuple[Any, int]]:

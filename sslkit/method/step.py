@@ -74,6 +74,8 @@ def train_step(
     targets = model.targets(teacher, clock)  # (T, B, K) or (T, B, D)
     loss, student = student_pass.backward(targets)  # (), (S, B, .)
 
+    model.first_step.gradients(model.student.parts())
+
     run.unscale(optimizer)
     clip_and_freeze(model.student, clip, frozen, run)
 

@@ -16,7 +16,7 @@ from sslkit.class_checks import full_name
 from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
-from sslkit.errors import RunError, SSLKitError
+from sslkit.errors import ComponentError, RunError, SSLKitError
 from sslkit.method.branch import Branch
 from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
@@ -392,6 +392,7 @@ class Trainer:
         """Fire a hook of every callback; one that has no room for what it writes costs a warning."""
         run: TrainingRun = self
         for callback in self.built.runtime.callbacks:
+            before = dict(vars(self))
             try:
                 if (answer := getattr(callback, hook)(run, *arguments)) is not None:
                     _warn_of_answer(f"{full_name(type(callback))}.{hook}", type(answer).__name__)
@@ -399,3 +400,6 @@ class Trainer:
                 if error.errno not in FULL:
                     raise
                 logger.warning("%s: %s", type(callback).__name__, error)
+            if changed := [name for name, value in before.items() if vars(self).get(name) is not value]:
+                name = f"{full_name(type(callback))}.{hook}"
+                raise ComponentError(f"{name} sets run.{changed[0]}; a callback may set run.interrupted alone")

@@ -12,7 +12,7 @@ from sslkit.losses import CrossEntropy
 from sslkit.method.step import train_step
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.teachers import EMA
-from sslkit.types import Targets
+from sslkit.types import Features, Targets
 
 
 class Softmax(CollapseOperator):
@@ -54,6 +54,11 @@ class WritesBuffer(Softmax):
         self.center += 1
 
 
+class Grows(Softmax):
+    def update(self, teacher, clock=None):
+        self.center = torch.zeros(12)
+
+
 class KeepsWeights(TeacherUpdate):
     def __init__(self):
         self.old = []
@@ -93,6 +98,7 @@ def take_steps(tiny):
         ({"collapse": WritesInForward()}, "collapse: .*WritesInForward: forward changes its state center; write"),
         ({"collapse": ReplacesInForward()}, "collapse: .*ReplacesInForward: forward changes its state center; write"),
         ({"collapse": ChangesOutputs()}, "collapse: .*ChangesOutputs: forward changes teacher.logits in place"),
+        ({"collapse": Grows()}, "collapse: .*Grows: update changes the shape of center, which a checkpoint could not"),
         ({"teacher": SharesHead()}, "teacher: .*SharesHead puts parameters of the student into the teacher"),
     ],
 )
@@ -112,6 +118,18 @@ def test_state_that_no_checkpoint_holds_is_told_once(take_steps, parts, said, ca
     with caplog.at_level(logging.WARNING):
         take_steps(**parts, steps=3)
     assert [said in record.message for record in caplog.records] == [True]
+
+
+def test_a_part_without_gradient_is_told_once(tiny, caplog):
+    student = tiny.branch()
+    forward = student.backbone.forward
+    student.backbone.forward = lambda images: Features(forward(images).cls.detach())
+    model = StudentTeacher(student, teacher_update=EMA(), collapse=Centering(11), loss=CrossEntropy()).double()
+    for _ in range(2):
+        train_step(model, tiny.views(), torch.optim.SGD(model.student.parameters(), 0.1))
+    [message] = caplog.messages
+    assert message.startswith("the backbone of the student")
+    assert "gets no gradient, so it does not learn" in message
 
 
 def test_buffers_written_in_update_are_right(take_steps, caplog):

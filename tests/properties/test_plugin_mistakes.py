@@ -177,6 +177,11 @@ def test_an_evaluation_that_is_not_finite_costs_a_warning(attempt, caplog):
     assert (code, "teacher is not evaluated at step 2: mistaken.Mine: mine/x is nan" in caplog.messages) == (0, True)
 
 
+def test_what_a_callback_sets_of_a_run_is_refused(attempt):
+    code, told = attempt("Callback", "def on_step_end(self, run, metrics): run.clock = 3")
+    assert (code, "Mine.on_step_end sets run.clock; a callback may set run.interrupted alone" in told) == (2, True)
+
+
 def test_what_a_callback_returns_is_told_to_be_ignored(attempt, caplog):
     code, _ = attempt("Callback", "def on_step_end(self, run, metrics): return 'stop'")
     assert (code, caplog.text.count("mistaken.Mine.on_step_end returns str, which nothing reads")) == (0, 1)
