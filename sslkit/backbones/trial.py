@@ -1,14 +1,11 @@
 """Trial of networks before a run: a forward pass on tensors without values, which takes little time and no memory."""
 
 import copy
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from sslkit.contracts import Backbone
 from sslkit.errors import RecipeError, reason_of
@@ -25,13 +22,15 @@ LARGEST = 512
 """The largest of those sizes."""
 
 
-def without_values(network: Network) -> tuple[FakeTensorMode, Network]:
-    """Return a copy of a network whose tensors have shapes and dtypes but no values, and the mode to use it in."""
-    # Tensors that are neither parameters nor buffers stay real in the copy.
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    # The memo of deepcopy holds a fake tensor for each real one, so that the copy allocates nothing.
-    state = {id(tensor): mode.from_tensor(tensor) for tensor in (*network.parameters(), *network.buffers())}
-    return mode, copy.deepcopy(network, state)
+def without_values(network: Network) -> Network:
+    """Return a copy of a network on the meta device: its tensors have shapes and dtypes, but no values."""
+
+    def empty(tensor: Tensor) -> Tensor:
+        shape = torch.empty_like(tensor, device="meta")
+        return nn.Parameter(shape, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else shape
+
+    # The memo of deepcopy holds an empty tensor for each real one, so that the copy allocates nothing.
+    return copy.deepcopy(network, {id(tensor): empty(tensor) for tensor in (*network.parameters(), *network.buffers())})
 
 
 class Trial:
@@ -46,7 +45,7 @@ class Trial:
         self.network, self.check = network, check
         floating = (tensor.dtype for tensor in network.parameters() if tensor.is_floating_point())
         self._dtype = next(floating, torch.float32)
-        self._copy: tuple[FakeTensorMode, nn.Module] | None = None
+        self._copy: nn.Module | None = None
 
     def failure(self, *shape: int) -> Exception | None:
         """Return the error of a pass on zeros of this shape, in the dtype of the network, or None.
@@ -71,11 +70,10 @@ class Trial:
     def passes_without_values(self, *shape: int) -> bool:
         """Return whether a pass on tensors without values of this shape succeeds."""
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad(), _silent():
+            # Not torch's fake tensors: after a pass of those, no process that is forked can run autograd.
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("meta"):
                 self._copy = self._copy or without_values(self.network)
-                mode, trial = self._copy
-                with mode:
-                    self.check(trial(torch.empty(shape, dtype=self._dtype)))
+                self.check(self._copy(torch.empty(shape, dtype=self._dtype)))
         except Exception:
             return False
         return True
@@ -134,14 +132,3 @@ def _check_features(features: Any, width: int | None) -> None:
     if vector.ndim != 2 or len(vector) != IMAGES or width not in (None, vector.shape[1]):
         length = "" if width is None else f" of {width}"
         raise _WrongOutput(f"it returns {tuple(vector.shape)} for {IMAGES} images, not one vector{length} for each")
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep torch from logging the errors of tensors without values, which are answered here."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before

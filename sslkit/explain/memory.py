@@ -1,5 +1,6 @@
 """Memory of a training step, measured on fake tensors: shapes and dtypes without storage."""
 
+import copy
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -8,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sslkit.backbones.trial import without_values
 from sslkit.contracts import Optimizer, ViewMaker
 from sslkit.errors import NotSupported
 from sslkit.method.executor import Executor
@@ -63,9 +64,10 @@ def estimate_memory(
     Raises:
         NotSupported: the step fails on fake tensors, as where the shape of a tensor depends on the values of another.
     """
-    count = _Count()
+    mode, count = FakeTensorMode(), _Count()
     try:
-        mode, model = without_values(model)
+        # The memo of deepcopy holds a fake tensor for each real one, so that the copy allocates nothing.
+        model = copy.deepcopy(model, {id(tensor): mode.from_tensor(tensor) for tensor in _state_of(model)})
         with mode:
             views = Views.of([torch.empty(num_images, maker.channels, s, s) for s in maker.sizes], maker.num_globals)
             networks = count.add(_state_of(model))

@@ -1,6 +1,6 @@
 """Validation that the components of a recipe fit one another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -110,7 +110,7 @@ def check_sizes(builder: Builder) -> None:
         RecipeError: naming the size and the nearest sizes that fit.
     """
     views, backbone, spec = builder.build("views"), builder.build("method.backbone"), builder.root.at("views")
-    check_memory(views, 1, _size_key(max(views.sizes), spec))
+    check_memory(views.sizes, views.channels, key=_size_key(max(views.sizes), spec))
     patch = backbone.patch_size
     for size in sorted(set(views.sizes), reverse=True):
         key = _size_key(size, spec)
@@ -119,6 +119,7 @@ def check_sizes(builder: Builder) -> None:
             raise RecipeError(f"{key}: {size} pixels are no multiple of the backbone's patch of {patch}; take {near}")
         check_size(key, backbone, size, views.channels)
     if (view_size := builder.root.at("evaluation.view_size")) is not None:
+        check_memory([view_size], views.channels, key="evaluation.view_size")
         check_size("evaluation.view_size", backbone, view_size, views.channels)
 
 
@@ -148,23 +149,30 @@ def check_head(method: Method, maker: ViewMaker, num_images: int) -> None:
         )
 
 
-def check_memory(views: ViewMaker, num_images: int, key: str = "optimization.batch_size") -> None:
+def check_memory(
+    sizes: Sequence[int], channels: int, num_images: int = 1, key: str = "optimization.batch_size"
+) -> None:
     """Raise an error if the views of a batch are more than the memory of this machine, at a byte a value.
 
     Args:
-        views: the view maker.
+        sizes: sides of the views of an image, in pixels.
+        channels: of the images.
         num_images: images in a step, in this process.
         key: of what asks for so much, for the message.
 
     Raises:
         RecipeError: naming both sizes.
     """
-    needed, memory = num_images * views.channels * sum(size**2 for size in views.sizes), memory_size()
+    needed, memory = num_images * channels * sum(size**2 for size in sizes), memory_size()
     if memory is not None and needed > memory:
+        views, images = (
+            f"{count} {name}{'' if count == 1 else 's'}"
+            for count, name in ((len(sizes), "view"), (num_images, "image"))
+        )
         raise RecipeError(
-            f"{key}: {len(views.sizes)} views of up to {max(views.sizes)} px of {num_images} "
-            f"image{'' if num_images == 1 else 's'} take {needed / 1e9:,.0f} GB at a byte a value, but this machine "
-            f"has {memory / 1e9:,.0f} GB of memory; take {'smaller views' if num_images == 1 else 'fewer images'}"
+            f"{key}: {views} of up to {max(sizes)} px of {images} take {needed / 1e9:,.0f} GB at a byte a value, but "
+            f"this machine has {memory / 1e9:,.0f} GB of memory; take "
+            f"{'smaller views' if num_images == 1 else 'fewer images'}"
         )
 
 

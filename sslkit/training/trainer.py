@@ -113,7 +113,7 @@ class Trainer:
             self.num_workers,
         )  # fmt: skip
         validate(built.method, built.views, built.optimization, runtime, world_size())
-        check_memory(built.views, built.optimization.batch_size // world_size())
+        check_memory(built.views.sizes, built.views.channels, built.optimization.batch_size // world_size())
         self.batches().try_first_image()
 
     @property

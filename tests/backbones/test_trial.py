@@ -1,6 +1,8 @@
 """A backbone is tried before a run, on tensors without values, and nothing of it or of the random generators moves."""
 
 import logging
+import multiprocessing
+import sys
 
 import pytest
 import torch
@@ -36,9 +38,7 @@ class Odd(Backbone):
 
 def test_the_copy_has_shapes_and_no_values():
     network = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5))
-    mode, copy = without_values(network)
-    with mode:
-        assert copy(torch.empty(10**6, 3)).shape == (10**6, 5)
+    assert without_values(network)(torch.empty(10**9, 3, device="meta")).shape == (10**9, 5)
     assert network[1].num_batches_tracked == 0
 
 
@@ -60,6 +60,21 @@ def test_a_trial_changes_nothing(fault):
 def test_an_output_that_is_not_one_vector_an_image_is_refused(fault, said):
     with pytest.raises(RecipeError, match=said):
         check_size("views.size", Odd(fault), 8, 3)
+
+
+@pytest.mark.forks
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_process_that_is_forked_after_a_trial_can_train():
+    def train():
+        backbone(torch.ones(2, 3, 8, 8)).cls.sum().backward()
+
+    backbone = Odd()
+    check_size("views.size", backbone, 8, 3)
+    train()
+    child = multiprocessing.get_context("fork").Process(target=train)
+    child.start()
+    child.join(20)
+    assert child.exitcode == 0
 
 
 def test_a_network_that_cannot_be_copied_is_taken():

@@ -29,10 +29,11 @@ def test_views_that_fit_into_no_memory_are_refused_before_they_are_made(base, mo
     monkeypatch.setattr("sslkit.recipe.validation.memory_size", lambda: 10**9)
     with pytest.raises(RecipeError, match=r"views\.size: 4 views of up to 99999996 px of 1 image take 74,999,994 GB"):
         base("--views.size", "99999996").build()
-    views = base().build().views
-    check_memory(views, 10**6)
+    with pytest.raises(RecipeError, match=r"evaluation\.view_size: 1 view of up to 99999996 px of 1 image take"):
+        base("--evaluation.view_size", "99999996").build()
+    check_memory([8, 8, 4, 4], 3, 10**6)
     with pytest.raises(RecipeError, match=r"optimization\.batch_size: .* of 10000000 images .*; take fewer images"):
-        check_memory(views, 10**7)
+        check_memory([8, 8, 4, 4], 3, 10**7)
 
 
 @pytest.mark.parametrize(
