@@ -49,6 +49,21 @@ def test_a_run_without_an_ailment_gets_no_advice(ill, capsys):
     assert (ill / "a.svg").exists()
 
 
+def test_no_gain_is_told_without_a_cause_where_none_is_known(ill, capsys):
+    (ill / "recipe.yaml").write_text(load("quickstart").to_yaml())
+    rows = [json.loads(line) for line in (ill / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {"marginal_entropy": math.log(K), "prototype_use": 1.0, "target_kl": 0.3}
+    (ill / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scores = (("untrained", 0, 26.6), ("raw-pixels (plain)", 0, 32.6), ("teacher", 300, 31.0))
+    results = [{"network": n, "step": step, "protocol": "p", "metrics": {"top1": value}} for n, step, value in scores]
+    (ill / "results.json").write_text(json.dumps(results))
+    assert main(["doctor", str(ill)]) == 0
+    screen = capsys.readouterr().out
+    assert "no gain shown  top1 of the teacher is 31.0, that of raw-pixels (plain) 32.6" in screen
+    assert "cause" not in screen
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
