@@ -221,6 +221,12 @@ def test_workers_change_nothing(place, whole, tmp_path):
     assert_same_run(helped, whole)
 
 
+def test_baselines_change_nothing_that_is_learned(place, whole, tmp_path):
+    """Those that are chosen by their cost, which is counted on the network, are the same as those that are named."""
+    assert_same_run(go(place, tmp_path / "chosen", "--evaluation.baselines", "null").folder.path, whole)
+    assert_same_run(go(place, tmp_path / "none", "--evaluation.baselines", "[]").folder.path, whole, results=False)
+
+
 def test_views_cropped_by_workers_are_as_repeatable(place, tmp_path):
     views = ["--views.crop_on", "workers", "--views.canvas_size", "null"]
     short = [*views, "--optimization.steps", "3", "--evaluation.baselines", "[]", "--evaluation.every", "null"]
