@@ -73,7 +73,6 @@ def train_step(
     teacher = student_pass.teacher_outputs(teacher_views)  # (T, B, .), no gradient
     targets = model.targets(teacher, clock)  # (T, B, K) or (T, B, D)
     loss, student = student_pass.backward(targets)  # (), (S, B, .)
-
     model.first_step.gradients(model.student.parts())
 
     run.unscale(optimizer)
