@@ -131,7 +131,9 @@ def reason_of(error: BaseException) -> str:
         return str(error)
     first = str(error).strip().partition("\n")[0]
     if not first and (frames := traceback.extract_tb(error.__traceback__)):
-        first = frames[-1].line or ""
+        lines = [frame.line or "" for frame in reversed(frames)]
+        # A function that only raises says less than the line that called it.
+        first = next((line for line in lines if not line.startswith("raise ")), lines[0])
     # Short, and without the class, where that says no more than that something is wrong.
     named = isinstance(error, ValueError | RuntimeError | AssertionError | OSError) and first
     return first if named else f"{type(error).__name__}: {first}".rstrip(": ")
