@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sslkit.checkpoint.init_from import Start, read_start
-from sslkit.component_failures import exits_told
+from sslkit.checks.failures import exits_told
 from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseMonitor

@@ -174,7 +174,7 @@ def concrete_class(found: object, kind: Kind, name: str) -> type:
     if missing:
         raise SSLKitError(f"{name} is not a complete {kind.singular}: it does not define {', '.join(missing)}")
     # Here, since it imports torch, which listing components does not need.
-    from sslkit.class_checks import check_class
+    from sslkit.checks.classes import check_class
 
     check_class(found, contract(kind), name)
     return found

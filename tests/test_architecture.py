@@ -28,7 +28,7 @@ COMPONENTS = [
 # The lowest layer first. Each string is a line of names; lines of one layer never import one another.
 LAYERS = [
     ["errors hashing paths types clock recommendation schedules distributed snapshot device progress"],
-    ["contracts class_checks component_checks output_checks component_failures"],
+    ["contracts checks"],
     ["hookspecs registry plugins"],
     COMPONENTS,
     ["method", "evaluation", "builtin"],

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sslkit import hookspecs, plugins
+from sslkit.checks.components import check_component
 from sslkit.clock import Clock
-from sslkit.component_checks import check_component
 from sslkit.errors import SSLKitError
 from sslkit.hookspecs import KINDS
 from sslkit.recommendation import RunContext

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report(SSLKitError(f"{where}{error.strerror or error} ({DEBUG}=1 shows all)"))
     except (Exception, SystemExit) as error:
         # Here, since it imports torch.
-        from sslkit.component_failures import failure_in
+        from sslkit.checks.failures import failure_in
 
         if failure := failure_in(error):
             return _report(failure)

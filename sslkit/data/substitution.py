@@ -4,9 +4,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from sslkit.checks.outputs import check_sample
 from sslkit.contracts import ImageSource
 from sslkit.errors import DataError, UnreadableImage
-from sslkit.output_checks import check_sample
 from sslkit.types import Sample
 
 logger = logging.getLogger("sslkit.data")

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from sslkit.class_checks import full_name
+from sslkit.checks.classes import full_name
+from sslkit.checks.outputs import check_results
 from sslkit.contracts import Backbone, Evaluator
 from sslkit.errors import ComponentError
-from sslkit.output_checks import check_results
 from sslkit.progress import stage
 from sslkit.types import EvaluationData
 

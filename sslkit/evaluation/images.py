@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sslkit.component_failures import failure_in
+from sslkit.checks.failures import failure_in
+from sslkit.checks.outputs import check_sample
 from sslkit.contracts import ImageSource
 from sslkit.data.classes import labels_as_in_training
 from sslkit.data.order import permuted
 from sslkit.data.substitution import naming
 from sslkit.data.workers import Workers
 from sslkit.errors import DataError, SSLKitError, UnreadableImage
-from sslkit.output_checks import check_sample
 from sslkit.progress import track
 from sslkit.types import EvaluationData, LabelledImages, Preprocessing
 from sslkit.views.evaluation import EvaluationView

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sslkit.checks.outputs import check_features
 from sslkit.contracts import Backbone
 from sslkit.errors import DataError, NotFinite
-from sslkit.output_checks import check_features
 from sslkit.types import LabelledImages, at_least_float32
 
 

@@ -7,8 +7,8 @@ from functools import cache
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sslkit.checks.outputs import check_recommendations, check_schedule
 from sslkit.explain.rates import of_normalization, of_rates
-from sslkit.output_checks import check_recommendations, check_schedule
 from sslkit.recipe.build import Builder
 from sslkit.recipe.layers import COMMAND_LINE, merge_layers, origins_of
 from sslkit.recipe.loading import Recipe

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sslkit.checks.outputs import check_chance, check_log_probabilities
 from sslkit.contracts import Loss
 from sslkit.distributed import gather_over_processes, mean_over_processes
 from sslkit.method.step import StepOutput
-from sslkit.output_checks import check_chance, check_log_probabilities
 from sslkit.types import at_least_float32, matching_pairs, unit_length
 
 FEWEST_IMAGES = 8

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sslkit.checks.outputs import check_features, check_rows
 from sslkit.contracts import Backbone, Head, Predictor
 from sslkit.errors import ComponentError, UnknownName
 from sslkit.method.fit import check_contracts, check_size
-from sslkit.output_checks import check_features, check_rows
 from sslkit.types import Projection, Views, at_least_float32
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslkit.class_checks import full_name, is_own
+from sslkit.checks.classes import full_name, is_own
 from sslkit.contracts import CollapseOperator, TeacherUpdate
 from sslkit.errors import ComponentError
 from sslkit.types import Projection

@@ -3,7 +3,7 @@
 Components are named here in suggestions alone: no name decides anything.
 """
 
-from sslkit.component_checks import check_component
+from sslkit.checks.components import check_component
 from sslkit.contracts import CollapseOperator, Head, Loss
 from sslkit.errors import ComponentError, RecipeError
 from sslkit.types import TargetKind

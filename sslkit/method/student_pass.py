@@ -8,11 +8,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from sslkit.checks.outputs import check_loss
 from sslkit.contracts import Backbone, Loss
 from sslkit.errors import RecipeError
 from sslkit.method.executor import Executor
 from sslkit.method.student_teacher import StudentTeacher
-from sslkit.output_checks import check_loss
 from sslkit.snapshot import TensorSnapshot
 from sslkit.types import Projection, Targets, Views
 

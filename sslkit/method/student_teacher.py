@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from sslkit.checks.outputs import check_targets
 from sslkit.clock import Clock
 from sslkit.contracts import START, CollapseOperator, Loss, TeacherUpdate
 from sslkit.errors import ComponentError, RecipeError
 from sslkit.method.branch import Branch
 from sslkit.method.first_step import FirstStep
 from sslkit.method.fit import check_contracts, check_fit
-from sslkit.output_checks import check_targets
 from sslkit.types import Projection, Targets, ViewChoice, Views, matching_pairs, resolve_view_ids
 
 

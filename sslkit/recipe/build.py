@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sslkit.component_checks import check_component, not_initialised
-from sslkit.component_failures import failure_in
+from sslkit.checks.components import check_component, not_initialised
+from sslkit.checks.failures import failure_in
 from sslkit.device import memory_size
 from sslkit.errors import ComponentError, NoSuchSplit, RecipeError, SSLKitError
 from sslkit.recipe.links import WHERE_NULL, source_of_link

@@ -2,13 +2,13 @@
 
 import torch
 
+from sslkit.checks.outputs import check_optimizer
 from sslkit.contracts import Backbone
 from sslkit.errors import NotSupported
 from sslkit.method.batch_norm import set_batch_norm
 from sslkit.method.branch import Branch
 from sslkit.method.student_teacher import StudentTeacher
 from sslkit.optimizers.parameter_groups import parameter_groups
-from sslkit.output_checks import check_optimizer
 from sslkit.recipe.sections import Method, Optimization
 
 

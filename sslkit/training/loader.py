@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from sslkit.checks.failures import failure_in
+from sslkit.checks.outputs import check_prepared, stack_prepared
 from sslkit.clock import Clock
-from sslkit.component_failures import failure_in
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.data.order import permuted
 from sslkit.data.substitution import naming, read_or_substitute
 from sslkit.data.workers import Workers
 from sslkit.errors import SSLKitError, UnreadableImage
-from sslkit.output_checks import check_prepared, stack_prepared
 
 MAX_WORKERS = 8
 

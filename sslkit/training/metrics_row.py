@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from sslkit.checks.outputs import check_numbers
 from sslkit.clock import Clock
 from sslkit.distributed import mean_over_processes
 from sslkit.health.diagnostics import diagnose
 from sslkit.method.step import StepOutput
-from sslkit.output_checks import check_numbers
 from sslkit.recipe.sections import BuiltRecipe
 from sslkit.schedules import value_at
 from sslkit.training.setup import intervals_of

@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 
 from sslkit.checkpoint.manager import CheckpointManager
-from sslkit.class_checks import full_name
+from sslkit.checks.classes import full_name
+from sslkit.checks.outputs import check_views
 from sslkit.contracts import Backbone, TrainingRun
 from sslkit.data.substitution import UnreadableLog
 from sslkit.distributed import from_main, rank, wait_for_all, world_size
@@ -22,7 +23,6 @@ from sslkit.method.finite_guard import nonfinite_state
 from sslkit.method.gradients import Clip
 from sslkit.method.step import StepOutput, train_step
 from sslkit.optimizers.parameter_groups import set_rates
-from sslkit.output_checks import check_views
 from sslkit.progress import showing
 from sslkit.recipe.model import build_model, build_optimizer
 from sslkit.recipe.sections import BuiltRecipe

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from sslkit.class_checks import full_name, is_own
-from sslkit.component_checks import CONTRACTS
+from sslkit.checks.classes import full_name, is_own
+from sslkit.checks.components import CONTRACTS
 from sslkit.errors import DEBUG, RunError
 
 OTHERS = {"sslkit", "torch"}

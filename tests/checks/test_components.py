@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from sslkit.checks.components import check_component, fits
 from sslkit.collapse import Centering
-from sslkit.component_checks import check_component, fits
 from sslkit.contracts import Backbone, CollapseOperator, Evaluator, Head, ImageSource, Loss, TeacherUpdate, ViewMaker
 from sslkit.errors import ComponentError
 from sslkit.losses import CrossEntropy

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sslkit.class_checks import full_name
+from sslkit.checks.classes import full_name
 from sslkit.clock import Clock
 from sslkit.contracts import Backbone, CollapseOperator, Evaluator, ImageSource, Loss, Optimizer, ViewMaker
 from sslkit.errors import ComponentError, NotFinite

@@ -5,7 +5,7 @@ import sys
 import pytest
 from torch import nn
 
-from sslkit.component_failures import exits_told, failure_in
+from sslkit.checks.failures import exits_told, failure_in
 from sslkit.contracts import Backbone, Callback
 from sslkit.errors import RunError
 
@@ -33,7 +33,7 @@ def test_the_line_in_the_component_is_named():
     failure = failure_in(raised(lambda: Failing().on_run_start("x")))
     line = Failing.on_run_start.__code__.co_firstlineno + 1
     assert isinstance(failure, RunError)
-    place = f"{__name__}.Failing.on_run_start (test_component_failures.py:{line})"
+    place = f"{__name__}.Failing.on_run_start (test_failures.py:{line})"
     assert str(failure) == f"{place} raised KeyError: 'x' (SSLKIT_DEBUG=1 shows all)"
 
 
@@ -52,8 +52,8 @@ def test_the_line_is_that_of_the_component_and_not_of_what_it_calls():
         def load(cls, folder):
             raise ValueError(folder)
 
-    assert "Wrong.__init__ (test_component_failures.py:" in str(failure_in(raised(Wrong)))
-    assert "Wrong.load (test_component_failures.py:" in str(failure_in(raised(lambda: Wrong.load("x"))))
+    assert "Wrong.__init__ (test_failures.py:" in str(failure_in(raised(Wrong)))
+    assert "Wrong.load (test_failures.py:" in str(failure_in(raised(lambda: Wrong.load("x"))))
 
 
 def test_an_exception_elsewhere_is_nobodys():

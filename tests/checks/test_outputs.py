@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslkit.clock import Clock
-from sslkit.errors import ComponentError, NotFinite
-from sslkit.output_checks import (
+from sslkit.checks.outputs import (
     check_chance,
     check_features,
     check_log_probabilities,
@@ -26,6 +24,8 @@ from sslkit.output_checks import (
     check_views,
     stack_prepared,
 )
+from sslkit.clock import Clock
+from sslkit.errors import ComponentError, NotFinite
 from sslkit.recommendation import Recommendation
 from sslkit.types import Features, Projection, Sample, Targets, Views
 

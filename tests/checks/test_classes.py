@@ -2,7 +2,7 @@
 
 import pytest
 
-from sslkit.class_checks import check_class, contract_methods, full_name
+from sslkit.checks.classes import check_class, contract_methods, full_name
 from sslkit.contracts import Backbone, Callback, CollapseOperator, ImageSource, Loss, TeacherUpdate
 from sslkit.errors import ComponentError
 from sslkit.losses import CrossEntropy

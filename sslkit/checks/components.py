@@ -12,7 +12,7 @@ import docstring_parser
 import torch
 from torch import Tensor, nn
 
-from sslkit.class_checks import check_class, contract_methods, full_name, is_own
+from sslkit.checks.classes import check_class, contract_methods, full_name, is_own
 from sslkit.contracts import (
     Backbone,
     Callback,
