@@ -91,7 +91,8 @@ def run(args: Namespace) -> int:
 def show_help(parser: CommandParser, words: Sequence[str]) -> None:
     """Print the command's help, after that of an evaluator that was named."""
     if words:
-        from sslkit.cli.describe import describe
+        with loading():
+            from sslkit.cli.describe import describe
         from sslkit.registry import kind_of
 
         screen = Screen()
@@ -148,10 +149,11 @@ def _find(name: str) -> Entry:
 
 
 def _make_evaluator(name: str, words: Sequence[str], declared: Sequence[str]) -> "Evaluator":
-    from sslkit.recipe.build import Builder
-    from sslkit.recipe.layers import merge_layers, read_overrides
-    from sslkit.recipe.signature import parameters
-    from sslkit.recipe.specification import fill
+    with loading():
+        from sslkit.recipe.build import Builder
+        from sslkit.recipe.layers import merge_layers, read_overrides
+        from sslkit.recipe.signature import parameters
+        from sslkit.recipe.specification import fill
 
     registry = active().registry
     entry = _find(name)
@@ -177,14 +179,13 @@ def _as_list(value: Any) -> Any:
 
 def _measure(evaluator: "Evaluator", args: Namespace) -> tuple[list[Row], list[Row], int | None]:
     """Return baselines that a run has measured already, new rows, and the number of classes."""
-    with loading():
+    with working(f"reading {args.model}", plain=False):
         from sslkit.backbones.loading import load_model
         from sslkit.device import choose_device
         from sslkit.evaluation.baselines import baselines_of
         from sslkit.evaluation.evaluate import evaluate
 
-    device = choose_device(args.device, "--device")
-    with working(f"reading {args.model}", plain=False):
+        device = choose_device(args.device, "--device")
         models = [load_model(model, args.network, architecture=args.backbone) for model in _variants(args.model)]
     compared = baselines_of(models[0])
     names = None if args.baselines is None else _baseline_names(args.baselines, args.model, compared)

@@ -6,7 +6,8 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from types import ModuleType
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 from sslkit import __version__, plugins
 from sslkit.cli.parser import HELP, CommandParser, take_option
 from sslkit.errors import DEBUG, SSLKitError, UnknownName, shown
-from sslkit.progress import print_line, showing
+from sslkit.progress import loading, print_line, showing
 
 COMMANDS = {
     "train": "train a recipe",
@@ -125,6 +126,15 @@ def _add_common_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(ALLOW, metavar="MODULE", action="append", help=text)
 
 
+@contextmanager
+def _plugins(files: Sequence[str], allowed: Sequence[str]) -> Iterator[None]:
+    """Offer the components of plugin files and allowed modules in the block; files are likely to import PyTorch."""
+    with ExitStack() as stack:
+        with loading() if files else nullcontext():
+            stack.enter_context(plugins.using(files, allowed))
+        yield
+
+
 def _print_error(message: str) -> None:
     """Print to standard error: wrapped at words in a terminal, except for indented lines, which are to be copied."""
     console = Console(stderr=True)
@@ -151,14 +161,13 @@ def _run(words: list[str]) -> int:
         return 0
     if command not in COMMANDS:
         raise UnknownName("command", command, COMMANDS)
-    with plugins.using(files, allowed):
+    with showing(_progress_console()), _plugins(files, allowed):
         parser = CommandParser(f"sslkit {command}")
         module = _declare(parser, command)
         needs_words = any(action.nargs != "?" for action in parser.positionals()) or parser.takes_overrides
         args = parser.parse(rest if rest or not needs_words else HELP[-1:])
         if not args.help:
-            with showing(_progress_console()):
-                return int(module.run(args))
+            return int(module.run(args))
         show_help = getattr(module, "show_help", None)
         if show_help is None:
             parser.print_help()

@@ -6,6 +6,7 @@ from argparse import Namespace
 from sslkit.cli.parser import CommandParser, path
 from sslkit.errors import SSLKitError
 from sslkit.plugins import active
+from sslkit.progress import loading
 
 EXAMPLES = """\
 sslkit schema --output sslkit.schema.json
@@ -32,7 +33,8 @@ def run(args: Namespace) -> int:
     """Print the schema, or write it to a file."""
     if args.output is not None and not args.output.parent.is_dir():
         raise SSLKitError(f"--output {args.output}: {args.output.parent} is not a folder")
-    from sslkit.recipe.json_schema import json_schema
+    with loading():
+        from sslkit.recipe.json_schema import json_schema
     from sslkit.run_folder.atomic_write import write_text
 
     text = json.dumps(json_schema(active().registry), indent=1) + "\n"

@@ -31,6 +31,26 @@ sys.exit(" ".join(sorted(heavy & set(sys.modules))) or 0)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_what_needs_pytorch_says_so_before_it_is_imported(tmp_path):
+    (tmp_path / "mine.py").write_text("import torch\n")
+    commands = [["train", "quickstart"], ["train", "--method.loss.help"], ["explain", "quickstart"]]
+    commands += [["evaluate", "knn", "raw-pixels"], ["evaluate", "knn", "--help"], ["list", "losses", "CrossEntropy"]]
+    commands += [["export", "run"], ["doctor", "run"], ["schema"], ["list", "--plugin", str(tmp_path / "mine.py")]]
+    source = f"""
+import sys
+from sslkit.cli.main import main
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, NoTorch())
+for words in {commands!r}:
+    assert main(words) == 130, words
+"""
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "loading PyTorch ...\nsslkit: stopped\n" * len(commands))
+
+
 def test_help_names_every_command(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
