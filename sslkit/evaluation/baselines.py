@@ -101,7 +101,7 @@ def raw_pixels(channels: int) -> dict[str, RawPixels]:
 def baselines_of(model: LoadedModel) -> dict[str, list[LoadedModel]]:
     """Return what a model is compared with, ready for evaluation: nothing where it is a baseline itself."""
     found: dict[str, list[LoadedModel]] = {}
-    if isinstance(model.backbone, RawPixels):
+    if model.network.startswith(RAW_PIXELS):
         return found
     variants = raw_pixels(model.preprocessing.channels)
     found[RAW_PIXELS] = [replace(model, backbone=each, network=name) for name, each in variants.items()]

@@ -245,6 +245,9 @@ class Runtime:
     def __post_init__(self) -> None:
         _interval("runtime.checkpoint_every", self.checkpoint_every)
         _at_least(0, "runtime", self, "num_workers", "unreadable_limit", "roll_backs")
+        for name, most in (("num_workers", 1024), ("threads", 4096)):
+            if (getattr(self, name) or 0) > most:
+                raise RecipeError(f"runtime.{name} is at most {most}, not {getattr(self, name)}")
         if self.unreadable_limit > 1:
             raise RecipeError(f"runtime.unreadable_limit is a share, at most 1, not {self.unreadable_limit}")
         _at_least(

@@ -1,13 +1,15 @@
 """Validation that the components of a recipe fit one another."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import nn
 
 from sslkit.backbones.trial import Trial, check_size
+from sslkit.checks.outputs import check_rows
 from sslkit.contracts import ImageSource, ViewMaker
 from sslkit.device import memory_size
-from sslkit.errors import RecipeError, reason_of
+from sslkit.errors import RecipeError, SSLKitError, reason_of
 from sslkit.method.batch_norm import check_groups
 from sslkit.method.branch import Branch
 from sslkit.method.fit import check_fit
@@ -136,17 +138,30 @@ def check_head(method: Method, maker: ViewMaker, num_images: int) -> None:
     """
     student_views, _ = chosen_views(method, maker)
     rows = num_images * (1 if method.separate_views else len(student_views))
-    parts = [part for part in (method.head.projector, method.predictor, method.head.prototypes) if part is not None]
-    if error := Trial(nn.Sequential(*parts)).failure(rows, method.backbone.embed_dim):
-        if rows == 1:
-            raise RecipeError(
-                "optimization.batch_size: head or predictor cannot take a single image at a time: "
-                f"{reason_of(error)}; take 2 or more in each micro-batch"
-            )
-        raise RecipeError(
-            f"method.head: {type(method.head).__name__} fails on {rows} features of {method.backbone.embed_dim} "
-            f"numbers: {reason_of(error)}"
+    head, embed_dim, width = method.head, method.head.embed_dim, method.backbone.embed_dim
+    parts: list[tuple[str, nn.Module, str, nn.Module, str, int | None]]
+    parts = [("method.head", head, "projector", head.projector, "embed_dim", embed_dim)]
+    if method.predictor is not None:
+        parts.append(("method.predictor", method.predictor, "forward", method.predictor, "embed_dim", embed_dim))
+    if head.prototypes is not None:
+        parts.append(("method.head", head, "prototypes", head.prototypes, "num_prototypes", head.num_prototypes))
+    for key, owner, name, part, size, out in parts:
+        check = partial(check_rows, owner, name, num_rows=rows, width=out, size=f"{size} of the head")
+        if error := Trial(part, check).failure(rows, width):
+            raise RecipeError(_of_trial(key, owner, rows, width, error))
+        width = embed_dim
+
+
+def _of_trial(key: str, owner: nn.Module, rows: int, width: int, error: Exception) -> str:
+    """Return the message for a part of the student that fails on a micro-batch."""
+    if isinstance(error, SSLKitError):
+        return f"{key}: {error}"
+    if rows == 1:
+        return (
+            "optimization.batch_size: head or predictor cannot take a single image at a time: "
+            f"{reason_of(error)}; take 2 or more in each micro-batch"
         )
+    return f"{key}: {type(owner).__name__} fails on {rows} rows of {width} numbers: {reason_of(error)}"
 
 
 def check_memory(

@@ -119,7 +119,7 @@ def test_the_baselines_of_a_run_are_not_measured_again(images, tmp_path, capsys)
         (["knn", "raw-pixels", "--data", "{images}", "--temprature", "1"], "Did you mean '--temperature'"),
         (["knn", "raw-pixels", "--data", "{images}", "--sise", "1"], "Did you mean '--size'"),
         (["knn", "raw-pixels", "--data", "{images}", "--k", "a,b"], "k must be a list, each a whole number"),
-        (["knn", "raw-pixels", "--data", "{images}", "--k", "0"], "all must be above 0"),
+        (["knn", "raw-pixels", "--data", "{images}", "--k", "0"], "k of KNN lies in [1, inf), not 0"),
         (["knn", "raw-pixels", "--data", "{images}", "--size", "big"], "--size must be a whole number"),
         (["knn", "raw-pixels", "--data", "{images}", "--test-split", "tst"], "Did you mean 'test'"),
         (

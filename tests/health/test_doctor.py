@@ -164,7 +164,7 @@ def test_images_that_nothing_can_be_learned_from_are_the_cause(tmp_path):
 def test_images_that_are_gone_are_not_looked_for(tmp_path, monkeypatch):
     changes = ["--data.train", "{HuggingFaceImages: {path: owner/name}}", "--data.test", "null"]
     folder = write_run(tmp_path / "run", rows(400, ill_from=200), changes)
-    monkeypatch.setattr("sslkit.data.hugging_face.open_table", lambda *_: pytest.fail("asked the Hub"))
+    monkeypatch.setattr("sslkit.data.index.open_on_hub", lambda *_: pytest.fail("asked the Hub"))
     assert diagnose_run(folder).causes == []
 
 

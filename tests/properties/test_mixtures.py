@@ -33,6 +33,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "mixtures.md"
 BATCH, EPOCH, STEPS, MOMENTUM = 4, 2, 3, 0.75
 
 RECIPE = f"""\
+name: mixture
 method:
   backbone: TinyBackbone
   head: {{DINOHead: {{num_prototypes: 8, hidden_dim: 8, embed_dim: 4}}}}

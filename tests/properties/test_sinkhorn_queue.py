@@ -123,7 +123,7 @@ def test_each_process_scores_what_it_put_in(monkeypatch):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="queue_size of SinkhornKnopp is not negative, as -1 is"):
+    with pytest.raises(ValueError, match=r"queue_size of SinkhornKnopp lies in \[0, inf\), not -1"):
         SinkhornKnopp(queue_size=-1)
     with pytest.raises(ValueError, match="queue of SinkhornKnopp needs embed_dim"):
         SinkhornKnopp(queue_size=4)

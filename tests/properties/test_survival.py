@@ -375,7 +375,15 @@ def test_a_callback_without_room_costs_a_warning(place, tmp_path, caplog, monkey
         raise no_room()
 
     monkeypatch.setattr(SummaryPicture, "on_run_end", fail)
-    words = ["--optimization.steps", "1", "--runtime.callbacks", "[SummaryPicture]", *UNMEASURED]
+    words = [
+        "--optimization.steps",
+        "1",
+        "--optimization.lr",
+        "0.001",
+        "--runtime.callbacks",
+        "[SummaryPicture]",
+        *UNMEASURED,
+    ]
     go(place, tmp_path / "run", *words)
     assert [record.message for record in caplog.records] == [f"SummaryPicture: {no_room()}"]
     monkeypatch.setattr(SummaryPicture, "on_run_end", lambda self, run: (tmp_path / "none/none").read_text())

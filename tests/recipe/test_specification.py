@@ -93,6 +93,8 @@ BASE = Path(__file__).with_name("tiny.yaml").read_text(encoding="utf-8")
         (["--data.value_range", "[1, 0]"], "data.value_range is the value of black and that of white"),
         (["--data.value_range", "[0, .inf]"], "data.value_range is the value of black and that of white"),
         (["--data.value_range", "[0]"], "data.value_range is the value of black and that of white"),
+        (["--runtime.num_workers", "100000"], "runtime.num_workers is at most 1024, not 100000"),
+        (["--runtime.threads", "100000"], "runtime.threads is at most 4096, not 100000"),
         (["--runtime.unreadable_limit", "1.5"], "runtime.unreadable_limit is a share, at most 1, not 1.5"),
         (
             ["--optimization.optimizer", "{AdamW: {eps: -1}}"],

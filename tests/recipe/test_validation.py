@@ -42,7 +42,7 @@ def test_views_that_fit_into_no_memory_are_refused_before_they_are_made(base, mo
         (["--optimization.batch_size", "1", "--method.separate_views", "true"], r"optimization\.batch_size: .*single"),
         (
             ["--method.head.fails", "true"],
-            r"method\.head: NormHead fails on 32 features of 6 .*: as it was told",
+            r"method\.head: NormHead fails on 32 rows of 6 .*: as it was told",
         ),
     ],
 )

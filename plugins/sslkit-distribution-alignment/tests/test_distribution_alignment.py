@@ -149,6 +149,8 @@ class Pixels(Backbone):
 
 
 class LinearHead(Head):
+    embed_dim, num_prototypes = 6, 9
+
     def __init__(self):
         super().__init__()
         self.projector = nn.Linear(12, 6)
