@@ -3,7 +3,7 @@
 import difflib
 import reprlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -123,6 +123,12 @@ _short = reprlib.Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 100
 _short.maxlist = _short.maxtuple = _short.maxdict = 10
 _short.maxlevel = 4
+
+
+def some(names: Sequence[str], limit: int = 4) -> str:
+    """Return the first ``limit`` names as messages list them, and the number of the others."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
 
 
 def reason_of(error: BaseException) -> str:

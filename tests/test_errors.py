@@ -12,6 +12,7 @@ from sslkit.errors import (
     did_you_mean,
     install_command,
     reason_of,
+    some,
 )
 
 
@@ -82,3 +83,8 @@ def test_an_error_without_a_message_is_the_line_that_failed():
     with pytest.raises(AssertionError) as failed:
         check(1 > 2)
     assert reason_of(failed.value) == "check(1 > 2)"
+
+
+def test_long_lists_are_cut():
+    assert some(["a", "b"]) == "a, b"
+    assert some([*"abcdef"]) == "a, b, c, d and 2 more"

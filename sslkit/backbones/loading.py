@@ -19,9 +19,8 @@ from sslkit.backbones.preprocessing import (
 from sslkit.backbones.raw_pixels import RawPixels
 from sslkit.backbones.recognition import recognise
 from sslkit.backbones.timm_backbone import TimmBackbone
-from sslkit.backbones.weight_mismatch import some
 from sslkit.contracts import Backbone
-from sslkit.errors import SSLKitError, UnknownName, message_of
+from sslkit.errors import SSLKitError, UnknownName, message_of, some
 from sslkit.paths import local_path
 from sslkit.plugins import active
 from sslkit.types import Preprocessing

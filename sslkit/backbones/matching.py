@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from sslkit.backbones.foreign import Weights
-from sslkit.backbones.weight_mismatch import beyond, describe_mismatch, is_below, some
+from sslkit.backbones.weight_mismatch import beyond, describe_mismatch, is_below
 from sslkit.contracts import Backbone
-from sslkit.errors import SSLKitError
+from sslkit.errors import SSLKitError, some
 
 HEADS = ("head", "fc", "classifier", "projection_head", "prototypes")
 """Prefixes of names that belong to no backbone: a file may hold such weights besides."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sslkit.backbones.foreign import Weights
+from sslkit.errors import some
 
 MOST = 8
 """Number of differing prefixes above which the weights are reported as those of another network."""
@@ -60,12 +61,6 @@ def describe_mismatch(
         f"  --method.init_from.partial '[{', '.join(dict.fromkeys([*partial, *begins]))}]'",
     ]
     return "\n".join(lines)
-
-
-def some(names: Sequence[str], limit: int = 4) -> str:
-    """Return the first ``limit`` names as text, and the number of the others."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
 
 
 def _beginnings(names: Iterable[str], taken: Collection[str]) -> list[str]:

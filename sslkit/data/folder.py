@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from sslkit.data.keys import name_keys
-from sslkit.data.walk import MOST_LEFT_OUT, note_left_out, read_regular, shown
-from sslkit.errors import NoSuchSplit
+from sslkit.data.walk import MOST_LEFT_OUT, note_left_out, read_regular
+from sslkit.errors import NoSuchSplit, some
 
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -105,7 +105,7 @@ def read_splits(root: Path, files: Sequence[str], as_one: bool = False) -> tuple
     outside = [file for file in files if file.partition("/")[0] not in named] if named else []
     notes = []
     if outside and ("train" not in named.values() or _is_class(named, tops, files, len(outside))):
-        notes = [f"folder {shown(sorted(named))} read as one of the others, not as a split"]
+        notes = [f"folder {some(sorted(named))} read as one of the others, not as a split"]
         named, outside = {}, []
     if not as_one and len(tops) == 1:
         notes += _splits_one_level_deeper(root, files)
@@ -135,7 +135,7 @@ def _splits_one_level_deeper(root: Path, files: Sequence[str]) -> list[str]:
     paths = {tuple(file.split("/")[:2]) for file in files if file.count("/") > 1}
     inner = sorted({folder for _, folder in paths if folder.lower() in SPLITS})
     top = next(iter(paths))[0] if inner and next(iter(paths))[0].lower() not in SPLITS else ""
-    return [f"{shown(inner)} in {top} read as plain folders; as splits with path: {root / top}"] if top else []
+    return [f"{some(inner)} in {top} read as plain folders; as splits with path: {root / top}"] if top else []
 
 
 def choose_split(splits: dict[str, Files], owner: str, split: str) -> str:
@@ -158,7 +158,7 @@ def class_folders(splits: dict[str, Files], chosen: Files) -> tuple[list[str] | 
     if len(names) < 2:
         return None, f"{'one class folder' if names else 'no class folders'}"
     if without:
-        return None, f"{len(without):,} of {len(chosen):,} images do not lie in one class folder ({shown(without)})"
+        return None, f"{len(without):,} of {len(chosen):,} images do not lie in one class folder ({some(without)})"
     return names, ""
 
 

@@ -11,8 +11,8 @@ from sslkit.data.folder import ALL, FolderIndex
 from sslkit.data.metadata import read_metadata
 from sslkit.data.table_files import READERS, Tables, count_images, open_file, open_folder, open_on_hub, open_saved
 from sslkit.data.tables import TableIndex
-from sslkit.data.walk import IMAGE_SUFFIXES, MOST_LEFT_OUT, TABLE_SUFFIXES, Contents, note_left_out, shown, walk
-from sslkit.errors import DataError
+from sslkit.data.walk import IMAGE_SUFFIXES, MOST_LEFT_OUT, TABLE_SUFFIXES, Contents, note_left_out, walk
+from sslkit.errors import DataError, some
 from sslkit.paths import local_path
 
 HUB_NAME = r"[\w-][\w.-]*/[\w-][\w.-]*"
@@ -81,7 +81,7 @@ def _open_folder(root: Path, wanted: Wanted) -> tuple[FolderIndex | TableIndex, 
         splits, note = open_folder(root, tables, wanted.config, bool(wanted.exclude))
         beside = _note_beside(root, [*contents.images, *contents.unread], sum(map(len, splits.values())))
         return _table(splits, [root], wanted), [beside, _broken(root, contents, len(tables)), note, *notes]
-    notes += [f"not read: {shown(tables)}"] if tables else []
+    notes += [f"not read: {some(tables)}"] if tables else []
     notes += _unread(root, contents)
     if metadata is not None:
         splits, more = metadata.tables(contents.images, wanted.split == ALL, listed_only=False)
@@ -113,8 +113,8 @@ def _are_the_images(root: Path, images: Sequence[str], tables: Sequence[str]) ->
         place = Path(os.path.commonpath([root / table for table in tables]))
         alone = f", or set path: {place}" if place != root else ""
         raise DataError(
-            f"{root} holds images as files, {len(images):,} ({shown(images)}), and in tables, {in_tables:,} "
-            f"({shown(tables)}). Leave one of both out: exclude: [PATTERN, ...]{alone}."
+            f"{root} holds images as files, {len(images):,} ({some(images)}), and in tables, {in_tables:,} "
+            f"({some(tables)}). Leave one of both out: exclude: [PATTERN, ...]{alone}."
         )
     return len(images) > in_tables
 
@@ -129,7 +129,7 @@ def _unread(root: Path, contents: Contents) -> list[str]:
     remedy = "Convert them, or leave them out: exclude: [PATTERN, ...]."
     total = len(contents.images) + len(contents.unread)
     unread = note_left_out(contents.unread, total, root, "images have formats that are not read", remedy)
-    hidden = f"hidden and not read: {shown(contents.hidden)}" if contents.hidden else ""
+    hidden = f"hidden and not read: {some(contents.hidden)}" if contents.hidden else ""
     others = ", ".join(f"{count:,} {suffix}" for suffix, count in contents.others.most_common(3))
     return [unread, _broken(root, contents, total), hidden, f"other files: {others}" if others else ""]
 

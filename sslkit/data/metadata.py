@@ -8,8 +8,8 @@ from typing import Any
 
 from sslkit.data.folder import Files, class_folders, read_splits
 from sslkit.data.table_files import opening
-from sslkit.data.walk import note_left_out, shown
-from sslkit.errors import DataError
+from sslkit.data.walk import note_left_out
+from sslkit.errors import DataError, some
 
 FILE_NAME = "file_name"
 
@@ -104,7 +104,7 @@ def read_metadata(root: Path, files: Sequence[str]) -> tuple[Metadata | None, di
             columns |= dict.fromkeys(names.values())
             frames.append(_relative_to_root(frame, names, root, file))
         else:
-            unread[file] = f"no column {FILE_NAME}, only {shown([*map(str, frame.columns)], 6)}"
+            unread[file] = f"no column {FILE_NAME}, only {some([*map(str, frame.columns)], 6)}"
     if not frames:
         return None, unread
     import pandas

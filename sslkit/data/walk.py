@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from sslkit.errors import DataError, UnreadableImage
+from sslkit.errors import DataError, UnreadableImage, some
 from sslkit.progress import track
 
 IMAGE_SUFFIXES = tuple(
@@ -177,15 +177,10 @@ def note_left_out(left_out: Sequence[str], total: int, where: object, reason: st
     """
     if not left_out:
         return ""
-    note = f"{len(left_out):,} of {total:,} {reason} ({shown(left_out)})"
+    note = f"{len(left_out):,} of {total:,} {reason} ({some(left_out)})"
     if len(left_out) > MOST_LEFT_OUT * total:
         raise DataError(f"{where}: {note}. {remedy}")
     return f"left out: {note}"
-
-
-def shown(names: Sequence[str], most: int = 3) -> str:
-    """Return the first of these names, for a message."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _is_other_image(name: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sslkit.backbones.foreign import Weights
-from sslkit.backbones.weight_mismatch import MOST, beyond, describe_mismatch, is_below, some
+from sslkit.backbones.weight_mismatch import MOST, beyond, describe_mismatch, is_below
 
 OWN = ["conv.weight", "conv.bias", "blocks.0.weight", "blocks.1.weight", "blocks.10.weight"]
 
@@ -43,8 +43,3 @@ def test_another_network_is_called_so():
     assert "Its names begin with fc; those of method.backbone with conv, blocks" in message([], {})
     wrong = {"left over": [f"part{i}.weight" for i in range(MOST + 1)]}
     assert message(["conv.weight"], wrong).endswith("It seems to be another network: change method.backbone to it")
-
-
-def test_long_lists_are_cut():
-    assert some(["a", "b"]) == "a, b"
-    assert some([*"abcdef"]) == "a, b, c, d and 2 more"

@@ -72,5 +72,5 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
 def test_up_to_one_percent_is_a_note_and_more_is_an_error():
     assert note_left_out([], 5, "here", "are odd", "Do this.") == ""
     assert note_left_out(["a"], 100, "here", "are odd", "Do this.") == "left out: 1 of 100 are odd (a)"
-    with pytest.raises(DataError, match=r"^here: 4 of 100 are odd \(a, b, c, \.\.\.\)\. Do this\.$"):
+    with pytest.raises(DataError, match=r"^here: 4 of 100 are odd \(a, b, c, d\)\. Do this\.$"):
         note_left_out(["a", "b", "c", "d"], 100, "here", "are odd", "Do this.")

@@ -116,5 +116,7 @@ def test_names_that_cannot_be_used_are_refused(monkeypatch):
         check("wandbb")
     monkeypatch.setattr(module, "get_available_trackers", lambda: ["mlflow"])
     check("mlflow")
-    with pytest.raises(RecipeError, match=r"wandb is not installed here; choices that are: mlflow\. Run\n  (uv )?pip install wandb"):
+    with pytest.raises(
+        RecipeError, match=r"wandb is not installed here; choices that are: mlflow\. Run\n  (uv )?pip install wandb"
+    ):
         check("wandb")
