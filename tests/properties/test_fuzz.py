@@ -95,9 +95,10 @@ def changed(drawn):
             cut = drawn.randrange(len(text) + 1)
             owner[text[:cut] + drawn.choice(["", "x", "_", "."]) + text[cut + 1 :]] = owner.pop(last)
         elif kind == 2 and isinstance(owner, dict):
-            owner[drawn.choice(["x", "epochs", "name", "base", "$schema", "class_path", "KNN"])] = drawn.choice(VALUES)
+            word = drawn.choice(["x", "epochs", "name", "base", "$schema", "class_path", "KNN"])
+            owner[word] = copy.deepcopy(drawn.choice(VALUES))
         else:
-            owner[last] = drawn.choice(VALUES)
+            owner[last] = copy.deepcopy(drawn.choice(VALUES))
     return recipe
 
 
@@ -158,7 +159,9 @@ def test_what_is_damaged_runs_or_is_refused(chunk, tmp_path, monkeypatch, capsys
         lines = [line for line in said.err.splitlines() if line.startswith("sslkit: ")]
         if seconds > SECONDS:
             wrong.append((number, f"{seconds:.1f} s"))
-        if code == 2 and (left or len(lines) != 1 or len(said.err) > 4000) and not re.search("help", " ".join(words)):
+        # Words without a command, or a command without what it needs, show the help.
+        is_help = said.out.startswith("sslkit")
+        if code == 2 and (left or len(lines) != (not is_help) or len(said.err) > 4000):
             wrong.append((number, left, said.err[-300:]))
         if code == 1:
             wrong.append((number, said.err[-300:]))
@@ -166,13 +169,13 @@ def test_what_is_damaged_runs_or_is_refused(chunk, tmp_path, monkeypatch, capsys
             wrong.append((number, "traceback"))
     assert wrong == []
     # Neither does all run, nor is all refused for one reason.
-    assert outcomes[0] > 3
+    assert outcomes[0] > 2
     assert outcomes[2] > 50
 
 
 def test_every_builtin_recipe_is_in_the_subset():
     for file in (Path(__file__).parents[2] / "recipes").glob("*.yaml"):
-        assert parse_yaml(file.read_bytes(), str(file)) == yaml.safe_load(
-            re.sub(r"(\d)e-", r"\1.0e-", file.read_text())
-        )
+        text = file.read_text(encoding="utf-8")
+        # YAML 1.1 takes 1e-3 for text.
+        assert parse_yaml(text, str(file)) == yaml.safe_load(re.sub(r"(?<![\d.])(\d+)e-", r"\1.0e-", text))
         assert load(file).name == file.stem
