@@ -136,7 +136,7 @@ def _unread(root: Path, contents: Contents) -> list[str]:
 
 def _broken(root: Path, contents: Contents, total: int) -> str:
     """Return a note on entries that are no files, beside ``total`` that are."""
-    remedy = "Mend them, or leave them out: exclude: [PATTERN, ...]."
+    remedy = "Repair them, or leave them out: exclude: [PATTERN, ...]."
     reason = "entries are broken links, pipes or devices"
     return note_left_out(contents.broken, total + len(contents.broken), root, reason, remedy)
 
