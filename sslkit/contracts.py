@@ -268,7 +268,7 @@ class Optimizer(Component, ABC):
         if self.published_lr is None:
             return
         low, high = self.published_lr
-        # One that is 0 is told whatever the optimizer (`sslkit.explain.rates`).
+        # One that is 0 is reported whatever the optimizer (`sslkit.explain.rates`).
         if context.learning_rate and not low / 10 <= context.learning_rate <= high * 10:
             yield Recommendation(
                 f"a learning rate that peaks at {context.learning_rate:.3g} is unlikely with {type(self).__name__}: "

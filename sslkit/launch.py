@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sslkit.checkpoint.init_from import Start, read_start
-from sslkit.checks.failures import exits_told
+from sslkit.checks.failures import exits_as_errors
 from sslkit.distributed import why_alone, world_size
 from sslkit.explain.recommendations import recommendations, run_context
 from sslkit.health.collapse_monitor import CollapseMonitor
@@ -29,7 +29,7 @@ from sslkit.training.setup import range_note, size_note
 from sslkit.training.trainer import Trainer
 
 
-@exits_told()
+@exits_as_errors()
 def train(recipe: Recipe, run_dir: Path | None = None, resume: bool = False, console: Console | None = None) -> Trainer:
     """Train a recipe and return the trainer, whose run folder holds the results.
 

@@ -104,8 +104,8 @@ def _check_attribute(part: object, attribute: str, hint: Any, description: str, 
     except AttributeError:
         if not required:
             raise
-        told = f": {description.rstrip('.')}" if description else ""
-        raise ComponentError(f"{name} does not set {attribute}, which is {_words(hint)}{told}") from None
+        description = f": {description.rstrip('.')}" if description else ""
+        raise ComponentError(f"{name} does not set {attribute}, which is {_words(hint)}{description}") from None
     _check_value(attribute, value, hint, name)
 
 

@@ -1,4 +1,4 @@
-"""Exceptions in the code of a plugin, told in one message: the class, the method, the file and the line."""
+"""Exceptions in the code of a plugin, as one message: the class, the method, the file and the line."""
 
 import traceback
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def _did(error: BaseException) -> str:
 
 
 @contextmanager
-def exits_told() -> Iterator[None]:
+def exits_as_errors() -> Iterator[None]:
     """Turn a `SystemExit` inside the block into an error: with its code 0 an unfinished run would look like success.
 
     Raises:

@@ -5,7 +5,7 @@ import sys
 import pytest
 from torch import nn
 
-from sslkit.checks.failures import exits_told, failure_in
+from sslkit.checks.failures import exits_as_errors, failure_in
 from sslkit.contracts import Backbone, Callback
 from sslkit.errors import RunError
 
@@ -62,7 +62,7 @@ def test_an_exception_elsewhere_is_nobodys():
 
 def test_an_exit_is_an_error_whatever_its_code():
     said = r"Failing\.on_run_end .* called sys\.exit\(0\), which ended the program early"
-    with pytest.raises(RunError, match=said), exits_told():
+    with pytest.raises(RunError, match=said), exits_as_errors():
         Failing().on_run_end(None)
-    with pytest.raises(RunError, match=r"something called sys\.exit\(\)"), exits_told():
+    with pytest.raises(RunError, match=r"something called sys\.exit\(\)"), exits_as_errors():
         sys.exit()
