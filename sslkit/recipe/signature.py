@@ -1,11 +1,11 @@
 """Arguments of a class and of its parents, with their types, defaults and documentation."""
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_type_hints
+from weakref import WeakKeyDictionary
 
 import docstring_parser
 
@@ -25,9 +25,18 @@ class Parameter:
     doc: str
 
 
-@functools.cache
 def parameters(cls: type) -> dict[str, Parameter]:
     """Return the arguments of a class by name, including those that it passes on to its parents by ``**``."""
+    if cls not in _known:
+        _known[cls] = _parameters(cls)
+    return _known[cls]
+
+
+# Weak: the classes of a plugin file must not outlive its use, as each makes later checks against its contract slower.
+_known: WeakKeyDictionary[type, dict[str, Parameter]] = WeakKeyDictionary()
+
+
+def _parameters(cls: type) -> dict[str, Parameter]:
     found: dict[str, Parameter] = {}
     for owner in _initialisers(cls):
         hints = _hints(owner)

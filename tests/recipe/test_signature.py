@@ -1,5 +1,8 @@
 """Arguments of a class and of its parents."""
 
+import gc
+import weakref
+
 import pytest
 
 from sslkit.errors import ComponentError
@@ -35,3 +38,16 @@ def test_a_type_hint_that_cannot_be_read_is_told_with_its_class():
 
     with pytest.raises(ComponentError, match=r"Mine: a type hint of __init__ cannot be read: Forward reference"):
         parameters(Mine)
+
+
+def test_the_classes_of_a_plugin_file_do_not_outlive_its_use():
+    class Passing:
+        def __init__(self, a: int = 1) -> None:
+            pass
+
+    assert list(parameters(Passing)) == ["a"]
+    assert parameters(Passing) is parameters(Passing)
+    known = weakref.ref(Passing)
+    del Passing
+    gc.collect()
+    assert known() is None
