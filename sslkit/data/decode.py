@@ -107,7 +107,7 @@ def _beyond_limits(read: Callable[[], Tensor]) -> Tensor:
     try:
         return read()
     except (Image.DecompressionBombError, ValueError) as error:
-        if isinstance(error, ValueError) and "MAX_TEXT_CHUNK" not in str(error):
+        if isinstance(error, ValueError) and "decompressed data too large" not in str(error).lower():
             raise
     with LIFTING:
         limits = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK

@@ -75,8 +75,8 @@ def test_an_error_is_wrapped_at_words_in_a_terminal_and_nowhere_else(monkeypatch
     assert main(["trian"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert [line.rstrip() for line in lines[:2]] == ["sslkit: unknown command", "'trian'. Did you mean 'train'?"]
-    program._print_error("copy:\n  " + "word " * 20)
-    assert capsys.readouterr().err.splitlines() == ["copy:", "  " + "word " * 20]
+    program._print_error("copy:\n  " + "word " * 20 + "end")
+    assert capsys.readouterr().err.splitlines() == ["copy:", "  " + "word " * 20 + "end"]
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "explain"])
