@@ -1,7 +1,7 @@
 """Load a frozen backbone from a run, a folder, timm, the Hub, or raw pixels."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def load_model(
         variant: Any = name or "plain"
         return _ready(RawPixels(variant, channels), default_preprocessing(channels), f"raw-pixels ({variant})")
     if source == "untrained":
-        untrained = _untrained({"name": name, "in_chans": channels})
+        untrained = _drawn_with_seed_0(lambda: TimmBackbone(name, channels))
         size = {"input_size": untrained.model.pretrained_cfg["input_size"]}
         return _ready(untrained, timm_statistics(size, channels), spec)
     if source in ("timm", "hf-hub"):
@@ -122,15 +122,14 @@ def untrained_like(backbone: Backbone) -> Backbone | None:
     """Return a network of the same architecture with weights drawn with seed 0; None where there is no such thing."""
     if not isinstance(backbone, TimmBackbone):
         return None
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return backbone.untrained().eval()
+    return _drawn_with_seed_0(backbone.untrained).eval()
 
 
 def _load_file(path: Path, network: str | None, architecture: str | None) -> LoadedModel:
     """Load a file of weights, whose network is recognised or named; only heads and classifiers may be left over."""
     weights = read_checkpoint(path, network)
-    backbone = _untrained({"name": architecture} if architecture else recognise(weights))
+    arguments: Mapping[str, Any] = {"name": architecture} if architecture else recognise(weights)
+    backbone = _drawn_with_seed_0(lambda: TimmBackbone(**arguments))
     found, wrong = compare(backbone, weights)
     if not found.taken or any(wrong.values()):
         differing = "; ".join(f"{what}: {some(names)}" for what, names in wrong.items() if names)
@@ -150,11 +149,11 @@ def _input_size(backbone: TimmBackbone) -> Sequence[int]:
     return getattr(embed, "img_size", None) or backbone.model.pretrained_cfg["input_size"]
 
 
-def _untrained(arguments: Mapping[str, Any]) -> TimmBackbone:
-    """Return a backbone drawn with seed 0, whatever the caller's random state, which stays as it is."""
+def _drawn_with_seed_0(make: Callable[[], TimmBackbone]) -> TimmBackbone:
+    """Return what ``make`` draws with seed 0, whatever the caller's random state, which stays as it is."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return TimmBackbone(**arguments)
+        return make()
 
 
 def _find(path: Path, network: str) -> tuple[Path, str]:
